@@ -1,1 +1,15 @@
-//! Skeleton.
+//! The lab in which Squall is tested: throw-away VMs, network worlds, victims and probes.
+
+pub mod vm;
+
+/// An error with everything that caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
