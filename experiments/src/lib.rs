@@ -1,1 +1,23 @@
-//! Skeleton.
+//! What every part of Squall shares: the file language, bounded units, plans, the state machines of
+//! a run and of a fault, and the messages between controller and agent.
+//!
+//! This crate is pure. It knows no clock, no file, no socket and no process; whoever uses it brings
+//! those. What is decided here can therefore be tested without a kernel, and replayed.
+#![forbid(unsafe_code)]
+
+pub mod capability;
+pub mod dose;
+pub mod event;
+pub mod expectation;
+pub mod experiment;
+pub mod fault;
+pub mod fault_life;
+pub mod filter;
+pub mod ids;
+pub mod plan;
+pub mod probe;
+pub mod run_life;
+pub mod target;
+pub mod units;
+pub mod verdict;
+pub mod wire;

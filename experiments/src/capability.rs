@@ -1,0 +1,54 @@
+//! What a node can inject, by which means, and why not where it cannot.
+
+use crate::fault::FaultKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// By which means a network fault is held.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Means {
+    /// Matched packets are led through an ifb with netem (Linux 5.16 with `sch_netem`).
+    Detour,
+    /// Matched packets are queued to the holder, which treats them in user space.
+    Queue,
+    /// nftables alone drops or rejects.
+    Nftables,
+    /// A process in the target's cgroup, or a signal.
+    Process,
+}
+
+/// One thing a node can or cannot do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capability {
+    /// Which fault.
+    pub fault: FaultKind,
+    /// By which means, the preferred one first; empty when it cannot.
+    pub means: Vec<Means>,
+    /// Why not, or what is limited, and what would help. One sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// All that an agent found out by trying.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// The kernel's release.
+    pub kernel: String,
+    /// `v1`, `v2` or `hybrid`.
+    pub cgroup: String,
+    /// One entry per kind of fault.
+    pub faults: Vec<Capability>,
+}
+
+impl Capabilities {
+    /// What is known of one kind.
+    #[must_use]
+    pub fn of(&self, kind: FaultKind) -> Option<&Capability> {
+        self.faults.iter().find(|c| c.fault == kind)
+    }
+}

@@ -1,0 +1,104 @@
+//! What a fault really did, measured where it acts, and the evidence that it is in force.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What was done so far, cumulative since the fault was armed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Dose {
+    /// Packets.
+    Network(NetworkDose),
+    /// Processor time.
+    Cpu(CpuDose),
+    /// Memory.
+    Memory(MemoryDose),
+    /// Signals.
+    Kill(KillDose),
+}
+
+/// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkDose {
+    /// Packets that the fault took hold of.
+    pub matched: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Lost on purpose.
+    pub dropped: u64,
+    /// Made late.
+    pub delayed: u64,
+    /// The mean of how late they were, in microseconds, where the means can tell.
+    pub delay_mean_us: Option<f64>,
+    /// Sent twice.
+    pub duplicated: u64,
+    /// Changed.
+    pub corrupted: u64,
+    /// Let past others.
+    pub reordered: u64,
+    /// Refused with an answer.
+    pub rejected: u64,
+    /// Let through untouched because a limit of the means was reached; not part of the dose.
+    pub overflowed: u64,
+}
+
+/// Processor time burnt.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CpuDose {
+    /// Processor seconds used.
+    pub seconds: f64,
+    /// Cores' worth over the last second.
+    pub cores: f64,
+    /// Cores' worth that was asked for.
+    pub cores_asked: f64,
+}
+
+/// Memory taken.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemoryDose {
+    /// Bytes resident now.
+    pub resident_bytes: u64,
+    /// Bytes asked for.
+    pub asked_bytes: u64,
+    /// How often it stepped back because memory was short.
+    pub backed_off: u64,
+}
+
+/// Signals sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KillDose {
+    /// Signals delivered.
+    pub sent: u64,
+    /// Of those, processes seen to end.
+    pub ended: u64,
+}
+
+impl Dose {
+    /// Whether the fault took hold of anything at all. A verdict of *held* needs this of every fault.
+    #[must_use]
+    pub fn in_force(&self) -> bool {
+        match self {
+            Self::Network(dose) => dose.matched > 0,
+            Self::Cpu(dose) => dose.seconds > 0.0,
+            Self::Memory(dose) => dose.resident_bytes > 0,
+            Self::Kill(dose) => dose.sent > 0,
+        }
+    }
+}
+
+/// What the kernel answered when it was asked, after arming, whether the fault is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// By which means: `netem behind a detour`, `user-space queue`, `nftables drop`, …
+    pub means: String,
+    /// What was read back, a line each, for people.
+    pub read_back: Vec<String>,
+    /// What the reader should know about this means' limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,127 @@
+//! An experiment, checked: what a file says once every mistake in it has been mended.
+
+use crate::expectation::Expectation;
+use crate::fault::Fault;
+use crate::probe::Probe;
+use crate::target::{Share, Target};
+use crate::units::{Hold, Lease, Percent};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A hypothesis about a system, how it is observed, and what is done to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Experiment {
+    /// Who it belongs to.
+    pub metadata: Metadata,
+    /// What is believed, in a sentence.
+    pub hypothesis: String,
+    /// What must stay true; at least one.
+    pub steady_state: Vec<SteadyState>,
+    /// What is done, step after step; at least one.
+    pub method: Vec<Step>,
+    /// How long the steady state is watched before anything is injected.
+    #[serde(default = "Experiment::baseline_default")]
+    pub baseline: Hold,
+    /// Within this after the faults are gone, the steady state must be back.
+    #[serde(default = "Experiment::recovery_default")]
+    pub recovery: Hold,
+    /// The chance, per run, of ever stopping a healthy system.
+    #[serde(default = "Experiment::false_stop_default")]
+    pub false_stop: Percent,
+    /// How long an agent keeps a fault without word from the controller.
+    #[serde(default = "Experiment::lease_default")]
+    pub lease: Lease,
+}
+
+/// Whose experiment it is; not part of what it does, and so not of its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// Lower-case words joined by hyphens, up to 63 characters.
+    pub name: String,
+    /// The team that answers for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Where it is written what to do when it goes wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// Free labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One probe and what is expected of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SteadyState {
+    /// Unique in the file.
+    pub name: String,
+    /// How it is observed.
+    pub probe: Probe,
+    /// What must hold; at least one.
+    pub expect: Vec<Expectation>,
+    /// Where only a gauge exists: so many violations in a row confirm one. 3 where nothing is said.
+    #[serde(default = "SteadyState::confirm_default")]
+    pub confirm: u32,
+}
+
+/// Faults on a target, on a growing share of it, for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// For people; `step 1` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// All at once; at least one. A file may write `fault:` for a single one.
+    pub faults: Vec<Fault>,
+    /// What they hit.
+    pub on: Target,
+    /// The shares, one after another, never shrinking; `[all]` where nothing is said. A file may write `share:` for one.
+    #[serde(default = "Step::ramp_default")]
+    pub ramp: Vec<Share>,
+    /// How long each share is held.
+    pub hold: Hold,
+}
+
+impl Experiment {
+    /// 20 s of evidence before anything is injected.
+    #[must_use]
+    pub fn baseline_default() -> Hold {
+        Hold::clamped(Duration::from_secs(20))
+    }
+    /// One minute.
+    #[must_use]
+    pub fn recovery_default() -> Hold {
+        Hold::clamped(Duration::from_secs(60))
+    }
+    /// One healthy run in a thousand may be stopped by chance.
+    #[must_use]
+    pub fn false_stop_default() -> Percent {
+        const ONE_IN_A_THOUSAND: Option<Percent> = Percent::new(1_000);
+        ONE_IN_A_THOUSAND.unwrap_or(Percent::ALL)
+    }
+    /// 10 s, renewed five times as often.
+    #[must_use]
+    pub fn lease_default() -> Lease {
+        Lease::clamped(Duration::from_secs(10))
+    }
+}
+
+impl SteadyState {
+    /// Three in a row: one may be chance, two bad luck.
+    #[must_use]
+    pub const fn confirm_default() -> u32 {
+        3
+    }
+}
+
+impl Step {
+    /// Every candidate at once.
+    #[must_use]
+    pub fn ramp_default() -> Vec<Share> {
+        vec![Share::All]
+    }
+}

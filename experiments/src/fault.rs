@@ -1,0 +1,505 @@
+//! The faults Squall can inject, as a file says them. How each is held is the agent's business.
+
+use crate::filter::Filter;
+use crate::units::{
+    BitRate, ByteRate, ByteSize, Delay as DelayTime, Interval, LoadPercent, Percent,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One fault: exactly one kind, with its parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Fault {
+    /// Packets arrive late.
+    Delay(Delay),
+    /// Packets are lost.
+    Loss(Loss),
+    /// Packets arrive twice.
+    Duplicate(Duplicate),
+    /// A bit of a packet is flipped.
+    Corrupt(Corrupt),
+    /// Packets overtake others.
+    Reorder(Reorder),
+    /// A link with less bandwidth.
+    Rate(Rate),
+    /// Nothing gets through.
+    Partition(Partition),
+    /// Processes are sent a signal.
+    Kill(Kill),
+    /// Processor time is burnt.
+    Cpu(Cpu),
+    /// Memory is taken.
+    Memory(Memory),
+}
+
+/// The kinds of [`Fault`], without parameters.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "each is documented at Fault")]
+pub enum FaultKind {
+    Delay,
+    Loss,
+    Duplicate,
+    Corrupt,
+    Reorder,
+    Rate,
+    Partition,
+    Kill,
+    Cpu,
+    Memory,
+}
+
+impl FaultKind {
+    /// Every kind there is, in the order in which people meet them.
+    pub const ALL: [Self; 10] = [
+        Self::Delay,
+        Self::Loss,
+        Self::Duplicate,
+        Self::Corrupt,
+        Self::Reorder,
+        Self::Rate,
+        Self::Partition,
+        Self::Kill,
+        Self::Cpu,
+        Self::Memory,
+    ];
+
+    /// The word for it in a file.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Delay => "delay",
+            Self::Loss => "loss",
+            Self::Duplicate => "duplicate",
+            Self::Corrupt => "corrupt",
+            Self::Reorder => "reorder",
+            Self::Rate => "rate",
+            Self::Partition => "partition",
+            Self::Kill => "kill",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// Whether it acts on packets, and so on a whole network namespace.
+    #[must_use]
+    pub const fn is_network(self) -> bool {
+        !matches!(self, Self::Kill | Self::Cpu | Self::Memory)
+    }
+
+    /// Whether it shapes packets (netem's domain), rather than refusing them.
+    #[must_use]
+    pub const fn is_shaping(self) -> bool {
+        self.is_network() && !matches!(self, Self::Partition)
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// How a delay varies around its time (netem's distribution tables).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// Evenly within time ± jitter.
+    #[default]
+    Uniform,
+    /// Normal; jitter is the standard deviation.
+    Normal,
+    /// Pareto: a long tail to the late side.
+    Pareto,
+    /// A quarter normal, three quarters Pareto.
+    ParetoNormal,
+}
+
+/// Packets arrive `time` late, give or take `jitter`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Delay {
+    /// How late.
+    pub time: DelayTime,
+    /// How much that varies; none where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<DelayTime>,
+    /// The shape of the variation; only with a jitter.
+    #[serde(default)]
+    pub distribution: Distribution,
+    /// How much each packet's delay resembles the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Percent>,
+    /// Which packets.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// Packets are lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Loss {
+    /// By which model.
+    pub model: LossModel,
+    /// Which packets.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// How the lost packets are chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LossModel {
+    /// Each on its own, or resembling the one before.
+    Random(Chance),
+    /// Bursts: Gilbert-Elliott's two states.
+    Gemodel(Gemodel),
+}
+
+/// A probability per packet, which may depend on the packet before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Chance {
+    /// The probability.
+    pub probability: Percent,
+    /// How much each decision resembles the one before (netem's correlation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Percent>,
+}
+
+/// Gilbert-Elliott loss, in netem's letters: `p` good to bad, `r` bad to good, lost in the bad state with
+/// `1-h`, in the good state with `1-k`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gemodel {
+    /// The chance, per packet, of going from the good state to the bad.
+    pub p: Percent,
+    /// The chance, per packet, of going back.
+    pub r: Percent,
+    /// Loss in the bad state (`1-h`); all where nothing is said.
+    #[serde(default = "all")]
+    pub bad: Percent,
+    /// Loss in the good state (`1-k`); none where nothing is said.
+    #[serde(default = "none")]
+    pub good: Percent,
+}
+
+const fn all() -> Percent {
+    Percent::ALL
+}
+
+fn none() -> Percent {
+    Percent::new(0).unwrap_or(Percent::ALL)
+}
+
+/// Packets arrive twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Duplicate {
+    /// How often.
+    pub chance: Chance,
+    /// Which packets.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// One random bit of a packet is flipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Corrupt {
+    /// How often.
+    pub chance: Chance,
+    /// Which packets.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// Chosen packets go at once, while the others are `time` late: so they overtake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reorder {
+    /// How often a packet overtakes.
+    pub chance: Chance,
+    /// How late the others are; must be above zero.
+    pub time: DelayTime,
+    /// Only every n-th packet may overtake (netem's gap); 1 where nothing is said.
+    #[serde(default = "one")]
+    pub gap: u32,
+    /// Which packets.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// A link with less bandwidth; what does not fit waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Bits per second that get through.
+    pub limit: BitRate,
+    /// Which packets.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// How a partition treats a packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PartitionMode {
+    /// Silently gone: callers wait until they time out.
+    #[default]
+    Drop,
+    /// Refused: TCP resets, ICMP port unreachable. Callers fail at once.
+    Reject,
+}
+
+/// Nothing gets through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Partition {
+    /// Silently, or with a refusal.
+    #[serde(default)]
+    pub mode: PartitionMode,
+    /// Which packets.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// The signals a kill may send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "POSIX names: signal(7)")]
+pub enum Signal {
+    #[default]
+    Kill,
+    Term,
+    Int,
+    Hup,
+    Quit,
+    Abrt,
+    Segv,
+    Usr1,
+    Usr2,
+}
+
+/// Processes are sent a signal: once, or again and again as they come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kill {
+    /// Which signal.
+    #[serde(default)]
+    pub signal: Signal,
+    /// A crash loop: whatever matches the target again is killed again, this often. Once where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Interval>,
+}
+
+/// What a processor load is a share of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum CpuBase {
+    /// One core: 250 % keeps two and a half cores busy.
+    #[default]
+    Core,
+    /// The target cgroup's CPU quota; refused where it has none.
+    Quota,
+}
+
+/// Processor time is burnt inside the target's cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cpu {
+    /// How much.
+    pub load: LoadPercent,
+    /// Of what.
+    #[serde(default)]
+    pub of: CpuBase,
+}
+
+/// An amount of memory: bytes, or a share of a limit. Text: `512MiB` or `80%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MemorySize {
+    /// So many bytes.
+    Bytes(ByteSize),
+    /// A share of what [`Memory::of`] names.
+    Share(Percent),
+}
+
+/// What a share of memory is a share of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MemoryBase {
+    /// The memory limit of the target's cgroup; refused where it has none.
+    #[default]
+    Target,
+    /// The node's memory.
+    Host,
+}
+
+/// Memory is taken inside the target's cgroup and kept resident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Memory {
+    /// How much.
+    pub size: MemorySize,
+    /// What a share is a share of.
+    #[serde(default)]
+    pub of: MemoryBase,
+    /// How fast it grows; as fast as the machine can where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<ByteRate>,
+    /// What is always left free below the limit, so that the target is squeezed and not killed.
+    #[serde(default = "reserve")]
+    pub reserve: ByteSize,
+}
+
+fn reserve() -> ByteSize {
+    // Enough for a process to handle an error and for the kernel to reclaim at all.
+    const RESERVE_BYTES: u64 = 16 << 20;
+    ByteSize::new(RESERVE_BYTES).unwrap_or(Memory::NO_RESERVE)
+}
+
+impl Memory {
+    const NO_RESERVE: ByteSize = match ByteSize::new(0) {
+        Some(size) => size,
+        None => unreachable!(),
+    };
+}
+
+impl fmt::Display for MemorySize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => bytes.fmt(f),
+            Self::Share(share) => share.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for MemorySize {
+    type Err = crate::units::UnitError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim_end().ends_with('%') {
+            text.parse().map(Self::Share)
+        } else {
+            text.parse().map(Self::Bytes)
+        }
+    }
+}
+
+impl Serialize for MemorySize {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MemorySize {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for MemorySize {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MemorySize".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "Bytes (512MiB) or a share (80%)" })
+    }
+}
+
+impl Fault {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Delay(_) => FaultKind::Delay,
+            Self::Loss(_) => FaultKind::Loss,
+            Self::Duplicate(_) => FaultKind::Duplicate,
+            Self::Corrupt(_) => FaultKind::Corrupt,
+            Self::Reorder(_) => FaultKind::Reorder,
+            Self::Rate(_) => FaultKind::Rate,
+            Self::Partition(_) => FaultKind::Partition,
+            Self::Kill(_) => FaultKind::Kill,
+            Self::Cpu(_) => FaultKind::Cpu,
+            Self::Memory(_) => FaultKind::Memory,
+        }
+    }
+
+    /// Which packets it touches, for those that touch packets.
+    #[must_use]
+    pub const fn filter(&self) -> Option<&Filter> {
+        match self {
+            Self::Delay(f) => Some(&f.filter),
+            Self::Loss(f) => Some(&f.filter),
+            Self::Duplicate(f) => Some(&f.filter),
+            Self::Corrupt(f) => Some(&f.filter),
+            Self::Reorder(f) => Some(&f.filter),
+            Self::Rate(f) => Some(&f.filter),
+            Self::Partition(f) => Some(&f.filter),
+            Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Chance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.probability.fmt(f)?;
+        self.correlation
+            .map_or(Ok(()), |c| write!(f, " (correlation {c})"))
+    }
+}
+
+/// As a person would say it, and as `ps` shows it: `delay 100ms±10ms to 10.0.0.2:8080`.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delay(d) => {
+                write!(f, "delay {}", d.time)?;
+                d.jitter.map_or(Ok(()), |jitter| write!(f, "±{jitter}"))?;
+            }
+            Self::Loss(l) => match &l.model {
+                LossModel::Random(chance) => write!(f, "loss {chance}")?,
+                LossModel::Gemodel(ge) => write!(f, "loss gemodel p {} r {}", ge.p, ge.r)?,
+            },
+            Self::Duplicate(d) => write!(f, "duplicate {}", d.chance)?,
+            Self::Corrupt(c) => write!(f, "corrupt {}", c.chance)?,
+            Self::Reorder(r) => write!(f, "reorder {} by {}", r.chance, r.time)?,
+            Self::Rate(r) => write!(f, "rate {}", r.limit)?,
+            Self::Partition(p) => match p.mode {
+                PartitionMode::Drop => f.write_str("partition drop")?,
+                PartitionMode::Reject => f.write_str("partition reject")?,
+            },
+            Self::Kill(k) => {
+                write!(f, "kill {}", format!("{:?}", k.signal).to_uppercase())?;
+                k.every
+                    .map_or(Ok(()), |every| write!(f, " every {every}"))?;
+            }
+            Self::Cpu(c) => match c.of {
+                CpuBase::Core => write!(f, "cpu {} of a core", c.load)?,
+                CpuBase::Quota => write!(f, "cpu {} of the quota", c.load)?,
+            },
+            Self::Memory(m) => match (m.size, m.of) {
+                (MemorySize::Share(_), MemoryBase::Target) => {
+                    write!(f, "memory {} of the limit", m.size)?
+                }
+                (MemorySize::Share(_), MemoryBase::Host) => {
+                    write!(f, "memory {} of the host", m.size)?
+                }
+                _ => write!(f, "memory {}", m.size)?,
+            },
+        }
+        match self.filter().map(ToString::to_string) {
+            Some(filter) if !filter.is_empty() => write!(f, " {filter}"),
+            _ => Ok(()),
+        }
+    }
+}

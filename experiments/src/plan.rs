@@ -1,0 +1,146 @@
+//! What a run will do, decided before it starts: which candidates are hit, in which order, for how long.
+//!
+//! Pure and deterministic: the same experiment, candidates and seed give the same plan, on any machine.
+
+use crate::experiment::Experiment;
+use crate::fault::Fault;
+use crate::ids::{FaultId, RunId};
+use crate::target::{Candidate, Share};
+use crate::units::Hold;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A run, decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// What the draw was made with.
+    pub seed: u64,
+    /// One after another.
+    pub stages: Vec<Stage>,
+}
+
+/// One share of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stage {
+    /// Which step of the method, from 0.
+    pub step: usize,
+    /// The step's name.
+    pub name: String,
+    /// The share as the file says it.
+    pub share: Share,
+    /// How many candidates there are for this step.
+    pub candidates: usize,
+    /// How many of them are hit in this stage, those of the step's earlier stages included.
+    pub hit: usize,
+    /// How long it is held.
+    pub hold: Hold,
+    /// What is armed when the stage begins, beside what the step already armed.
+    pub arm: Vec<PlannedFault>,
+    /// Whether the faults of the step before end first.
+    pub ends_previous: bool,
+}
+
+/// One fault on one candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedFault {
+    /// Its name on the wire.
+    pub id: FaultId,
+    /// What is injected.
+    pub fault: Fault,
+    /// Into what.
+    pub target: Candidate,
+}
+
+/// Why no plan can be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing matches.
+    #[error("step `{step}`: nothing matches {target}; see `squall plan` for what is there")]
+    NoCandidates {
+        /// The step's name.
+        step: String,
+        /// The target in words.
+        target: String,
+    },
+}
+
+/// Makes the plan. `candidates` holds what was found for each step of the method, in the method's order.
+///
+/// # Errors
+/// A step without candidates.
+pub fn plan(
+    experiment: &Experiment,
+    candidates: &[Vec<Candidate>],
+    run: &RunId,
+    seed: u64,
+) -> Result<Plan, PlanError> {
+    let mut stages = Vec::new();
+    for (number, step) in experiment.method.iter().enumerate() {
+        let name = step
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("step {}", number + 1));
+        let found = candidates
+            .get(number)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        if found.is_empty() {
+            return Err(PlanError::NoCandidates {
+                step: name,
+                target: step.on.to_string(),
+            });
+        }
+        let drawn = draw(found, seed, number);
+        let mut hit = 0;
+        let mut first = true;
+        for share in &step.ramp {
+            let count = share.of(drawn.len());
+            // Several small shares of few targets are the same targets: one stage, not a repetition.
+            if count <= hit {
+                continue;
+            }
+            let arm = drawn[hit..count]
+                .iter()
+                .enumerate()
+                .flat_map(|(index, target)| {
+                    let place = hit + index;
+                    step.faults
+                        .iter()
+                        .enumerate()
+                        .map(move |(which, fault)| PlannedFault {
+                            id: FaultId(format!("{run}/{number}.{place}.{which}")),
+                            fault: fault.clone(),
+                            target: (*target).clone(),
+                        })
+                });
+            stages.push(Stage {
+                step: number,
+                name: name.clone(),
+                share: *share,
+                candidates: drawn.len(),
+                hit: count,
+                hold: step.hold,
+                arm: arm.collect(),
+                ends_previous: first && number > 0,
+            });
+            hit = count;
+            first = false;
+        }
+    }
+    Ok(Plan { seed, stages })
+}
+
+/// The order in which candidates are hit. Sorted first, so that the order in which they were found cannot matter.
+fn draw(candidates: &[Candidate], seed: u64, step: usize) -> Vec<&Candidate> {
+    let mut drawn: Vec<&Candidate> = candidates.iter().collect();
+    drawn.sort_by(|a, b| a.id.cmp(&b.id));
+    drawn.dedup_by(|a, b| a.id == b.id);
+    let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(seed.wrapping_add((step as u64) << 32));
+    drawn.shuffle(&mut rng);
+    drawn
+}

@@ -1,0 +1,240 @@
+//! What controller and agent say to each other: one JSON message per WebSocket text frame.
+//!
+//! The agent dials, says [`FromAgent::Hello`] and waits for [`FromController::Welcome`]. After that either
+//! side speaks when it has something to say. Every message about a fault names it, and saying it twice is
+//! saying it once: a message that is repeated after a lost link does no harm.
+
+use crate::capability::Capabilities;
+use crate::dose::{Dose, Evidence};
+use crate::fault::{Fault, FaultKind};
+use crate::ids::{FaultId, RunId, TargetId};
+use crate::target::{Candidate, Target};
+use crate::units::Lease;
+use serde::{Deserialize, Serialize};
+
+/// The version of this language. Raised when an old reader would misunderstand; additions do not raise it.
+pub const PROTOCOL: u32 = 1;
+
+/// The most bytes one message may have. A node with 10,000 candidates answers in under 4 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// What a controller says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FromController {
+    /// The answer to `Hello`.
+    Welcome(Welcome),
+    /// What is there to hit?
+    Resolve(Resolve),
+    /// Inject a fault.
+    Arm(Arm),
+    /// The faults that stay, for another lease from now.
+    Renew(Renew),
+    /// End faults. Overtakes everything, is never refused.
+    Stop(Stop),
+}
+
+/// The answer to `Hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Welcome {
+    /// The version the controller speaks.
+    pub protocol: u32,
+    /// Processes of the controller on this node, which no fault may hit.
+    #[serde(default)]
+    pub spare_pids: Vec<u32>,
+}
+
+/// What is there to hit?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolve {
+    /// Repeated in the answer.
+    pub request: u64,
+    /// What is looked for.
+    pub target: Target,
+    /// What will be done to it: some faults cannot hit some targets, and it is better to know before.
+    pub faults: Vec<FaultKind>,
+}
+
+/// Inject a fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Arm {
+    /// Its name.
+    pub id: FaultId,
+    /// The run it belongs to.
+    pub run: RunId,
+    /// What.
+    pub fault: Fault,
+    /// Into what: a candidate of an earlier `Resolved`.
+    pub target: TargetId,
+    /// For how long without another word.
+    pub lease: Lease,
+    /// What random decisions start from, so that a run can be repeated.
+    pub seed: u64,
+}
+
+/// The faults that stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Renew {
+    /// Which.
+    pub faults: Vec<FaultId>,
+    /// For how long from now.
+    pub lease: Lease,
+}
+
+/// Which faults are to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stop {
+    /// These.
+    Faults(Vec<FaultId>),
+    /// All of a run.
+    Run(RunId),
+    /// Everything on the node.
+    All,
+}
+
+/// What an agent says. Times are microseconds since the Unix epoch by the agent's clock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FromAgent {
+    /// The first word.
+    Hello(Hello),
+    /// The answer to `Resolve`.
+    Resolved(Resolved),
+    /// In force: the kernel said so.
+    Armed(Armed),
+    /// Not injected, and nothing is in force.
+    Refused(Refused),
+    /// What it did so far; each second.
+    Dosed(Dosed),
+    /// Gone: the kernel said so.
+    Ended(Ended),
+    /// It should be gone and cannot be shown gone; said again until it is.
+    Stuck(Stuck),
+}
+
+/// The first word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// The version the agent speaks.
+    pub protocol: u32,
+    /// The agent's own version.
+    pub version: String,
+    /// The node's name.
+    pub node: String,
+    /// The agent's process id.
+    pub pid: u32,
+    /// What the node can do.
+    pub capabilities: Capabilities,
+}
+
+/// The answer to `Resolve`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// The number of the question.
+    pub request: u64,
+    /// What was found and is now held on to.
+    pub candidates: Vec<Candidate>,
+    /// What matched and cannot be hit, each with the reason.
+    pub excluded: Vec<Excluded>,
+}
+
+/// Something that matched and is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Excluded {
+    /// What, for people.
+    pub label: String,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// In force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Armed {
+    /// Which fault.
+    pub id: FaultId,
+    /// The holder's process id.
+    pub holder: u32,
+    /// What the kernel answered.
+    pub evidence: Evidence,
+    /// When it was read back.
+    pub at_us: u64,
+    /// How long that took from the receipt of `Arm`, in microseconds.
+    pub took_us: u64,
+}
+
+/// Not injected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// Which fault.
+    pub id: FaultId,
+    /// Why, in a sentence, with what to do.
+    pub reason: String,
+    /// The node said no on purpose (policy, protection): trying again is no use.
+    pub denied: bool,
+}
+
+/// What a fault did so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dosed {
+    /// Which fault.
+    pub id: FaultId,
+    /// What it did.
+    pub dose: Dose,
+    /// When that was read.
+    pub at_us: u64,
+}
+
+/// What ended a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum EndCause {
+    /// The controller said stop, or the agent is shutting down.
+    Stopped,
+    /// No word from the controller within the lease.
+    LeaseEnded,
+    /// Its holder was killed by somebody or something else.
+    HolderKilled(String),
+    /// What it was aimed at is gone.
+    TargetGone,
+    /// It was done: a kill that happens once.
+    Done,
+    /// The holder could not go on.
+    Failed(String),
+}
+
+/// Gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// Which fault.
+    pub id: FaultId,
+    /// What ended it.
+    pub cause: EndCause,
+    /// All that it did, where the holder could still say.
+    pub dose: Option<Dose>,
+    /// When it was seen gone.
+    pub at_us: u64,
+    /// How long that took from the receipt of `Stop`, in microseconds, where there was one.
+    pub took_us: Option<u64>,
+}
+
+/// Not shown gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stuck {
+    /// Which fault.
+    pub id: FaultId,
+    /// What was tried and what is still there.
+    pub reason: String,
+}
