@@ -4,7 +4,7 @@
 //! side speaks when it has something to say. Every message about a fault names it, and saying it twice is
 //! saying it once: a message that is repeated after a lost link does no harm.
 
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{FaultId, RunId, TargetId};
@@ -73,6 +73,10 @@ pub struct Arm {
     pub lease: Lease,
     /// What random decisions start from, so that a run can be repeated.
     pub seed: u64,
+    /// Only by this means, or not at all; the agent chooses where nothing is said. Both means are held to the
+    /// same promises, and this is how that is tested where a kernel has both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub means: Option<Means>,
 }
 
 /// The faults that stay.
