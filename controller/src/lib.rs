@@ -1,1 +1,9 @@
-//! Skeleton.
+//! The controller: it drives experiments, watches the steady state, judges it, keeps the evidence.
+//!
+//! It has no privileges and touches no kernel object: whatever is injected, an agent injects. This library
+//! does not know the agent's; the two speak `squall_experiments::wire`.
+#![forbid(unsafe_code)]
+
+pub mod fleet;
+pub mod run;
+pub mod store;
