@@ -1,5 +1,6 @@
 //! The lab in which Squall is tested: throw-away VMs, network worlds, victims and probes.
 
+pub mod verify;
 pub mod vm;
 
 /// An error with everything that caused it, in one line.

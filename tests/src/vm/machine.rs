@@ -60,8 +60,8 @@ impl Machine {
         let kmod = Kmod::find()?;
         let kernel = boot.kernel.prepare(&kmod)?;
         let qemu = Qemu::find()?;
-        let own = Path::new("/proc/self/exe");
-        let init = fs::read_link(own).map_err(io("read", own))?;
+        // By this name the binary is still there after a rebuild has replaced its file.
+        let init = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
         let shared = scratch()?;
         let initramfs = shared.path().join("initramfs");
         image::write(&initramfs, &kernel, &kmod, &init, &boot.files)?;

@@ -1,0 +1,221 @@
+//! `cargo verify`: every check and test of the project, in both worlds, and one line at the end.
+
+mod build;
+mod packages;
+mod run;
+mod tally;
+mod transcript;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+pub use run::{WORLD, World};
+pub use tally::{Failure, Skip, Tally};
+
+use build::TestBinary;
+
+/// What the person asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only this world; both where none is named.
+    pub world: Option<World>,
+    /// Only tests whose names contain this.
+    pub filter: Option<String>,
+    /// Whether a skip is a failure, as it is in CI.
+    pub strict: bool,
+}
+
+/// One step that was taken.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// All that `cargo verify` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Every result.
+    pub results: Tally,
+    /// What was done, and how long it took.
+    pub steps: Vec<Step>,
+}
+
+/// Tests of this target run in both worlds: the agent's are about the kernel.
+const KERNEL_TESTS: [(&str, &str); 2] = [("agent", "squall_agent"), ("tests", WORLDS)];
+
+/// The end-to-end test binary.
+const WORLDS: &str = "worlds";
+
+/// Does everything `options` ask for; `say` hears of every step and test as it happens.
+pub fn verify(options: &Options, say: &mut (dyn FnMut(&str) + Send)) -> Summary {
+    let mut verify = Verify {
+        options,
+        say,
+        started: Instant::now(),
+        summary: Summary {
+            results: Tally::default(),
+            steps: Vec::new(),
+        },
+    };
+    verify.all();
+    let Verify { mut summary, .. } = verify;
+    if options.strict {
+        summary.results = summary.results.without_skips();
+    }
+    summary
+}
+
+struct Verify<'a> {
+    options: &'a Options,
+    say: &'a mut (dyn FnMut(&str) + Send),
+    started: Instant,
+    summary: Summary,
+}
+
+impl Verify<'_> {
+    fn all(&mut self) {
+        // Not a check of the project: what is missing shows as skipped or failed tests, with reasons.
+        if let Err(missing) = packages::provide() {
+            (self.say)(&format!("packages: {missing}"));
+        }
+        if self.options.filter.is_none() {
+            self.check("format", || build::cargo(&["fmt", "--all", "--check"]));
+            self.check("lints", || {
+                let strict = [
+                    "--workspace",
+                    "--all-targets",
+                    "--quiet",
+                    "--",
+                    "-D",
+                    "warnings",
+                ];
+                build::cargo(&[&["clippy"], &strict[..]].concat())
+            });
+        }
+        let mut built = Vec::new();
+        self.check("build", || {
+            build::test_binaries().map(|binaries| built = binaries)
+        });
+        if self.wants(World::Here) {
+            for binary in &built {
+                self.step(
+                    &format!("here: {}/{}", binary.package, binary.target),
+                    |args, each| run::here(binary, args, each),
+                );
+            }
+            if self.options.filter.is_none() && !built.is_empty() {
+                self.step("here: documentation", |args, each| {
+                    run::documentation(args, each)
+                });
+            }
+        }
+        if self.wants(World::Vm) {
+            self.vm(&built);
+        }
+    }
+
+    fn wants(&self, world: World) -> bool {
+        self.options.world.is_none_or(|only| only == world)
+    }
+
+    fn vm(&mut self, built: &[TestBinary]) {
+        let wanted =
+            |b: &&TestBinary| KERNEL_TESTS.contains(&(b.package.as_str(), b.target.as_str()));
+        let binaries: Vec<&TestBinary> = built.iter().filter(wanted).collect();
+        if binaries.is_empty() {
+            return;
+        }
+        let files = programs(&binaries);
+        let mut booted = None;
+        self.check("vm: boot", || {
+            run::boot(&binaries, &files).map(|machine| booted = Some(machine))
+        });
+        let Some(mut machine) = booted else { return };
+        for binary in binaries {
+            self.step(
+                &format!("vm: {}/{}", binary.package, binary.target),
+                |args, each| run::in_vm(&mut machine, binary, args, each),
+            );
+        }
+    }
+
+    /// A single check, shown when it begins and when it ends.
+    fn check(&mut self, name: &str, check: impl FnOnce() -> Result<(), String>) {
+        self.announce(name);
+        let begun = Instant::now();
+        let tally = Tally::of_check(name, check());
+        self.done(name, begun, tally);
+    }
+
+    /// A test binary. Its tests are shown one by one where they are slow enough to be waited for.
+    fn step(
+        &mut self,
+        name: &str,
+        run: impl FnOnce(&[String], &mut (dyn FnMut(&str, &str) + Send)) -> Tally,
+    ) {
+        self.announce(name);
+        let begun = Instant::now();
+        let args: Vec<String> = self.options.filter.iter().cloned().collect();
+        let say = &mut *self.say;
+        let mut last = Instant::now();
+        let mut each = |test: &str, result: &str| {
+            if last.elapsed() > SHOWN_ABOVE || result == "FAILED" {
+                say(&format!(
+                    "          {test} ... {result} ({:.1} s)",
+                    last.elapsed().as_secs_f64()
+                ));
+            }
+            last = Instant::now();
+        };
+        let tally = run(&args, &mut each);
+        self.done(name, begun, tally);
+    }
+
+    fn announce(&mut self, name: &str) {
+        let elapsed = self.started.elapsed().as_secs();
+        (self.say)(&format!(
+            "[{:02}:{:02}]   {name} …",
+            elapsed / 60,
+            elapsed % 60
+        ));
+    }
+
+    fn done(&mut self, name: &str, begun: Instant, tally: Tally) {
+        let seconds = begun.elapsed().as_secs_f64();
+        (self.say)(&format!("          {} in {seconds:.1} s", tally.line()));
+        for failure in &tally.failed {
+            (self.say)(&format!(
+                "\n---- {} ----\n{}",
+                failure.name,
+                failure.text.trim_end()
+            ));
+        }
+        self.summary.results.add(tally);
+        self.summary.steps.push(Step {
+            name: name.to_owned(),
+            seconds,
+        });
+    }
+}
+
+/// Tests that take longer than this are named while the others only count.
+const SHOWN_ABOVE: Duration = Duration::from_millis(500);
+
+/// What the worlds' tests start or read: the project's programs, its shipped experiments.
+fn programs(binaries: &[&TestBinary]) -> Vec<PathBuf> {
+    let Some(first) = binaries.first() else {
+        return Vec::new();
+    };
+    let built = first.path.ancestors().nth(2).into_iter();
+    let programs =
+        built.flat_map(|folder| ["squall", "squall-agent"].map(|name| folder.join(name)));
+    let root = first.folder.parent().into_iter();
+    let data = root
+        .flat_map(|root| ["experiments/library", "experiments/tests"].map(|path| root.join(path)));
+    programs.chain(data).filter(|path| path.exists()).collect()
+}

@@ -1,0 +1,146 @@
+//! Runs a test binary in one of the worlds; what comes out reads the same from both.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::build::TestBinary;
+use super::tally::Tally;
+use super::transcript::Transcript;
+use crate::chain;
+use crate::vm::{Boot, Job, Machine};
+
+/// How long one test binary may run. The longest, the worlds under emulation, should need a third.
+const BINARY_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// The environment variable by which a test learns where it is.
+pub const WORLD: &str = "SQUALL_WORLD";
+
+/// Where tests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum World {
+    /// On this machine's kernel.
+    Here,
+    /// In a VM on Debian's kernel.
+    Vm,
+}
+
+impl World {
+    /// As it is written on the command line and in front of a test's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Vm => "vm",
+        }
+    }
+}
+
+/// Runs `binary` here. `each` hears every test as it ends.
+pub(super) fn here(binary: &TestBinary, args: &[String], each: impl FnMut(&str, &str)) -> Tally {
+    let mut transcript = Transcript::new(prefix(World::Here, binary), each);
+    let mut command = Command::new(&binary.path);
+    command
+        .args(args)
+        .current_dir(&binary.folder)
+        .env("CARGO_MANIFEST_DIR", &binary.folder);
+    command.env(WORLD, World::Here.name());
+    let ending = stream(command, &mut transcript);
+    transcript.end(&ending)
+}
+
+/// Runs cargo's documentation tests.
+pub(super) fn documentation(args: &[String], each: impl FnMut(&str, &str)) -> Tally {
+    let mut transcript = Transcript::new("doc: ".to_owned(), each);
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args([
+            "test",
+            "--quiet",
+            "--workspace",
+            "--doc",
+            "--",
+            "--format=pretty",
+        ])
+        .args(args);
+    let ending = stream(command, &mut transcript);
+    transcript.end(&ending)
+}
+
+/// Passes the command's output to `transcript`; returns how it ended, empty where all was well.
+fn stream(mut command: Command, transcript: &mut impl Write) -> String {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return format!("as it could not be started: {error}"),
+    };
+    let Some(mut output) = child.stdout.take() else {
+        return "without output".to_owned();
+    };
+    let (over, wait) = mpsc::channel::<()>();
+    let pid = child.id();
+    let watchdog = thread::spawn(move || {
+        let late = wait.recv_timeout(BINARY_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+        if late && let Ok(pid) = i32::try_from(pid) {
+            // The child is not reaped before this thread is told, so the number is still its own.
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        }
+        late
+    });
+    let copied = io::copy(&mut output, transcript);
+    drop(over);
+    let late = watchdog.join().unwrap_or(false);
+    match (child.wait(), copied) {
+        _ if late => format!("as it still ran after {BINARY_LIMIT:?}"),
+        (Err(error), _) | (_, Err(error)) => format!("and could not be followed: {error}"),
+        (Ok(status), _) if status.success() => String::new(),
+        (Ok(status), _) => format!("with {status}"),
+    }
+}
+
+/// Boots a VM with `files` and all `binaries` in it.
+pub(super) fn boot(binaries: &[&TestBinary], files: &[PathBuf]) -> Result<Machine, String> {
+    let mut inside: Vec<PathBuf> = binaries.iter().map(|binary| binary.path.clone()).collect();
+    inside.extend_from_slice(files);
+    Machine::boot(&Boot {
+        files: inside,
+        ..Boot::default()
+    })
+    .map_err(|error| chain(&error))
+}
+
+/// Runs `binary` in the VM.
+pub(super) fn in_vm(
+    machine: &mut Machine,
+    binary: &TestBinary,
+    args: &[String],
+    each: impl FnMut(&str, &str) + Send,
+) -> Tally {
+    let mut transcript = Transcript::new(prefix(World::Vm, binary), each);
+    let program = binary.path.display().to_string();
+    let mut job = Job::new(
+        std::iter::once(program)
+            .chain(args.iter().cloned())
+            .collect(),
+    );
+    job.folder.clone_from(&binary.folder);
+    job.env.insert(
+        "CARGO_MANIFEST_DIR".to_owned(),
+        binary.folder.display().to_string(),
+    );
+    job.env
+        .insert(WORLD.to_owned(), World::Vm.name().to_owned());
+    let ending = match machine.run(&job, &mut transcript, io::stderr(), BINARY_LIMIT) {
+        Ok(0) => String::new(),
+        Ok(code) => format!("with exit status: {code}"),
+        Err(error) => format!("as {}", chain(&error)),
+    };
+    transcript.end(&ending)
+}
+
+fn prefix(world: World, binary: &TestBinary) -> String {
+    format!("{}: {}/{}: ", world.name(), binary.package, binary.target)
+}
