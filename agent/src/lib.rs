@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The node's half of Squall.
+
+pub(crate) mod kernel;

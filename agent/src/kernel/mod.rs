@@ -1,0 +1,3 @@
+//! The kernel, spoken to directly: the only place with `unsafe` and raw system calls.
+
+pub(crate) mod net;

@@ -1,0 +1,268 @@
+//! Queues from the kernel's netfilter to user space (`include/uapi/linux/netfilter/nfnetlink_queue.h`).
+//!
+//! The kernel keeps the packet; user space sees its length and, if asked, its bytes, and answers with a verdict by
+//! number, whenever it likes. When the socket closes, packets still waiting for a verdict are dropped by the kernel
+//! and new ones pass (the rule's bypass flag). Any netfilter hook that is taken away in the namespace, by whomever,
+//! also drops what waits in *every* queue there (`nf_queue_nf_hook_drop`): a kernel limit that TCP repairs.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::NetError;
+use super::attr::{self, Body};
+use super::netlink::{Ask, Netlink, Protocol, frame, replies};
+
+/// `NFNL_SUBSYS_QUEUE`.
+const SUBSYSTEM: u16 = 3;
+const MSG_PACKET: u16 = 0;
+const MSG_VERDICT: u16 = 1;
+const MSG_CONFIG: u16 = 2;
+const NFQA_PACKET_HDR: u16 = 1;
+const NFQA_VERDICT_HDR: u16 = 2;
+const NFQA_PAYLOAD: u16 = 10;
+const NFQA_CAP_LEN: u16 = 13;
+const NFQA_SKB_INFO: u16 = 14;
+const CFG_CMD: u16 = 1;
+const CFG_PARAMS: u16 = 2;
+const CFG_QUEUE_MAXLEN: u16 = 3;
+const CFG_MASK: u16 = 4;
+const CFG_FLAGS: u16 = 5;
+const CMD_BIND: u8 = 1;
+const COPY_PACKET: u8 = 2;
+const FLAG_FAIL_OPEN: u32 = 1;
+const FLAG_GSO: u32 = 4;
+/// A packet whose transport checksum is still to be filled in (`NFQA_SKB_CSUMNOTREADY`).
+const SKB_CHECKSUM_NOT_READY: u32 = 1;
+/// Queue numbers that are tried; below are those people write into their own rules.
+const NUMBERS: std::ops::Range<u16> = 0x5100..0xf000;
+/// How many taken numbers in a row mean that something else is wrong.
+const NUMBER_TRIES_MAX: usize = 64;
+/// Room for packets that the kernel has announced and we have not read: 80,000 a second for 20 ms, at 1 KB each.
+const RECEIVE_BYTES_MAX: usize = 8 << 20;
+/// The largest datagram: one packet with headers and attributes. A GSO packet may have 64 KiB.
+const DATAGRAM_BYTES_MAX: usize = 80 << 10;
+/// Bytes copied when only the length is wanted: with fewer copied than there are, the kernel tells the full length.
+const LENGTH_ONLY_BYTES: u32 = 1;
+
+/// What the kernel does with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is gone; its sender is not told.
+    Drop = 0,
+    /// It goes on.
+    Accept = 1,
+}
+
+/// How much of each packet user space sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copying {
+    /// Its length. Large segments stay whole (GSO), which is what keeps bulk TCP quick.
+    Length,
+    /// All of it, cut into packets as they go on the wire, with their checksums filled in.
+    Whole,
+}
+
+/// A packet the kernel holds for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Packet {
+    /// Its number, for the verdict.
+    pub(crate) id: u32,
+    /// Its bytes from the IP header on, all of them or those copied.
+    pub(crate) bytes: Vec<u8>,
+    /// How long it really is.
+    pub(crate) length: u32,
+    /// The netfilter hook it was met at (0 prerouting, 4 postrouting).
+    pub(crate) hook: u8,
+    /// Its transport checksum is not filled in yet: the device would have done it.
+    pub(crate) checksum_pending: bool,
+}
+
+/// One bound queue.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    netlink: Netlink,
+    number: u16,
+    buffer: Vec<u8>,
+    verdicts: Vec<u8>,
+}
+
+impl Queue {
+    /// Binds a free queue number in the current namespace. `waiting_max` packets may wait for a verdict in the kernel;
+    /// beyond it they pass untouched.
+    ///
+    /// # Errors
+    /// When the kernel has no queues, or no number is free.
+    pub(crate) fn bind(copying: Copying, waiting_max: u32) -> Result<Self, NetError> {
+        let mut netlink = Netlink::open(Protocol::Netfilter)?;
+        let number = bind_free(&mut netlink)?;
+        let object = format!("queue {number}");
+        let ask = Ask {
+            operation: "configure",
+            object: &object,
+        };
+        let (range, flags) = match copying {
+            Copying::Length => (LENGTH_ONLY_BYTES, FLAG_FAIL_OPEN | FLAG_GSO),
+            Copying::Whole => (0xffff, FLAG_FAIL_OPEN),
+        };
+        let mut body = config(number);
+        let mut params = range.to_be_bytes().to_vec();
+        params.push(COPY_PACKET);
+        body.put(CFG_PARAMS, &params)
+            .put_be32(CFG_QUEUE_MAXLEN, waiting_max);
+        body.put_be32(CFG_FLAGS, flags)
+            .put_be32(CFG_MASK, FLAG_FAIL_OPEN | FLAG_GSO);
+        netlink.request(ask, SUBSYSTEM << 8 | MSG_CONFIG, 0, body.bytes())?;
+
+        let failed = |e: io::Error| NetError::io("configure the socket of", object.clone(), e);
+        netlink.socket().set_no_enobufs(true).map_err(failed)?;
+        netlink.socket().set_non_blocking(true).map_err(failed)?;
+        if setsockopt(&netlink, sockopt::RcvBufForce, &RECEIVE_BYTES_MAX).is_err() {
+            setsockopt(&netlink, sockopt::RcvBuf, &RECEIVE_BYTES_MAX)
+                .map_err(|e| failed(e.into()))?;
+        }
+        Ok(Self {
+            netlink,
+            number,
+            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            verdicts: Vec::new(),
+        })
+    }
+
+    /// Its number, for the rule.
+    #[must_use]
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// The next packet the kernel has announced; `None` when there is none just now.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub(crate) fn receive(&mut self) -> io::Result<Option<Packet>> {
+        // The kernel sends one packet in one datagram.
+        loop {
+            // `recv` of netlink-sys appends to a BufMut; a slice of it is overwritten from the start.
+            let received = match self.netlink.socket().recv(&mut &mut self.buffer[..], 0) {
+                Ok(received) => received,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            let bytes = self.buffer.get(..received).unwrap_or_default();
+            let mut packets = replies(bytes).filter(|r| r.kind == SUBSYSTEM << 8 | MSG_PACKET);
+            if let Some(packet) = packets.find_map(|r| parse(r.body)) {
+                return Ok(Some(packet));
+            }
+        }
+    }
+
+    /// Decides a packet's fate, perhaps with other bytes; sent with the next [`Queue::flush`].
+    pub(crate) fn decide(&mut self, id: u32, verdict: Verdict, bytes: Option<&[u8]>) {
+        let mut body = Body::with_header(&header(self.number));
+        let mut fate = (verdict as u32).to_be_bytes().to_vec();
+        fate.extend_from_slice(&id.to_be_bytes());
+        body.put(NFQA_VERDICT_HDR, &fate);
+        if let Some(bytes) = bytes {
+            body.put(NFQA_PAYLOAD, bytes);
+        }
+        frame(
+            &mut self.verdicts,
+            SUBSYSTEM << 8 | MSG_VERDICT,
+            1,
+            0,
+            body.bytes(),
+        );
+        // A send must fit the socket's buffer; many small verdicts in one send is the point, megabytes are not.
+        const PENDING_BYTES_MAX: usize = 128 << 10;
+        if self.verdicts.len() > PENDING_BYTES_MAX {
+            // An error shows again at the flush that ends every turn.
+            let _ = self.flush();
+        }
+    }
+
+    /// Sends the verdicts decided since the last time, in one system call.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.verdicts.is_empty() {
+            return Ok(());
+        }
+        let sent = self.netlink.post(&self.verdicts);
+        self.verdicts.clear();
+        sent
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.netlink.as_fd()
+    }
+}
+
+impl AsRawFd for Queue {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.netlink.as_fd().as_raw_fd()
+    }
+}
+
+/// `struct nfgenmsg` with the queue's number as resource id.
+fn header(number: u16) -> [u8; 4] {
+    let [high, low] = number.to_be_bytes();
+    [0, 0, high, low]
+}
+
+fn config(number: u16) -> Body {
+    Body::with_header(&header(number))
+}
+
+fn bind_free(netlink: &mut Netlink) -> Result<u16, NetError> {
+    let span = NUMBERS.end - NUMBERS.start;
+    let mut number = NUMBERS.start + rand::random::<u16>() % span;
+    for _ in 0..NUMBER_TRIES_MAX {
+        let object = format!("queue {number}");
+        let mut body = config(number);
+        body.put(CFG_CMD, &[CMD_BIND, 0, 0, 0]);
+        match netlink.request(
+            Ask {
+                operation: "bind",
+                object: &object,
+            },
+            SUBSYSTEM << 8 | MSG_CONFIG,
+            0,
+            body.bytes(),
+        ) {
+            // Bound by somebody else: the kernel says EBUSY, or EPERM when another socket configures it.
+            Err(e) if matches!(e.errno(), Some(libc::EBUSY | libc::EPERM)) => {}
+            Err(e) => return Err(e),
+            Ok(()) => return Ok(number),
+        }
+        number = NUMBERS.start + (number - NUMBERS.start + 1) % span;
+    }
+    Err(NetError::io(
+        "bind",
+        "a free queue number",
+        io::Error::from_raw_os_error(libc::EBUSY),
+    ))
+}
+
+fn parse(body: &[u8]) -> Option<Packet> {
+    let attributes = body.get(4..)?;
+    let packet = attr::find(attributes, NFQA_PACKET_HDR)?;
+    let bytes = attr::find(attributes, NFQA_PAYLOAD)
+        .unwrap_or_default()
+        .to_vec();
+    let full = attr::find(attributes, NFQA_CAP_LEN).and_then(attr::u32_be);
+    let info = attr::find(attributes, NFQA_SKB_INFO)
+        .and_then(attr::u32_be)
+        .unwrap_or(0);
+    Some(Packet {
+        id: attr::u32_be(packet)?,
+        hook: *packet.get(6)?,
+        length: full.unwrap_or(bytes.len() as u32),
+        bytes,
+        checksum_pending: info & SKB_CHECKSUM_NOT_READY != 0,
+    })
+}

@@ -1,0 +1,293 @@
+//! Which packets: addresses, ports and protocols, as nft expressions.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::Family;
+use super::expr::{Base, Compare, Expressions, Meta, Verdict};
+
+/// An address with a prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Net {
+    /// The address; bits beyond the prefix are ignored.
+    pub(crate) address: IpAddr,
+    /// Its length, at most 32 or 128; more is taken as that.
+    pub(crate) prefix: u8,
+}
+
+/// The port numbers from the first to the last, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Ports {
+    /// The lowest.
+    pub(crate) first: u16,
+    /// The highest.
+    pub(crate) last: u16,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and ICMPv6.
+    Icmp,
+}
+
+/// One end of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct End {
+    /// Its addresses; `None` for any.
+    pub(crate) net: Option<Net>,
+    /// Its ports (TCP and UDP); `None` for any.
+    pub(crate) ports: Option<Ports>,
+}
+
+/// Packets that have all of these. The default is every IPv4 and IPv6 packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Match {
+    /// Where they come from.
+    pub(crate) source: End,
+    /// Where they go.
+    pub(crate) destination: End,
+    /// Their transport; `None` for any (or, where a port is named, TCP and UDP).
+    pub(crate) transport: Option<Transport>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V4,
+    V6,
+}
+
+const ICMPV6: u8 = 58;
+
+impl Match {
+    /// Packets *to* an end.
+    #[must_use]
+    pub(crate) fn to(destination: End) -> Self {
+        Self {
+            destination,
+            ..Self::default()
+        }
+    }
+
+    /// The rules' matching parts: one list of expressions for each IP version and transport it can mean. Empty where
+    /// source and destination are of different IP versions: no packet is like that.
+    #[must_use]
+    pub(crate) fn expressions(&self, family: Family) -> Vec<Expressions> {
+        let mut lists = Vec::new();
+        for version in [Version::V4, Version::V6] {
+            if self.source.excludes(version) || self.destination.excludes(version) {
+                continue;
+            }
+            for protocol in self.protocols(version) {
+                let mut list = ip_version(family, version);
+                if let Some(number) = protocol {
+                    list = list
+                        .meta(Meta::TransportProtocol)
+                        .cmp(Compare::Equal, &[number]);
+                }
+                list = self.source.expressions(list, version, false);
+                lists.push(self.destination.expressions(list, version, true));
+            }
+        }
+        lists
+    }
+
+    fn protocols(&self, version: Version) -> Vec<Option<u8>> {
+        const TCP: u8 = 6;
+        const UDP: u8 = 17;
+        const ICMP: u8 = 1;
+        let ported = self.source.ports.is_some() || self.destination.ports.is_some();
+        match (self.transport, ported) {
+            (Some(Transport::Tcp), _) => vec![Some(TCP)],
+            (Some(Transport::Udp), _) => vec![Some(UDP)],
+            // ICMP has no ports: such a match meets nothing.
+            (Some(Transport::Icmp), true) => vec![],
+            (Some(Transport::Icmp), false) if version == Version::V4 => vec![Some(ICMP)],
+            (Some(Transport::Icmp), false) => vec![Some(ICMPV6)],
+            (None, true) => vec![Some(TCP), Some(UDP)],
+            (None, false) => vec![None],
+        }
+    }
+}
+
+impl End {
+    fn excludes(&self, version: Version) -> bool {
+        self.net
+            .is_some_and(|n| n.address.is_ipv4() != (version == Version::V4))
+    }
+
+    fn expressions(
+        &self,
+        mut list: Expressions,
+        version: Version,
+        is_destination: bool,
+    ) -> Expressions {
+        if let Some(net) = self.net {
+            // struct iphdr: saddr at 12, daddr at 16; struct ipv6hdr: saddr at 8, daddr at 24.
+            let offset = match (version, is_destination) {
+                (Version::V4, false) => 12,
+                (Version::V4, true) => 16,
+                (Version::V6, false) => 8,
+                (Version::V6, true) => 24,
+            };
+            list = net.expressions(list, offset);
+        }
+        if let Some(Ports { first, last }) = self.ports {
+            list = list.payload(Base::Transport, if is_destination { 2 } else { 0 }, 2);
+            list = if first == last {
+                list.cmp(Compare::Equal, &first.to_be_bytes())
+            } else {
+                list.range(&first.to_be_bytes(), &last.to_be_bytes())
+            };
+        }
+        list
+    }
+}
+
+impl Net {
+    fn expressions(&self, list: Expressions, offset: u32) -> Expressions {
+        let bytes = match self.address {
+            IpAddr::V4(a) => a.octets().to_vec(),
+            IpAddr::V6(a) => a.octets().to_vec(),
+        };
+        let mask = mask(bytes.len(), self.prefix);
+        if mask.iter().all(|b| *b == 0) {
+            return list;
+        }
+        let loaded = list.payload(Base::Network, offset, bytes.len() as u32);
+        if mask.iter().all(|b| *b == 0xff) {
+            return loaded.cmp(Compare::Equal, &bytes);
+        }
+        let masked: Vec<u8> = bytes.iter().zip(&mask).map(|(b, m)| b & m).collect();
+        loaded.mask(&mask).cmp(Compare::Equal, &masked)
+    }
+}
+
+fn mask(bytes: usize, prefix: u8) -> Vec<u8> {
+    (0..bytes)
+        .map(|at| {
+            let bits = usize::from(prefix).saturating_sub(at * 8).min(8);
+            if bits == 0 { 0 } else { 0xffu8 << (8 - bits) }
+        })
+        .collect()
+}
+
+fn ip_version(family: Family, version: Version) -> Expressions {
+    match family {
+        Family::Netdev => {
+            let ether: u16 = if version == Version::V4 {
+                0x0800
+            } else {
+                0x86dd
+            };
+            Expressions::default()
+                .meta(Meta::Protocol)
+                .cmp(Compare::Equal, &ether.to_be_bytes())
+        }
+        Family::Inet => {
+            let number = if version == Version::V4 { 2 } else { 10 };
+            Expressions::default()
+                .meta(Meta::NetworkProtocol)
+                .cmp(Compare::Equal, &[number])
+        }
+    }
+}
+
+/// The rule that spares neighbour discovery (ICMPv6 133 to 137, RFC 4861), which for IPv4 is ARP and never met: without
+/// it a fault on "everything" would also unlearn the neighbours' addresses, and end later than it should.
+#[must_use]
+pub(crate) fn spare_neighbour_discovery(family: Family) -> Expressions {
+    ip_version(family, Version::V6)
+        .meta(Meta::TransportProtocol)
+        .cmp(Compare::Equal, &[ICMPV6])
+        .payload(Base::Transport, 0, 1)
+        .range(&[133], &[137])
+        .verdict(&Verdict::Return)
+}
+
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = if self.address.is_ipv4() { 32 } else { 128 };
+        if self.prefix >= whole {
+            write!(f, "{}", self.address)
+        } else {
+            write!(f, "{}/{}", self.address, self.prefix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(address: &str, prefix: u8) -> Option<Net> {
+        Some(Net {
+            address: address.parse().expect("an address"),
+            prefix,
+        })
+    }
+
+    #[test]
+    fn masks_cover_every_prefix() {
+        assert_eq!(mask(4, 0), [0, 0, 0, 0]);
+        assert_eq!(mask(4, 9), [255, 128, 0, 0]);
+        assert_eq!(mask(4, 32), [255; 4]);
+        assert_eq!(mask(4, 200), [255; 4]);
+        assert_eq!(mask(16, 65)[8], 128);
+    }
+
+    #[test]
+    fn a_match_becomes_a_rule_for_each_thing_it_can_mean() {
+        let count = |m: Match| m.expressions(Family::Netdev).len();
+        assert_eq!(count(Match::default()), 2, "IPv4 and IPv6");
+        let port = Some(Ports {
+            first: 80,
+            last: 80,
+        });
+        assert_eq!(
+            count(Match::to(End {
+                net: None,
+                ports: port
+            })),
+            4,
+            "TCP and UDP of both"
+        );
+        assert_eq!(
+            count(Match::to(End {
+                net: net("10.0.0.1", 32),
+                ports: port
+            })),
+            2
+        );
+        assert_eq!(
+            count(Match::to(End {
+                net: net("fd00::1", 64),
+                ports: None
+            })),
+            1
+        );
+        let mixed = Match {
+            source: End {
+                net: net("10.0.0.1", 32),
+                ports: None,
+            },
+            ..Match::to(End {
+                net: net("fd00::1", 128),
+                ports: None,
+            })
+        };
+        assert_eq!(count(mixed), 0, "no packet has two versions");
+        let icmp_port = Match {
+            transport: Some(Transport::Icmp),
+            ..Match::to(End {
+                net: None,
+                ports: port,
+            })
+        };
+        assert_eq!(count(icmp_port), 0);
+    }
+}

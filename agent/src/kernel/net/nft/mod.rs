@@ -1,0 +1,366 @@
+//! Owned nftables tables: made in transactions, read back, and gone with the socket that made them.
+//!
+//! A table with the owner flag (Linux 5.12) belongs to the netlink socket that created it: no other socket may change
+//! it, and the kernel removes it, hooks and all, when the last descriptor of that socket is closed. It is the whole of
+//! the undo. The socket is close-on-exec.
+
+pub(crate) mod expr;
+pub(crate) mod matching;
+mod read;
+
+pub(crate) use read::{ChainSeen, RuleSeen, tables};
+
+use super::NetError;
+use super::attr::Body;
+use super::netlink::{APPEND, Answers, Ask, CREATE, EXCLUSIVE, Message, Netlink, Protocol};
+use expr::Expressions;
+
+/// `NFNL_SUBSYS_NFTABLES`.
+const SUBSYSTEM: u8 = 10;
+const NEWTABLE: u16 = 0;
+const DELTABLE: u16 = 2;
+const NEWCHAIN: u16 = 3;
+const DELCHAIN: u16 = 5;
+const NEWRULE: u16 = 6;
+const DELRULE: u16 = 8;
+const TABLE_F_OWNER: u32 = 2;
+/// Rules of one transaction; beyond it a single send may not hold them, and arming is no longer quick.
+pub(crate) const RULES_MAX: usize = 2_048;
+
+/// The families used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Family {
+    /// IPv4 and IPv6 together (`NFPROTO_INET`).
+    Inet = 1,
+    /// Links (`NFPROTO_NETDEV`).
+    Netdev = 5,
+}
+
+impl Family {
+    /// nft's word for it.
+    #[must_use]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Netdev => "netdev",
+        }
+    }
+}
+
+/// Where a base chain is hooked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// What a link has received (netdev).
+    Ingress(String),
+    /// What a link is about to send (netdev, Linux 5.16).
+    Egress(String),
+    /// Before routing (inet).
+    Prerouting,
+    /// For this namespace's own sockets (inet).
+    Input,
+    /// From this namespace's own sockets (inet).
+    Output,
+    /// After routing (inet).
+    Postrouting,
+}
+
+impl Hook {
+    /// The kernel's number for it (`enum nf_inet_hooks`, `enum nf_dev_hooks`).
+    fn number(&self) -> u32 {
+        match self {
+            Self::Ingress(_) | Self::Prerouting => 0,
+            Self::Egress(_) | Self::Input => 1,
+            Self::Output => 3,
+            Self::Postrouting => 4,
+        }
+    }
+
+    fn device(&self) -> Option<&str> {
+        match self {
+            Self::Ingress(device) | Self::Egress(device) => Some(device),
+            _ => None,
+        }
+    }
+}
+
+/// Changes to one table, applied together or not at all.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Change {
+    BaseChain {
+        name: String,
+        hook: Hook,
+        priority: i32,
+    },
+    Chain {
+        name: String,
+    },
+    DeleteChain {
+        name: String,
+    },
+    Flush {
+        chain: String,
+    },
+    Rule {
+        chain: String,
+        expressions: Expressions,
+    },
+}
+
+impl Draft {
+    /// A chain at a hook; lower priorities come first. Packets that reach its end go on.
+    pub(crate) fn base_chain(&mut self, name: &str, hook: Hook, priority: i32) -> &mut Self {
+        self.push(Change::BaseChain {
+            name: name.to_owned(),
+            hook,
+            priority,
+        })
+    }
+
+    /// A chain to jump to.
+    pub(crate) fn chain(&mut self, name: &str) -> &mut Self {
+        self.push(Change::Chain {
+            name: name.to_owned(),
+        })
+    }
+
+    /// Removes a chain.
+    pub(crate) fn delete_chain(&mut self, name: &str) -> &mut Self {
+        self.push(Change::DeleteChain {
+            name: name.to_owned(),
+        })
+    }
+
+    /// Removes all rules of a chain.
+    pub(crate) fn flush(&mut self, chain: &str) -> &mut Self {
+        self.push(Change::Flush {
+            chain: chain.to_owned(),
+        })
+    }
+
+    /// Appends a rule.
+    pub(crate) fn rule(&mut self, chain: &str, expressions: Expressions) -> &mut Self {
+        self.push(Change::Rule {
+            chain: chain.to_owned(),
+            expressions,
+        })
+    }
+
+    fn push(&mut self, change: Change) -> &mut Self {
+        self.changes.push(change);
+        self
+    }
+}
+
+/// A table that lives exactly as long as this value, or this process.
+#[derive(Debug)]
+pub(crate) struct OwnedTable {
+    socket: Netlink,
+    family: Family,
+    name: String,
+}
+
+impl OwnedTable {
+    /// Creates an empty table owned by a socket of its own, and reads back that it is.
+    ///
+    /// # Errors
+    /// When the kernel has no nftables, no owner flag, the name is taken, or rights are missing.
+    pub(crate) fn create(family: Family, name: &str) -> Result<Self, NetError> {
+        let mut socket = Netlink::open(Protocol::Netfilter)?;
+        let mut body = header(family);
+        body.put_str(1, name).put_be32(2, TABLE_F_OWNER);
+        let object = format!("table {} {name} with an owner", family.name());
+        socket.batch(
+            "create",
+            SUBSYSTEM,
+            &[message(NEWTABLE, CREATE | EXCLUSIVE, body, object)],
+        )?;
+        let table = Self {
+            socket,
+            family,
+            name: name.to_owned(),
+        };
+        table.check_owner()?;
+        Ok(table)
+    }
+
+    fn check_owner(&self) -> Result<(), NetError> {
+        let port = self.socket.port_id()?;
+        let mut reader = Netlink::open(Protocol::Netfilter)?;
+        let seen = tables(&mut reader, self.family)?
+            .into_iter()
+            .find(|t| t.name == self.name);
+        match seen {
+            Some(t) if t.owner == Some(port) => Ok(()),
+            other => Err(NetError::ReadBack {
+                object: self.to_string(),
+                expected: format!("owned by netlink port {port}"),
+                found: format!("{other:?}"),
+            }),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its family.
+    #[must_use]
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Applies a draft as one transaction: no packet sees half of it.
+    ///
+    /// # Errors
+    /// The first change the kernel refuses; nothing was changed then. Too many rules.
+    pub(crate) fn commit(&mut self, draft: &Draft) -> Result<(), NetError> {
+        let rules = draft
+            .changes
+            .iter()
+            .filter(|c| matches!(c, Change::Rule { .. }))
+            .count();
+        if rules > RULES_MAX {
+            return Err(NetError::TooMany {
+                what: "the fault's filter (in rules)",
+                wanted: rules,
+                limit: RULES_MAX,
+            });
+        }
+        let messages: Vec<Message> = draft.changes.iter().map(|c| self.encode(c)).collect();
+        self.socket.batch("change", SUBSYSTEM, &messages)
+    }
+
+    /// The chains as the kernel has them.
+    ///
+    /// # Errors
+    /// When the kernel refuses the list.
+    pub(crate) fn chains(&self) -> Result<Vec<ChainSeen>, NetError> {
+        let mut reader = Netlink::open(Protocol::Netfilter)?;
+        read::chains(&mut reader, self.family, &self.name)
+    }
+
+    /// The rules as the kernel has them, with their counters.
+    ///
+    /// # Errors
+    /// When the kernel refuses the list.
+    pub(crate) fn rules(&self) -> Result<Vec<RuleSeen>, NetError> {
+        let mut reader = Netlink::open(Protocol::Netfilter)?;
+        read::rules(&mut reader, self.family, &self.name)
+    }
+
+    /// Deletes the table now, and says whether that went well. Dropping it has the same effect.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the table then goes as the socket closes.
+    pub(crate) fn delete(mut self) -> Result<(), NetError> {
+        let mut body = header(self.family);
+        body.put_str(1, &self.name);
+        let message = message(DELTABLE, 0, body, self.to_string());
+        self.socket.batch("delete", SUBSYSTEM, &[message])
+    }
+
+    fn encode(&self, change: &Change) -> Message {
+        let mut body = header(self.family);
+        match change {
+            Change::BaseChain {
+                name,
+                hook,
+                priority,
+            } => {
+                body.put_str(1, &self.name).put_str(3, name);
+                body.nest(4, |h| {
+                    h.put_be32(1, hook.number()).put_be32(2, *priority as u32);
+                    if let Some(device) = hook.device() {
+                        h.put_str(3, device);
+                    }
+                });
+                body.put_str(7, "filter");
+                let at = hook
+                    .device()
+                    .map(|d| format!(" on {d}"))
+                    .unwrap_or_default();
+                message(
+                    NEWCHAIN,
+                    CREATE,
+                    body,
+                    format!("chain {name} of {self}{at}"),
+                )
+            }
+            Change::Chain { name } => {
+                body.put_str(1, &self.name).put_str(3, name);
+                message(NEWCHAIN, CREATE, body, format!("chain {name} of {self}"))
+            }
+            Change::DeleteChain { name } => {
+                body.put_str(1, &self.name).put_str(3, name);
+                message(DELCHAIN, 0, body, format!("chain {name} of {self}"))
+            }
+            Change::Flush { chain } => {
+                body.put_str(1, &self.name).put_str(2, chain);
+                message(
+                    DELRULE,
+                    0,
+                    body,
+                    format!("the rules of chain {chain} of {self}"),
+                )
+            }
+            Change::Rule { chain, expressions } => {
+                body.put_str(1, &self.name)
+                    .put_str(2, chain)
+                    .nest_bytes(4, expressions.bytes());
+                message(
+                    NEWRULE,
+                    CREATE | APPEND,
+                    body,
+                    format!("a rule of chain {chain} of {self}"),
+                )
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for OwnedTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "table {} {}", self.family.name(), self.name)
+    }
+}
+
+/// `struct nfgenmsg`: family, version 0, resource id 0.
+fn header(family: Family) -> Body {
+    Body::with_header(&[family as u8, 0, 0, 0])
+}
+
+fn kind(message: u16) -> u16 {
+    u16::from(SUBSYSTEM) << 8 | message
+}
+
+fn message(number: u16, flags: u16, body: Body, object: String) -> Message {
+    Message {
+        kind: kind(number),
+        flags,
+        body: body.into_bytes(),
+        object,
+    }
+}
+
+fn dump(
+    reader: &mut Netlink,
+    what: &'static str,
+    number: u16,
+    body: &Body,
+) -> Result<Answers, NetError> {
+    reader.dump(
+        Ask {
+            operation: "list",
+            object: what,
+        },
+        kind(number),
+        body.bytes(),
+    )
+}

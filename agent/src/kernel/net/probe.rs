@@ -1,0 +1,220 @@
+//! What this kernel can do to packets, found out by doing it in an empty network namespace.
+//!
+//! Nothing is concluded from a version number or a config file: a module may be missing, forbidden or backported.
+
+use super::NetError;
+use super::netlink::{Netlink, Protocol};
+use super::netns::in_scratch;
+use super::nfqueue::{Copying, Queue};
+use super::nft::expr::{Expressions, QueueMeans, Reject, Verdict};
+use super::nft::{Draft, Family, Hook, OwnedTable};
+use super::qdisc::OwnIfb;
+use super::shape::Shape;
+
+/// Whether something works; if not, why, in the kernel's words.
+pub(crate) type Works = Result<(), String>;
+
+/// What was tried, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetAbilities {
+    /// An nftables table that vanishes with its socket (Linux 5.12).
+    pub(crate) owned_table: Works,
+    /// A chain at a link's ingress.
+    pub(crate) ingress_hook: Works,
+    /// A chain at a link's egress (Linux 5.16).
+    pub(crate) egress_hook: Works,
+    /// Handing packets to another link.
+    pub(crate) forward: Works,
+    /// The intermediate device that hands them back.
+    pub(crate) ifb: Works,
+    /// Delay, loss and the rest in the kernel.
+    pub(crate) netem: Works,
+    /// Refusing packets with an answer.
+    pub(crate) reject: Works,
+    /// Queueing packets to user space with nft's own expression.
+    pub(crate) queue_native: Works,
+    /// Queueing them with the xtables target.
+    pub(crate) queue_compat: Works,
+    /// Binding a queue.
+    pub(crate) queue_socket: Works,
+}
+
+impl NetAbilities {
+    /// Tries everything. Takes some 10 ms, leaves nothing.
+    #[must_use]
+    pub(crate) fn probe() -> Self {
+        match in_scratch(|| Ok(probe_here())) {
+            Ok(abilities) => abilities,
+            Err(e) => Self::none(&describe(&e)),
+        }
+    }
+
+    fn none(reason: &str) -> Self {
+        let no = || Err(reason.to_owned());
+        Self {
+            owned_table: no(),
+            ingress_hook: no(),
+            egress_hook: no(),
+            forward: no(),
+            ifb: no(),
+            netem: no(),
+            reject: no(),
+            queue_native: no(),
+            queue_compat: no(),
+            queue_socket: no(),
+        }
+    }
+
+    /// Whether shaping can be done by the detour, and if not, everything that is missing.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn detour(&self) -> Result<(), Vec<String>> {
+        all_of(&[
+            ("owned nftables tables (Linux 5.12)", &self.owned_table),
+            ("the netdev ingress hook", &self.ingress_hook),
+            ("the netdev egress hook (Linux 5.16)", &self.egress_hook),
+            ("nftables `fwd`", &self.forward),
+            ("ifb devices", &self.ifb),
+            ("netem (module sch_netem)", &self.netem),
+        ])
+    }
+
+    /// Whether shaping can be done in user space, and if not, everything that is missing.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn queue(&self) -> Result<QueueMeans, Vec<String>> {
+        all_of(&[
+            ("owned nftables tables (Linux 5.12)", &self.owned_table),
+            (
+                "netfilter queues (module nfnetlink_queue)",
+                &self.queue_socket,
+            ),
+        ])?;
+        match (&self.queue_native, &self.queue_compat) {
+            (Ok(()), _) => Ok(QueueMeans::Native),
+            (_, Ok(())) => Ok(QueueMeans::Compat),
+            (Err(native), Err(compat)) => Err(vec![format!(
+                "no way into a queue: nft `queue`: {native}; xtables NFQUEUE: {compat}"
+            )]),
+        }
+    }
+
+    /// Whether packets can be dropped silently.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn drop(&self) -> Result<(), Vec<String>> {
+        all_of(&[
+            ("owned nftables tables (Linux 5.12)", &self.owned_table),
+            ("the netdev ingress hook", &self.ingress_hook),
+            ("the netdev egress hook (Linux 5.16)", &self.egress_hook),
+        ])
+    }
+
+    /// Whether packets can be refused with an answer.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn reject(&self) -> Result<(), Vec<String>> {
+        all_of(&[
+            ("owned nftables tables (Linux 5.12)", &self.owned_table),
+            ("nftables `reject`", &self.reject),
+        ])
+    }
+}
+
+fn all_of(parts: &[(&str, &Works)]) -> Result<(), Vec<String>> {
+    let missing: Vec<String> = parts
+        .iter()
+        .filter_map(|(name, works)| {
+            works
+                .as_ref()
+                .err()
+                .map(|why| format!("this kernel lacks {name}: {why}"))
+        })
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(missing)
+    }
+}
+
+fn probe_here() -> NetAbilities {
+    let chain_with = |family, hook: Option<Hook>, expressions: Option<Expressions>| -> Works {
+        let mut table = OwnedTable::create(family, "sqprobe").map_err(|e| describe(&e))?;
+        let mut draft = Draft::default();
+        draft.chain("act");
+        if let Some(hook) = hook {
+            draft.base_chain("hook", hook, 0);
+            draft.rule(
+                "hook",
+                Expressions::default().verdict(&Verdict::Jump("act".into())),
+            );
+        }
+        if let Some(expressions) = expressions {
+            draft.rule("act", expressions);
+        }
+        table.commit(&draft).map_err(|e| describe(&e))
+    };
+    let lo = || "lo".to_owned();
+    let rule = Expressions::default;
+    let queue = |means| {
+        chain_with(
+            Family::Inet,
+            Some(Hook::Prerouting),
+            Some(rule().queue(means, 1, 1)),
+        )
+    };
+    NetAbilities {
+        owned_table: chain_with(Family::Inet, None, None),
+        ingress_hook: chain_with(Family::Netdev, Some(Hook::Ingress(lo())), None),
+        egress_hook: chain_with(Family::Netdev, Some(Hook::Egress(lo())), None),
+        forward: chain_with(
+            Family::Netdev,
+            Some(Hook::Ingress(lo())),
+            Some(rule().counter().forward_to(1)),
+        ),
+        ifb: with_ifb(|_, _| Ok(())),
+        netem: with_ifb(|route, ifb| {
+            ifb.add_netem(
+                route,
+                &Shape {
+                    packets_max: 1,
+                    ..Shape::default()
+                },
+            )
+        }),
+        reject: chain_with(
+            Family::Inet,
+            Some(Hook::Output),
+            Some(rule().reject(Reject::PortUnreachable)),
+        ),
+        queue_native: queue(QueueMeans::Native),
+        queue_compat: queue(QueueMeans::Compat),
+        queue_socket: Queue::bind(Copying::Length, 1)
+            .map(|_| ())
+            .map_err(|e| describe(&e)),
+    }
+}
+
+fn with_ifb(act: impl FnOnce(&mut Netlink, &OwnIfb) -> Result<(), NetError>) -> Works {
+    let tried = || {
+        let mut route = Netlink::open(Protocol::Route)?;
+        let ifb = OwnIfb::create(&mut route, "sqprobe")?;
+        let acted = act(&mut route, &ifb);
+        ifb.delete(&mut route)?;
+        acted
+    };
+    tried().map_err(|e| describe(&e))
+}
+
+/// The error with its cause, in one line.
+fn describe(error: &NetError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
