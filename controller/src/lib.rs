@@ -5,5 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod fleet;
+pub mod report;
 pub mod run;
 pub mod store;

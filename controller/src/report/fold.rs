@@ -1,0 +1,412 @@
+//! From events to a [`Summary`].
+//!
+//! Total: any sequence of events folds, the empty one and one torn off in the middle included. What an event names
+//! that was never announced (a fault without a plan) is still reported, since it may have acted.
+
+use super::summary::{
+    Environment, ExpectationReport, FaultOutcome, FaultReport, FileReport, FirstBroken, Moment,
+    PhaseKind, PhaseReport, Point, StageReport, Summary, Timings, Unit, ViolationReport,
+};
+use super::words::{cause_in_words, dose_in_words, span_ms, state_in_words, stop_in_words};
+use squall_experiments::dose::Dose;
+use squall_experiments::event::{
+    BaselineTaken, Created, Event, FaultEnded, Finished, Happening, Violation, Window,
+};
+use squall_experiments::plan::Plan;
+use squall_experiments::run_life::RunState;
+
+impl Summary {
+    /// Tells a run from its events, in the order in which they happened.
+    #[must_use]
+    pub fn of(events: &[Event]) -> Self {
+        let mut fold = Fold::new(events);
+        for event in events {
+            fold.take(event);
+        }
+        fold.close()
+    }
+}
+
+struct Fold {
+    said: Summary,
+    start_us: u64,
+    end_ms: f64,
+}
+
+/// Microseconds to milliseconds; exact for any difference of two moments within 285 years.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "differences within a run stay far below 2^53 microseconds"
+)]
+pub(super) fn ms(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
+impl Fold {
+    fn new(events: &[Event]) -> Self {
+        let start_us = events.first().map_or(0, |e| e.at_us);
+        // A clock that was set back in the run must not give negative times.
+        let end_us = events.iter().map(|e| e.at_us).max().unwrap_or(0);
+        let end_ms = ms(end_us.saturating_sub(start_us));
+        let said = Summary {
+            version: Summary::VERSION,
+            because: "The record ends before a verdict.".into(),
+            timings: Timings {
+                started_at: events.first().and_then(|e| Timings::start_text(e.at_us)),
+                duration_ms: end_ms,
+                ..Timings::default()
+            },
+            ..Summary::default()
+        };
+        Self {
+            said,
+            start_us,
+            end_ms,
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        let at = ms(event.at_us.saturating_sub(self.start_us));
+        match &event.what {
+            Happening::Created(created) => self.created(created),
+            Happening::Planned(plan) => self.planned(plan),
+            Happening::Entered(state) => self.entered(at, *state),
+            Happening::Observed(window) => self.observed(at, window),
+            Happening::BaselineTaken(taken) => self.baseline(taken),
+            Happening::Armed(armed) => {
+                let fault = self.fault(&armed.id.0);
+                fault.outcome = FaultOutcome::InForce;
+                fault.armed_at_ms = Some(at);
+                fault.arm_took_us = Some(armed.took_us);
+                fault.means.clone_from(&armed.evidence.means);
+                fault.read_back.clone_from(&armed.evidence.read_back);
+                fault.warnings.clone_from(&armed.evidence.warnings);
+                let took = span_ms(ms(armed.took_us));
+                let what = format!(
+                    "{} in force on {} ({took} after the command; {})",
+                    fault.fault, fault.target, fault.means
+                );
+                self.tell(at, what);
+            }
+            Happening::Refused(refused) => {
+                let fault = self.fault(&refused.id.0);
+                fault.outcome = FaultOutcome::Refused(refused.reason.clone());
+                let what = format!(
+                    "{} not injected into {}: {}",
+                    fault.fault, fault.target, refused.reason
+                );
+                self.tell(at, what);
+            }
+            Happening::Dosed(dosed) => self.fault(&dosed.id.0).set_dose(&dosed.dose),
+            Happening::Ended(ended) => self.ended(at, ended),
+            Happening::Stuck(stuck) => {
+                let fault = self.fault(&stuck.id.0);
+                fault.outcome = FaultOutcome::Stuck(stuck.reason.clone());
+                let what = format!(
+                    "{} cannot be shown gone from {}: {}",
+                    fault.fault, fault.target, stuck.reason
+                );
+                self.tell(at, what);
+            }
+            Happening::Violated(violation) => self.violated(at, violation),
+            Happening::StopDecided(reason) => {
+                self.said.stop_at_ms = Some(at);
+                self.said.stop_reason = Some(reason.clone());
+                self.tell(at, format!("stop: {}", stop_in_words(reason)));
+            }
+            Happening::Recovered => self.tell(at, "the steady state is proven back".into()),
+            Happening::Noted(note) => {
+                self.said.notes.push(note.clone());
+                self.tell(at, note.clone());
+            }
+            Happening::Finished(finished) => self.finished(at, finished),
+        }
+    }
+
+    fn tell(&mut self, at_ms: f64, what: String) {
+        self.said.timeline.push(Moment { at_ms, what });
+    }
+
+    fn created(&mut self, created: &Created) {
+        let said = &mut self.said;
+        said.run = created.run.to_string();
+        said.name.clone_from(&created.name);
+        said.hypothesis.clone_from(&created.hypothesis);
+        said.seed = created.seed;
+        said.digest.clone_from(&created.digest);
+        said.file = FileReport {
+            path: created.file_path.clone(),
+            text: created.file_text.clone(),
+        };
+        said.environment = Environment {
+            node: created.node.clone(),
+            kernel: created.capabilities.kernel.clone(),
+            cgroup: created.capabilities.cgroup.clone(),
+            squall: created.version.clone(),
+        };
+        said.expectations = created
+            .expectations
+            .iter()
+            .map(|e| ExpectationReport {
+                probe: e.probe.clone(),
+                text: e.text.clone(),
+                unit: Unit::of(&e.text),
+                baseline: None,
+                worst_under_fault: None,
+                last: None,
+                windows_under_fault: 0,
+                windows_unsatisfied: 0,
+                violated_at_ms: None,
+                points: Vec::new(),
+            })
+            .collect();
+    }
+
+    fn planned(&mut self, plan: &Plan) {
+        for (number, stage) in (0..).zip(&plan.stages) {
+            let mut words: Vec<String> = stage.arm.iter().map(|f| f.fault.to_string()).collect();
+            words.sort();
+            words.dedup();
+            self.said.stages.push(StageReport {
+                number,
+                step: stage.name.clone(),
+                share: stage.share.to_string(),
+                hit: stage.hit,
+                candidates: stage.candidates,
+                hold: stage.hold.to_string(),
+                faults: words,
+                from_ms: None,
+                to_ms: None,
+            });
+            for planned in &stage.arm {
+                let mut fault = FaultReport::unknown(&planned.id.0);
+                fault.stage = number;
+                fault.fault = planned.fault.to_string();
+                fault.target.clone_from(&planned.target.label);
+                fault.node.clone_from(&planned.target.node);
+                self.said.faults.push(fault);
+            }
+        }
+    }
+
+    fn entered(&mut self, at: f64, state: RunState) {
+        if let Some(last) = self.said.phases.last_mut() {
+            last.to_ms = at;
+        }
+        let (kind, stage) = match state {
+            RunState::Planned | RunState::Gated => (PhaseKind::Preparing, None),
+            RunState::Baseline => (PhaseKind::Baseline, None),
+            RunState::Injecting(stage) => (PhaseKind::Injecting, Some(stage)),
+            RunState::Recovering => (PhaseKind::Recovering, None),
+            RunState::Finished => return,
+        };
+        self.said.phases.push(PhaseReport {
+            kind,
+            stage,
+            from_ms: at,
+            to_ms: self.end_ms,
+        });
+        if kind != PhaseKind::Preparing {
+            self.tell(at, format!("{} begins", state_in_words(state)));
+        }
+    }
+
+    fn observed(&mut self, at: f64, window: &Window) {
+        let under_fault = self
+            .said
+            .phases
+            .last()
+            .is_some_and(|p| p.kind == PhaseKind::Injecting);
+        let of_probe = self
+            .said
+            .expectations
+            .iter_mut()
+            .filter(|e| e.probe == window.probe);
+        for (index, expectation) in of_probe.enumerate() {
+            let check = window.checks.get(index).cloned().unwrap_or_default();
+            // What is not finite cannot be drawn, nor be written as JSON.
+            let measured = check.measured.filter(|m| m.is_finite());
+            expectation.take(
+                Point {
+                    at_ms: at,
+                    length_ms: ms(window.length_ms.saturating_mul(1000)),
+                    measured,
+                    bound: check.bound.filter(|b| b.is_finite()),
+                    satisfied: check.satisfied,
+                    evidence: if check.evidence.is_finite() {
+                        check.evidence
+                    } else {
+                        f64::MAX
+                    },
+                },
+                under_fault,
+            );
+        }
+    }
+
+    fn baseline(&mut self, taken: &BaselineTaken) {
+        let of_probe = self
+            .said
+            .expectations
+            .iter_mut()
+            .filter(|e| e.probe == taken.probe);
+        for (expectation, measured) in of_probe.zip(&taken.measured) {
+            expectation.baseline = measured.filter(|m| m.is_finite());
+        }
+    }
+
+    fn violated(&mut self, at: f64, violation: &Violation) {
+        let named = &violation.expectation;
+        let hit = self
+            .said
+            .expectations
+            .iter_mut()
+            .find(|e| e.probe == named.probe && e.text == named.text);
+        if let Some(expectation) = hit {
+            expectation.violated_at_ms.get_or_insert(at);
+        }
+        self.said.first_broken.get_or_insert_with(|| FirstBroken {
+            probe: named.probe.clone(),
+            expectation: named.text.clone(),
+            measured: violation.measured.clone(),
+            at_ms: at,
+        });
+        self.tell(
+            at,
+            format!(
+                "{} of {} is violated: {}",
+                named.text, named.probe, violation.measured
+            ),
+        );
+        self.said.violations.push(ViolationReport {
+            at_ms: at,
+            probe: named.probe.clone(),
+            expectation: named.text.clone(),
+            measured: violation.measured.clone(),
+            during: violation.during,
+            samples: violation.samples,
+            no_data: violation.no_data,
+        });
+    }
+
+    fn ended(&mut self, at: f64, ended: &FaultEnded) {
+        let fault = self.fault(&ended.id.0);
+        fault.outcome = FaultOutcome::Ended(ended.cause.clone());
+        fault.ended_at_ms = Some(at);
+        fault.end_took_us = ended.took_us;
+        if let Some(dose) = &ended.dose {
+            fault.set_dose(dose);
+        }
+        let took = ended.took_us.map_or(String::new(), |us| {
+            format!(", {} after the stop", span_ms(ms(us)))
+        });
+        let what = format!(
+            "{} gone from {} ({}{took})",
+            fault.fault,
+            fault.target,
+            cause_in_words(&ended.cause)
+        );
+        self.tell(at, what);
+    }
+
+    fn finished(&mut self, at: f64, finished: &Finished) {
+        self.said.verdict = Some(finished.verdict);
+        self.said.because.clone_from(&finished.because);
+        self.said.timings.detect_ms = finished.detect_ms;
+        self.said.timings.revert_ms = finished.revert_ms;
+        self.said.timings.recover_ms = finished.recover_ms;
+        if let Some(last) = self.said.phases.last_mut() {
+            last.to_ms = last.to_ms.min(at);
+        }
+        self.tell(at, format!("verdict: {}", finished.verdict));
+    }
+
+    /// The fault of that name, added if no plan announced it.
+    fn fault(&mut self, id: &str) -> &mut FaultReport {
+        let faults = &mut self.said.faults;
+        let index = faults.iter().position(|f| f.id == id).unwrap_or_else(|| {
+            faults.push(FaultReport::unknown(id));
+            faults.len() - 1
+        });
+        &mut faults[index]
+    }
+
+    fn close(mut self) -> Summary {
+        for index in 0..self.said.stages.len() {
+            let number = self.said.stages[index].number;
+            let armed = self.said.faults.iter().filter(|f| f.stage == number);
+            self.said.stages[index].from_ms =
+                armed.filter_map(|f| f.armed_at_ms).min_by(f64::total_cmp);
+        }
+        let starts: Vec<Option<f64>> = self.said.stages.iter().map(|s| s.from_ms).collect();
+        let in_force = self.said.faults.iter().filter(|f| f.armed_at_ms.is_some());
+        let last_end = in_force
+            .map(|f| f.ended_at_ms.unwrap_or(self.end_ms))
+            .max_by(f64::total_cmp);
+        for (index, stage) in self.said.stages.iter_mut().enumerate() {
+            let next = starts[index + 1..].iter().flatten().next().copied();
+            stage.to_ms = stage.from_ms.and(next.or(last_end));
+        }
+        self.said
+    }
+}
+
+impl FaultReport {
+    /// A fault of which only the name is known.
+    fn unknown(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            stage: 0,
+            fault: format!("fault {id}"),
+            target: "a target no plan named".into(),
+            node: String::new(),
+            outcome: FaultOutcome::NotReached,
+            armed_at_ms: None,
+            ended_at_ms: None,
+            arm_took_us: None,
+            end_took_us: None,
+            means: String::new(),
+            read_back: Vec::new(),
+            warnings: Vec::new(),
+            dose: None,
+            dose_in_words: String::new(),
+        }
+    }
+
+    fn set_dose(&mut self, dose: &Dose) {
+        self.dose_in_words = dose_in_words(dose);
+        self.dose = Some(dose.clone());
+    }
+}
+
+impl ExpectationReport {
+    fn take(&mut self, point: Point, under_fault: bool) {
+        self.points.push(point);
+        let Some(measured) = point.measured else {
+            return;
+        };
+        self.last = Some(measured);
+        if !under_fault {
+            return;
+        }
+        self.windows_under_fault += 1;
+        let first_unsatisfied = !point.satisfied && self.windows_unsatisfied == 0;
+        self.windows_unsatisfied += u64::from(!point.satisfied);
+        // Past the bound, farther is worse; short of it, nearer is.
+        let Some(bound) = point.bound else {
+            self.worst_under_fault.get_or_insert(measured);
+            return;
+        };
+        let distance = (measured - bound).abs();
+        let so_far = self.worst_under_fault.map(|w| (w - bound).abs());
+        let worse = match so_far {
+            None => true,
+            Some(_) if first_unsatisfied => true,
+            Some(so_far) if !point.satisfied => distance > so_far,
+            Some(so_far) => self.windows_unsatisfied == 0 && distance < so_far,
+        };
+        if worse {
+            self.worst_under_fault = Some(measured);
+        }
+    }
+}
