@@ -2,6 +2,7 @@
 
 pub mod verify;
 pub mod vm;
+pub mod world;
 
 /// An error with everything that caused it, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

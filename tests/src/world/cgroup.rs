@@ -1,0 +1,174 @@
+//! A cgroup of one's own, on either version of the hierarchy, with a limit and what is used in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Result, shout, until};
+
+/// Where the hierarchies are mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// The v1 controllers the lab uses; v2 has one folder for all.
+const V1_CONTROLLERS: [&str; 3] = ["cpu", "cpuacct", "memory"];
+
+/// The period of a CPU quota in microseconds: the kernel's default.
+const PERIOD_US: u32 = 100_000;
+
+/// A cgroup that is removed when this guard is dropped.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: String,
+    folders: Vec<PathBuf>,
+    unified: bool,
+}
+
+impl Cgroup {
+    /// Makes `/name` in every hierarchy the lab uses.
+    ///
+    /// # Errors
+    /// Without root, or where no controllers are mounted.
+    pub fn create(name: &str) -> Result<Self> {
+        let unified = Path::new(ROOT).join("cgroup.controllers").exists();
+        let parents: Vec<PathBuf> = if unified {
+            vec![ROOT.into()]
+        } else {
+            V1_CONTROLLERS
+                .iter()
+                .map(|controller| Path::new(ROOT).join(controller))
+                .collect()
+        };
+        let mut cgroup = Self {
+            path: format!("/{name}"),
+            folders: Vec::new(),
+            unified,
+        };
+        for parent in parents {
+            let folder = parent.join(name);
+            // cpu and cpuacct may be one and the same folder.
+            if !folder.exists() {
+                fs::create_dir(&folder)
+                    .map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
+            }
+            cgroup.folders.push(folder);
+        }
+        Ok(cgroup)
+    }
+
+    /// Its path below the hierarchy's root, as an experiment file names it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Moves a process in.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn adopt(&self, pid: u32) -> Result<()> {
+        for folder in &self.folders {
+            let file = folder.join("cgroup.procs");
+            fs::write(&file, pid.to_string())
+                .map_err(|e| format!("cannot move {pid} to {}: {e}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Limits the processor to `percent` of a core.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn limit_cpu(&self, percent: u32) -> Result<()> {
+        let quota = PERIOD_US / 100 * percent;
+        if self.unified {
+            return self.write("cpu.max", &format!("{quota} {PERIOD_US}"));
+        }
+        self.write("cpu.cfs_quota_us", &quota.to_string())
+    }
+
+    /// Limits the memory.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn limit_memory(&self, bytes: u64) -> Result<()> {
+        let file = if self.unified {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
+        self.write(file, &bytes.to_string())
+    }
+
+    /// Processor time used in it so far.
+    ///
+    /// # Errors
+    /// When the kernel's account cannot be read.
+    pub fn cpu_used(&self) -> Result<Duration> {
+        if !self.unified {
+            return Ok(Duration::from_nanos(
+                self.read("cpuacct.usage")?.trim().parse()?,
+            ));
+        }
+        let stat = self.read("cpu.stat")?;
+        let line = stat
+            .lines()
+            .find_map(|line| line.strip_prefix("usage_usec "));
+        Ok(Duration::from_micros(
+            line.ok_or("cpu.stat names no usage")?.parse()?,
+        ))
+    }
+
+    /// Anonymous memory resident in it, in bytes: the page cache is the kernel's own business.
+    ///
+    /// # Errors
+    /// When the kernel's account cannot be read.
+    pub fn memory_used(&self) -> Result<u64> {
+        let name = if self.unified { "anon " } else { "rss " };
+        let stat = self.read("memory.stat")?;
+        let line = stat.lines().find_map(|line| line.strip_prefix(name));
+        Ok(line
+            .ok_or("memory.stat names no anonymous memory")?
+            .parse()?)
+    }
+
+    /// The processes in it.
+    pub fn processes(&self) -> Vec<u32> {
+        let listed = self.read("cgroup.procs").unwrap_or_default();
+        listed
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .collect()
+    }
+
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        let found = self
+            .folders
+            .iter()
+            .map(|folder| folder.join(name))
+            .find(|file| file.exists());
+        found.ok_or_else(|| format!("cgroup {} has no {name}", self.path).into())
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.file(name)?)?)
+    }
+
+    fn write(&self, name: &str, value: &str) -> Result<()> {
+        let file = self.file(name)?;
+        fs::write(&file, value)
+            .map_err(|e| format!("cannot write {value} to {}: {e}", file.display()).into())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for folder in &self.folders {
+            // A process that has just died is counted for a moment longer.
+            let gone = until("an empty cgroup", Duration::from_secs(2), || {
+                (fs::remove_dir(folder).is_ok() || !folder.exists()).then_some(())
+            });
+            if gone.is_err() {
+                shout(&format!("cgroup {}", folder.display()));
+            }
+        }
+    }
+}

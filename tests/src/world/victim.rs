@@ -1,0 +1,99 @@
+//! Victims: real processes that a fault can be aimed at. They are this very program, started again.
+//!
+//! A victim lives until its standard input ends, so that none outlives the test that started it, even
+//! one that is killed.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Result, until};
+
+/// The first argument by which this program knows that it is to be a victim.
+const ROLE: &str = "be-a-victim";
+
+/// Call this first in `main` of a program that starts victims.
+pub fn main_if_victim() -> Option<ExitCode> {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() != Some(ROLE) {
+        return None;
+    }
+    let mut ready = std::io::stdout();
+    let said = ready.write_all(b"!").and_then(|()| ready.flush());
+    let ended = std::io::stdin().read_to_end(&mut Vec::new());
+    Some(if said.is_ok() && ended.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// A victim that waits to be hit.
+#[derive(Debug)]
+pub struct Victim {
+    child: Child,
+}
+
+impl Victim {
+    /// Starts one whose command line contains `tag`, so that it can be selected by it. It is in the
+    /// network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(tag: &str) -> Result<Self> {
+        let mut child = Command::new("/proc/self/exe")
+            .args([ROLE, tag])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("cannot start a victim: {error}"))?;
+        let mut ready = [0; 1];
+        if let Some(stdout) = child.stdout.as_mut() {
+            stdout.read_exact(&mut ready)?;
+        }
+        Ok(Self { child })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs; a dead one is reaped by this.
+    pub fn lives(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it in the hardest way and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        until("the victim's end", Duration::from_secs(5), || {
+            (!self.lives()).then_some(())
+        })
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // Dead already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends `signal` to the process `pid`.
+///
+/// # Errors
+/// When it is gone or not ours to signal.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let number = i32::try_from(pid)?;
+    kill(Pid::from_raw(number), signal)
+        .map_err(|e| format!("cannot send {signal} to process {pid}: {e}").into())
+}
