@@ -1,5 +1,8 @@
 //! The lab in which Squall is tested: throw-away VMs, network worlds, victims and probes.
 
+#![forbid(unsafe_code)]
+
+pub mod tidy;
 pub mod verify;
 pub mod vm;
 pub mod world;
