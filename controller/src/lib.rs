@@ -4,7 +4,10 @@
 //! does not know the agent's; the two speak `squall_experiments::wire`.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod fleet;
+pub mod judge;
+pub mod probe;
 pub mod report;
 pub mod run;
 pub mod store;

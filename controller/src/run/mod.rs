@@ -1,15 +1,29 @@
 //! A run, from a checked experiment to a verdict.
 
+mod drive;
+mod faults;
+mod gate;
 mod halt;
+pub mod machine;
+mod planning;
+mod record;
+mod verdict;
+mod watch;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use drive::here;
 pub use halt::{Halt, Halting, Urgency};
+pub use planning::{Planned, planned};
 
-use crate::fleet::Program;
-use crate::store::Store;
+use crate::fleet::FleetError;
+use crate::probe::ProbeError;
 use squall_experiments::event::{Event, Finished};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
-use tokio::sync::broadcast;
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -43,24 +57,16 @@ pub const FEED_EVENTS_MAX: usize = 8192;
 
 /// Why there was no run at all. Whatever goes wrong later is a verdict.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {}
-
-/// Runs an experiment on this node with an agent of its own, from `Created` to `Finished`.
-///
-/// Every event goes to `feed` as it happens (nobody needs to listen), and to `store` where there is one. `halting` stops the run: once for an orderly stop and a verdict,
-/// twice to kill the agent at once, whereupon the kernel takes every fault back.
-///
-/// # Errors
-/// There was no run: the agent could not be started.
-pub async fn here(
-    order: Order,
-    agent: &Program,
-    store: Option<&Store>,
-    feed: broadcast::Sender<Event>,
-    halting: Halting,
-) -> Result<Outcome, RunError> {
-    let _ = (order, agent, store, feed, halting);
-    std::future::pending().await
+pub enum RunError {
+    /// A probe cannot begin: the file is at fault.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// There is no agent.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// A mistake of this program.
+    #[error("the run ended without a verdict; please report this with its events")]
+    NoVerdict,
 }
 
 /// A name for a new run: the time it was created, so that runs sort, and a few random letters, so that two

@@ -1,5 +1,233 @@
-//! Runs and their events, kept.
+//! Runs and their events, kept in one SQLite file.
+//!
+//! Events are written as they happen, so that a controller that dies leaves what it saw; a run without an end was
+//! interrupted, and is shown so.
+
+mod place;
+mod writer;
+
+pub use place::place;
+pub use writer::Writer;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Row, query};
+use squall_experiments::event::Event;
+use squall_experiments::ids::RunId;
+use squall_experiments::verdict::Verdict;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Another process may be writing; it holds the file for milliseconds.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// One writes, one reads beside it.
+const CONNECTIONS_MAX: u32 = 2;
+
+/// Why runs cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory.
+    #[error("the data directory `{}` cannot be made; set SQUALL_DATA to one that can", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The database file.
+    #[error("the runs kept in `{}` cannot be opened", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Its tables.
+    #[error("the runs kept in `{}` cannot be brought up to date", path.display())]
+    Migrate {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// Reading.
+    #[error("{what} cannot be read")]
+    Read {
+        /// What was to be read.
+        what: String,
+        /// What SQLite said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// What was read.
+    #[error(
+        "event {sequence} of run {run} cannot be understood: it was written by another version of Squall"
+    )]
+    Event {
+        /// The run.
+        run: String,
+        /// Its event's number.
+        sequence: i64,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No such run.
+    #[error("there is no run `{0}`; `squall runs` lists them")]
+    NoRun(String),
+    /// More than one.
+    #[error("`{0}` begins the names of several runs; write more of it")]
+    Ambiguous(String),
+}
 
 /// Where runs are kept. Cloning it is another handle to the same.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// One run, in a line.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// Its name.
+    pub run: RunId,
+    /// The experiment's name.
+    pub name: String,
+    /// When it was created, microseconds since the Unix epoch.
+    pub created_us: i64,
+    /// How it ended; none when it is under way, or was interrupted.
+    pub verdict: Option<Verdict>,
+    /// Why, in a sentence.
+    pub because: Option<String>,
+}
+
+impl Store {
+    /// Opens the file `runs.sqlite` in a directory, both made where they are not there.
+    ///
+    /// # Errors
+    /// The directory or the file cannot be made, opened or brought up to date.
+    pub async fn open(directory: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(directory).map_err(|source| StoreError::Directory {
+            path: directory.to_owned(),
+            source,
+        })?;
+        let path = directory.join("runs.sqlite");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // Survives the controller's death; a power cut may cost the last seconds of a run, which it ended anyhow.
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_MAX);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .connect_with(options)
+            .await
+            .map_err(|source| StoreError::Open {
+                path: path.clone(),
+                source,
+            })?;
+        let migrated = sqlx::migrate!("src/store/migrations").run(&pool).await;
+        migrated.map_err(|source| StoreError::Migrate { path, source })?;
+        Ok(Self { pool })
+    }
+
+    /// What writes one run's events.
+    #[must_use]
+    pub fn writer(&self, run: &RunId) -> Writer {
+        Writer::new(self.pool.clone(), run)
+    }
+
+    /// The latest runs, the newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn runs(&self, most: u32) -> Result<Vec<Kept>, StoreError> {
+        let rows = query("SELECT id, name, created_us, verdict, because FROM runs ORDER BY created_us DESC, id DESC LIMIT ?")
+            .bind(most)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|source| StoreError::Read {
+                what: "the list of runs".into(),
+                source,
+            })?;
+        Ok(rows.iter().map(kept).collect())
+    }
+
+    /// The one run whose name is, or begins with, `name`; `last` is the newest.
+    ///
+    /// # Errors
+    /// None, or several; or the file cannot be read.
+    pub async fn find(&self, name: &str) -> Result<RunId, StoreError> {
+        if name == "last" {
+            let runs = self.runs(1).await?;
+            let newest = runs.into_iter().next().map(|kept| kept.run);
+            return newest.ok_or_else(|| StoreError::NoRun(name.to_owned()));
+        }
+        let rows = query("SELECT id FROM runs WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2")
+            .bind(name)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|source| StoreError::Read {
+                what: format!("run `{name}`"),
+                source,
+            })?;
+        match rows.as_slice() {
+            [] => Err(StoreError::NoRun(name.to_owned())),
+            [one] => Ok(RunId(one.get(0))),
+            _ => Err(StoreError::Ambiguous(name.to_owned())),
+        }
+    }
+
+    /// Every event of a run, in order.
+    ///
+    /// # Errors
+    /// The file cannot be read, or an event not be understood.
+    pub async fn events(&self, run: &RunId) -> Result<Vec<Event>, StoreError> {
+        let rows =
+            query("SELECT sequence, at_us, what FROM events WHERE run = ? ORDER BY sequence")
+                .bind(&run.0)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|source| StoreError::Read {
+                    what: format!("run `{run}`"),
+                    source,
+                })?;
+        let events = rows.iter().map(|row| {
+            let what: String = row.get("what");
+            let at_us: i64 = row.get("at_us");
+            let what = serde_json::from_str(&what).map_err(|source| StoreError::Event {
+                run: run.0.clone(),
+                sequence: row.get("sequence"),
+                source,
+            })?;
+            Ok(Event {
+                at_us: u64::try_from(at_us).unwrap_or_default(),
+                what,
+            })
+        });
+        events.collect()
+    }
+}
+
+fn kept(row: &sqlx::sqlite::SqliteRow) -> Kept {
+    let verdict: Option<String> = row.get("verdict");
+    let verdict = verdict.map(serde_json::Value::String);
+    Kept {
+        run: RunId(row.get("id")),
+        name: row.get("name"),
+        created_us: row.get("created_us"),
+        verdict: verdict.and_then(|verdict| serde_json::from_value(verdict).ok()),
+        because: row.get("because"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! The wire to one agent: JSON messages in WebSocket text frames, over any stream.
+
+use futures_util::{SinkExt, StreamExt};
+use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// So many messages may wait to be written: one per fault of the largest plan. An agent that reads none of so many is lost.
+const WAITING_MAX: usize = 16_384;
+
+/// So many messages of the agent may wait to be read; then it waits.
+const HEARD_MAX: usize = 16_384;
+
+/// Buffers of the framing; the library's defaults cost 256 KiB for each agent.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// What came from an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// A message.
+    Message(Box<FromAgent>),
+    /// The link is gone, and why. The last that is heard.
+    Lost(String),
+}
+
+/// Says things to an agent. Stops go first, whatever else waits.
+#[derive(Debug, Clone)]
+pub struct Sayer {
+    urgent: mpsc::Sender<FromController>,
+    other: mpsc::Sender<FromController>,
+}
+
+impl Sayer {
+    /// Queues a message without waiting; `false` when the agent is lost or reads nothing.
+    #[must_use]
+    pub fn say(&self, message: FromController) -> bool {
+        let queue = match message {
+            FromController::Stop(_) => &self.urgent,
+            _ => &self.other,
+        };
+        queue.try_send(message).is_ok()
+    }
+}
+
+/// How the framing is to be set on either side.
+#[must_use]
+pub(super) fn framing() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX))
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+}
+
+/// Takes over an accepted WebSocket. The link closes when the sayer and the receiver are dropped.
+pub(super) fn open<S>(socket: WebSocketStream<S>) -> (Sayer, mpsc::Receiver<Heard>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut write, mut read) = socket.split();
+    let (urgent, mut urgent_out) = mpsc::channel(WAITING_MAX);
+    let (other, mut other_out) = mpsc::channel(WAITING_MAX);
+    let (tell, heard) = mpsc::channel(HEARD_MAX);
+    tokio::spawn(async move {
+        loop {
+            let message: Option<FromController> = tokio::select! {
+                biased;
+                message = urgent_out.recv() => message,
+                message = other_out.recv() => message,
+            };
+            let Some(message) = message else {
+                break;
+            };
+            let text = match serde_json::to_string(&message) {
+                Ok(text) => text,
+                Err(error) => {
+                    tracing::error!(%error, ?message, "a message cannot be written as JSON");
+                    continue;
+                }
+            };
+            // The reading side sees a broken link, and says so.
+            if write.send(Message::text(text)).await.is_err() {
+                break;
+            }
+        }
+        let _closed = write.close().await;
+    });
+    tokio::spawn(async move {
+        let lost = loop {
+            let message = match read.next().await {
+                None => break "it closed the link".to_owned(),
+                Some(Err(error)) => break error.to_string(),
+                Some(Ok(Message::Text(text))) => text,
+                Some(Ok(Message::Close(_))) => break "it closed the link".to_owned(),
+                Some(Ok(_)) => continue,
+            };
+            match serde_json::from_str(&message) {
+                Ok(message) => {
+                    if tell.send(Heard::Message(Box::new(message))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => break format!("it said something unintelligible: {error}"),
+            }
+        };
+        let _nobody_listens = tell.send(Heard::Lost(lost)).await;
+    });
+    (Sayer { urgent, other }, heard)
+}

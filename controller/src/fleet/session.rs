@@ -1,0 +1,131 @@
+//! One agent's session: hello, questions, and what is said and heard afterwards.
+
+use super::FleetError;
+use super::link::{self, Heard, Sayer};
+use squall_experiments::fault::FaultKind;
+use squall_experiments::target::Target;
+use squall_experiments::wire::{
+    FromAgent, FromController, Hello, PROTOCOL, Resolve, Resolved, Welcome,
+};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+/// An agent tries out what its node can do before it says hello; that takes milliseconds, and seconds on a busy machine.
+const HELLO_MAX: Duration = Duration::from_secs(15);
+
+/// Looking through all processes of a large node takes under a second.
+const RESOLVE_MAX: Duration = Duration::from_secs(20);
+
+/// An agent that said hello.
+#[derive(Debug)]
+pub struct Session {
+    /// Its first word.
+    pub hello: Hello,
+    sayer: Sayer,
+    heard: mpsc::Receiver<Heard>,
+    requests: u64,
+}
+
+/// Accepts an agent on a stream that it dialled.
+///
+/// # Errors
+/// No hello in time, or another version of the protocol.
+pub async fn greet<S>(stream: S) -> Result<Session, FleetError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let no_hello = |why: String| FleetError::NoHello { why };
+    let accept = tokio_tungstenite::accept_async_with_config(stream, Some(link::framing()));
+    let greeting = async {
+        let socket = accept.await.map_err(|error| no_hello(error.to_string()))?;
+        let (sayer, mut heard) = link::open(socket);
+        match heard.recv().await {
+            Some(Heard::Message(message)) => match *message {
+                FromAgent::Hello(hello) => Ok((hello, sayer, heard)),
+                other => Err(no_hello(format!("it said {other:?} first"))),
+            },
+            Some(Heard::Lost(why)) => Err(no_hello(why)),
+            None => Err(no_hello("the link closed".into())),
+        }
+    };
+    let greeted = tokio::time::timeout(HELLO_MAX, greeting).await;
+    let greeted = greeted.unwrap_or_else(|_| Err(no_hello(format!("nothing for {HELLO_MAX:?}"))));
+    let (hello, sayer, heard) = greeted?;
+    if hello.protocol != PROTOCOL {
+        return Err(FleetError::Protocol {
+            theirs: hello.protocol,
+            ours: PROTOCOL,
+        });
+    }
+    let welcome = FromController::Welcome(Welcome {
+        protocol: PROTOCOL,
+        spare_pids: vec![std::process::id()],
+    });
+    if !sayer.say(welcome) {
+        return Err(no_hello("it hung up at once".into()));
+    }
+    Ok(Session {
+        hello,
+        sayer,
+        heard,
+        requests: 0,
+    })
+}
+
+impl Session {
+    /// Asks what there is to hit. Only before anything is injected: what the agent says meanwhile of faults is not heard.
+    ///
+    /// # Errors
+    /// No answer in time, or the agent is lost.
+    pub async fn resolve(
+        &mut self,
+        target: &Target,
+        faults: Vec<FaultKind>,
+    ) -> Result<Resolved, FleetError> {
+        let no_answer = |why: String| FleetError::NoAnswer {
+            what: format!("what is there of {target}"),
+            why,
+        };
+        self.requests += 1;
+        let request = self.requests;
+        let question = FromController::Resolve(Resolve {
+            request,
+            target: target.clone(),
+            faults,
+        });
+        if !self.sayer.say(question) {
+            return Err(no_answer("it is lost".into()));
+        }
+        let answer = async {
+            loop {
+                match self.heard.recv().await {
+                    Some(Heard::Message(message)) => match *message {
+                        FromAgent::Resolved(resolved) if resolved.request == request => {
+                            return Ok(resolved);
+                        }
+                        other => tracing::debug!(?other, "heard while waiting for candidates"),
+                    },
+                    Some(Heard::Lost(why)) => return Err(no_answer(why)),
+                    None => return Err(no_answer("the link closed".into())),
+                }
+            }
+        };
+        let answer = tokio::time::timeout(RESOLVE_MAX, answer).await;
+        answer.unwrap_or_else(|_| Err(no_answer(format!("nothing for {RESOLVE_MAX:?}"))))
+    }
+
+    /// Says something without waiting; `false` when the agent is lost or reads nothing.
+    #[must_use]
+    pub fn say(&self, message: FromController) -> bool {
+        self.sayer.say(message)
+    }
+
+    /// The next that is heard. After [`Heard::Lost`] nothing more is.
+    pub async fn hear(&mut self) -> Heard {
+        match self.heard.recv().await {
+            Some(heard) => heard,
+            None => std::future::pending().await,
+        }
+    }
+}

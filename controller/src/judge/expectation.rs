@@ -1,0 +1,414 @@
+//! One expectation of one probe, judged through one phase after another.
+
+use super::check::{self, Ready};
+use super::eprocess::EProcess;
+use super::tally::Tally;
+use super::trial::Trial;
+use squall_experiments::event::{CheckPoint, ExpectationRef};
+use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure};
+
+/// A baseline in which this much evidence stands against an expectation (five healthy ones in a hundred) is not fit to
+/// start from. Far weaker than what stops a run: starting from a broken system shows nothing.
+const UNFIT_EVIDENCE: f64 = 20.0;
+
+/// The rule of three: with no violation in n trials, the rate is below 3/n with 95 % confidence. A share
+/// measured in the baseline is not known better than that.
+const RULE_OF_THREE: f64 = 3.0;
+
+/// What the baseline said of one expectation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Taken {
+    /// What was measured over the whole of it, in the measure's own unit.
+    pub measured: f64,
+    /// Over how many attempts.
+    pub attempts: u64,
+}
+
+/// What a violation is, in words, with what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Finding {
+    pub(super) measured: String,
+    pub(super) samples: u64,
+    pub(super) no_data: bool,
+}
+
+/// When one trial violates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Violates {
+    Failing,
+    Succeeding,
+    /// No answer, or one later than so many microseconds (or as late, when `or_at`).
+    Slower {
+        us: f64,
+        or_at: bool,
+    },
+    /// An answer earlier than so many microseconds (or as early, when `or_at`).
+    Faster {
+        us: f64,
+        or_at: bool,
+    },
+}
+
+impl Violates {
+    #[expect(clippy::cast_precision_loss, reason = "minutes in microseconds")]
+    #[expect(clippy::float_cmp, reason = "`<` and `<=` differ exactly there")]
+    fn by(self, trial: &Trial) -> bool {
+        let latency = trial.latency_us() as f64;
+        match self {
+            Self::Failing => !trial.succeeded(),
+            Self::Succeeding => trial.succeeded(),
+            Self::Slower { us, or_at } => {
+                !trial.answered() || latency > us || (or_at && latency == us)
+            }
+            Self::Faster { us, or_at } => latency < us || (or_at && latency == us),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Rule {
+    Samples {
+        test: EProcess,
+        violates: Violates,
+    },
+    Answers,
+    Windows,
+    /// It is against the baseline, which is not known yet.
+    NotYet,
+}
+
+/// Counts since some moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    trials: u64,
+    violating: u64,
+    numbers: u64,
+    sum: f64,
+}
+
+impl Seen {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn mean(&self) -> Option<f64> {
+        (self.numbers > 0).then(|| self.sum / self.numbers as f64)
+    }
+}
+
+/// One expectation, judged.
+#[derive(Debug, Clone)]
+pub(super) struct Judged {
+    pub(super) reference: ExpectationRef,
+    expectation: Expectation,
+    ready: Ready,
+    /// What one attempt is called.
+    noun: &'static str,
+    /// Which of a trial's bodies it looks at.
+    body: Option<usize>,
+    alpha: f64,
+    confirm: u64,
+    baseline: Option<Taken>,
+    rule: Rule,
+    in_phase: Seen,
+    in_window: Seen,
+    windows: u64,
+    windows_in_row: u64,
+}
+
+impl Judged {
+    pub(super) fn new(
+        expectation: &Expectation,
+        reference: ExpectationRef,
+        noun: &'static str,
+        body: Option<usize>,
+        alpha: f64,
+        confirm: u32,
+    ) -> Self {
+        let mut judged = Self {
+            reference,
+            expectation: expectation.clone(),
+            ready: Ready::new(&expectation.check),
+            noun,
+            body,
+            alpha,
+            confirm: u64::from(confirm.max(1)),
+            baseline: None,
+            rule: Rule::NotYet,
+            in_phase: Seen::default(),
+            in_window: Seen::default(),
+            windows: 0,
+            windows_in_row: 0,
+        };
+        judged.begin();
+        judged
+    }
+
+    /// A new phase: what was seen before says nothing about it.
+    pub(super) fn begin(&mut self) {
+        self.rule = self.rule();
+        self.in_phase = Seen::default();
+        self.in_window = Seen::default();
+        self.windows = 0;
+        self.windows_in_row = 0;
+    }
+
+    fn rule(&self) -> Rule {
+        if check::against_baseline(&self.expectation.check) && self.baseline.is_none() {
+            return Rule::NotYet;
+        }
+        match self.share() {
+            Some((violates, tolerated)) => Rule::Samples {
+                test: EProcess::new(tolerated, self.alpha),
+                violates,
+            },
+            None if matches!(self.expectation.measure, Measure::Status | Measure::Body(_)) => {
+                Rule::Answers
+            }
+            None => Rule::Windows,
+        }
+    }
+
+    /// What a trial must do to violate, and which share of trials may; none for what is not a share of trials.
+    fn share(&self) -> Option<(Violates, f64)> {
+        use Comparison as C;
+        let Check::Compare(comparison, bound) = &self.expectation.check else {
+            return None;
+        };
+        let value = self.ready.bound(self.baseline.map(|b| b.measured))?;
+        let or_at = matches!(comparison, C::Less | C::Greater);
+        match (&self.expectation.measure, comparison) {
+            (Measure::Success, C::AtLeast | C::Greater) => {
+                Some((Violates::Failing, 1.0 - value + self.slack(bound)))
+            }
+            (Measure::Success, C::AtMost | C::Less) => {
+                Some((Violates::Succeeding, value + self.slack(bound)))
+            }
+            (Measure::Quantile(q), C::AtMost | C::Less) => Some((
+                Violates::Slower { us: value, or_at },
+                1.0 - f64::from(*q) / 1e6,
+            )),
+            (Measure::Quantile(q), C::AtLeast | C::Greater) => {
+                Some((Violates::Faster { us: value, or_at }, f64::from(*q) / 1e6))
+            }
+            _ => None,
+        }
+    }
+
+    /// How much less than measured a share in the baseline may really be.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn slack(&self, bound: &Bound) -> f64 {
+        match (bound, self.baseline) {
+            (Bound::Baseline { factor }, Some(taken)) => {
+                factor * RULE_OF_THREE / taken.attempts.max(1) as f64
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Takes one attempt; the first that confirms a violation says so.
+    pub(super) fn take(&mut self, trial: &Trial) -> Option<Finding> {
+        let (violates, number) = self.violates(trial);
+        let was = self.confirmed();
+        for seen in [&mut self.in_phase, &mut self.in_window] {
+            seen.trials += 1;
+            seen.violating += u64::from(violates);
+            if let Some(number) = number {
+                seen.numbers += 1;
+                seen.sum += number;
+            }
+        }
+        if let Rule::Samples { test, .. } = &mut self.rule {
+            test.take(violates);
+        }
+        (!was && self.confirmed()).then(|| self.finding())
+    }
+
+    fn violates(&self, trial: &Trial) -> (bool, Option<f64>) {
+        let baseline = self.baseline.map(|b| b.measured);
+        if let Rule::Samples { violates, .. } = &self.rule {
+            return (violates.by(trial), None);
+        }
+        let number = |n: Option<f64>| (!n.is_some_and(|n| self.ready.number(n, baseline)), n);
+        match &self.expectation.measure {
+            Measure::Status => number(trial.status.map(f64::from)),
+            Measure::Exit => number(trial.exit.map(f64::from)),
+            Measure::Value => number(trial.value),
+            Measure::Body(_) => {
+                let found = self.body.and_then(|at| trial.bodies.get(at)?.as_ref());
+                let satisfied = found.is_some_and(|found| self.ready.json(found, baseline));
+                (!satisfied, found.and_then(serde_json::Value::as_f64))
+            }
+            Measure::Success | Measure::Quantile(_) | Measure::Max | Measure::Rate => (false, None),
+        }
+    }
+
+    fn confirmed(&self) -> bool {
+        match &self.rule {
+            Rule::Samples { test, .. } => test.confirmed(),
+            Rule::Answers => self.in_phase.violating >= self.confirm,
+            Rule::Windows => self.windows_in_row >= self.confirm,
+            Rule::NotYet => false,
+        }
+    }
+
+    /// Ends a window. A `whole` one counts for what is judged by windows; `tally` holds its attempts.
+    pub(super) fn close(
+        &mut self,
+        tally: &Tally,
+        length_us: u64,
+        whole: bool,
+    ) -> (CheckPoint, Option<Finding>) {
+        let seen = std::mem::take(&mut self.in_window);
+        let measured = match &self.expectation.measure {
+            Measure::Body(_) | Measure::Status | Measure::Exit => seen.mean(),
+            measure => tally.measure(measure, length_us),
+        };
+        let satisfied = tally.attempts > 0 && self.satisfies(seen, measured);
+        let was = self.confirmed();
+        if matches!(self.rule, Rule::Windows) && whole && tally.attempts > 0 {
+            self.windows += 1;
+            self.windows_in_row = if satisfied {
+                0
+            } else {
+                self.windows_in_row + 1
+            };
+        }
+        let finding = (!was && self.confirmed()).then(|| Finding {
+            no_data: measured.is_none(),
+            measured: self.window_words(measured),
+            samples: self.windows,
+        });
+        let point = CheckPoint {
+            measured,
+            bound: self.ready.bound(self.baseline.map(|b| b.measured)),
+            satisfied,
+            evidence: self.evidence(),
+        };
+        (point, finding)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn satisfies(&self, seen: Seen, measured: Option<f64>) -> bool {
+        match (&self.rule, &self.expectation.measure) {
+            (Rule::NotYet, _) => true,
+            (Rule::Samples { .. }, _) => {
+                let tolerated = self.share().map_or(0.0, |(_, tolerated)| tolerated);
+                // A share such as 1 - 0.99 is not exact; a millionth of a trial decides nothing.
+                seen.violating as f64 <= tolerated * seen.trials as f64 + 1e-6
+            }
+            (Rule::Answers, _) | (_, Measure::Exit | Measure::Value) => seen.violating == 0,
+            (Rule::Windows, _) => {
+                measured.is_some_and(|m| self.ready.number(m, self.baseline.map(|b| b.measured)))
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn evidence(&self) -> f64 {
+        match &self.rule {
+            Rule::Samples { test, .. } => test.evidence(),
+            Rule::Answers => self.in_phase.violating as f64,
+            Rule::Windows => self.windows_in_row as f64,
+            Rule::NotYet => 0.0,
+        }
+    }
+
+    /// What the whole baseline measured, which is from now on what expectations against it are compared with.
+    pub(super) fn take_baseline(&mut self, tally: &Tally, length_us: u64) -> Option<f64> {
+        let measured = match &self.expectation.measure {
+            Measure::Body(_) | Measure::Status | Measure::Exit | Measure::Value => {
+                self.in_phase.mean()
+            }
+            measure => tally.measure(measure, length_us),
+        };
+        self.baseline = measured.map(|measured| Taken {
+            measured,
+            attempts: tally.attempts,
+        });
+        measured
+    }
+
+    /// Why the phase that was just seen is not one in which the expectation holds, where it is not.
+    pub(super) fn unfit(&self) -> Option<String> {
+        let unfit = match &self.rule {
+            Rule::Samples { test, .. } => test.evidence() >= UNFIT_EVIDENCE,
+            Rule::Answers => self.in_phase.violating > 0,
+            Rule::Windows => self.windows_in_row > 0,
+            Rule::NotYet => self.baseline.is_none(),
+        };
+        unfit.then(|| match self.rule {
+            Rule::NotYet => format!("`{}` measured nothing", self.expectation),
+            Rule::Windows => self.window_words(None),
+            _ => self.finding().measured,
+        })
+    }
+
+    /// How many samples the phase gave, and how many it takes before silence says anything.
+    pub(super) fn samples(&self) -> (u64, u64) {
+        match &self.rule {
+            Rule::Samples { test, .. } => (test.samples(), test.samples_needed()),
+            Rule::Answers => (self.in_phase.trials, self.confirm),
+            Rule::Windows => (self.windows, self.confirm),
+            Rule::NotYet => (0, 1),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn finding(&self) -> Finding {
+        let seen = self.in_phase;
+        let share = seen.violating as f64 / seen.trials.max(1) as f64;
+        let percent = |share: f64| format!("{}%", check::trimmed(share * 100.0, 2));
+        let of = format!("of {} {}", seen.trials, self.noun);
+        let measured = match &self.rule {
+            Rule::Samples { violates, .. } => {
+                let tolerated = percent(self.share().map_or(0.0, |(_, tolerated)| tolerated));
+                let latency = |us| check::show(&Measure::Max, us);
+                match *violates {
+                    Violates::Failing => format!(
+                        "{} {of} succeeded, `{}` expected",
+                        percent(1.0 - share),
+                        self.expectation
+                    ),
+                    Violates::Succeeding => format!(
+                        "{} {of} succeeded, `{}` expected",
+                        percent(share),
+                        self.expectation
+                    ),
+                    Violates::Slower { us, .. } => format!(
+                        "{} {of} took longer than {}, at most {tolerated} expected (`{}`)",
+                        percent(share),
+                        latency(us),
+                        self.expectation
+                    ),
+                    Violates::Faster { us, .. } => format!(
+                        "{} {of} took less than {}, at most {tolerated} expected (`{}`)",
+                        percent(share),
+                        latency(us),
+                        self.expectation
+                    ),
+                }
+            }
+            _ => format!(
+                "{} {of} did not satisfy `{}`",
+                seen.violating, self.expectation
+            ),
+        };
+        Finding {
+            measured,
+            samples: seen.trials,
+            no_data: false,
+        }
+    }
+
+    fn window_words(&self, measured: Option<f64>) -> String {
+        let measured = match measured {
+            Some(measured) => check::show(&self.expectation.measure, measured),
+            None => "not as expected".to_owned(),
+        };
+        format!(
+            "{} was {measured} and violated `{}` in {} window{} in a row",
+            self.expectation.measure,
+            self.expectation,
+            self.windows_in_row,
+            if self.windows_in_row == 1 { "" } else { "s" }
+        )
+    }
+}

@@ -1,0 +1,29 @@
+//! Whether what was seen is what was expected. Pure: no clock, no I/O, so that it can be simulated and replayed.
+//!
+//! An expectation is judged in one of three ways:
+//!
+//! - **by samples** (`success >= 99%`, `p99 <= 400ms`): every attempt is one trial, and violates or not. An
+//!   [e-process](eprocess) against the tolerated rate confirms a violation; looking after every sample costs
+//!   nothing. `p99 <= 400ms` is read as *at most 1 % slower than 400 ms*; an attempt that got no answer at all
+//!   has no latency within any bound, and so violates it.
+//! - **by every answer** (`status == 200`, `body $.ok == true`): no rate is tolerated; `confirm` violating
+//!   answers in one phase confirm.
+//! - **by windows** (`max`, `rate`, `value`, `exit`, and everything `within` or `between`): `confirm`
+//!   violating windows in a row confirm.
+//!
+//! A probe from which nothing was heard for longer than its timeout and `confirm` windows is a violation with
+//! `no_data`. What does *not* happen here: deciding what a confirmed violation means for the run.
+
+pub mod check;
+pub mod eprocess;
+mod expectation;
+mod probe;
+mod tally;
+mod trial;
+
+pub use expectation::Taken;
+pub use probe::{Confirmed, Judge, JudgeSettings};
+pub use trial::{Outcome, Trial};
+
+#[cfg(test)]
+mod simulation;

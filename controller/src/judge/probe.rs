@@ -1,0 +1,274 @@
+//! All expectations of one probe, through one phase after another.
+
+use super::expectation::{Finding, Judged};
+use super::tally::Tally;
+use super::trial::Trial;
+use squall_experiments::event::{BaselineTaken, ExpectationRef, Window};
+use squall_experiments::expectation::Measure;
+use squall_experiments::experiment::SteadyState;
+use squall_experiments::probe::Probe;
+
+/// Windows are a second long, or as long as a slower probe's interval.
+const WINDOW_US_MIN: u64 = 1_000_000;
+
+/// What the whole file decides for each of its judges.
+#[derive(Debug, Clone, Copy)]
+pub struct JudgeSettings {
+    /// The chance of ever confirming one healthy expectation in one phase: the file's `falseStop`, split over its expectations and phases.
+    pub alpha: f64,
+}
+
+/// A confirmed violation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirmed {
+    /// Which expectation.
+    pub expectation: ExpectationRef,
+    /// In words, with the figures.
+    pub measured: String,
+    /// What it rests on: attempts, or windows for what is judged by windows.
+    pub samples: u64,
+    /// There was no data.
+    pub no_data: bool,
+}
+
+/// Judges one probe. Times are microseconds since the Unix epoch.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    name: String,
+    expectations: Vec<Judged>,
+    /// Only attempts that were due from here on say anything about the phase.
+    since_us: u64,
+    window_us: u64,
+    window_began_us: u64,
+    /// Nothing heard for so long is a violation.
+    silence_us: u64,
+    heard_us: u64,
+    silent: bool,
+    confirm: u32,
+    /// What is shown: every attempt that ended in the window.
+    shown: Tally,
+    /// What is judged: those of them that belong to the phase.
+    judged: Tally,
+    phase: Tally,
+    good_windows_in_row: u32,
+    data_windows: u64,
+}
+
+impl Judge {
+    /// Judges `probe` from `now_us` on.
+    #[must_use]
+    pub fn new(steady: &SteadyState, settings: JudgeSettings, now_us: u64) -> Self {
+        let (noun, every_us, timeout_us) = pace(&steady.probe);
+        let window_us = WINDOW_US_MIN.max(every_us.div_ceil(WINDOW_US_MIN) * WINDOW_US_MIN);
+        let mut bodies = 0..;
+        let expectations = steady
+            .expect
+            .iter()
+            .map(|expectation| {
+                let body = matches!(expectation.measure, Measure::Body(_));
+                let reference = ExpectationRef {
+                    probe: steady.name.clone(),
+                    text: expectation.to_string(),
+                };
+                let body = body.then(|| bodies.next()).flatten();
+                let (alpha, confirm) = (settings.alpha, steady.confirm);
+                Judged::new(expectation, reference, noun, body, alpha, confirm)
+            })
+            .collect();
+        Self {
+            name: steady.name.clone(),
+            expectations,
+            since_us: now_us,
+            window_us,
+            window_began_us: now_us,
+            silence_us: timeout_us + window_us * u64::from(steady.confirm.max(1)),
+            heard_us: now_us,
+            silent: false,
+            confirm: steady.confirm.max(1),
+            shown: Tally::new(),
+            judged: Tally::new(),
+            phase: Tally::new(),
+            good_windows_in_row: 0,
+            data_windows: 0,
+        }
+    }
+
+    /// The expectations, in the file's order.
+    pub fn expectations(&self) -> impl Iterator<Item = &ExpectationRef> {
+        self.expectations.iter().map(|judged| &judged.reference)
+    }
+
+    /// A new phase begins: it is judged by attempts due from `since_us` on alone. What the window under way showed
+    /// so far is returned, where it showed anything.
+    pub fn begin(&mut self, now_us: u64, since_us: u64) -> Option<Window> {
+        let (window, _) = self.close(now_us, false);
+        self.since_us = since_us;
+        self.window_began_us = now_us;
+        self.good_windows_in_row = 0;
+        self.data_windows = 0;
+        self.phase.clear();
+        self.expectations.iter_mut().for_each(Judged::begin);
+        (window.attempts > 0).then_some(window)
+    }
+
+    /// Takes one attempt and says what it confirmed.
+    pub fn take(&mut self, trial: &Trial) -> Vec<Confirmed> {
+        self.heard_us = self.heard_us.max(trial.ended_us);
+        self.shown.take(trial);
+        if trial.due_us < self.since_us {
+            return Vec::new();
+        }
+        self.judged.take(trial);
+        self.phase.take(trial);
+        let found = self.expectations.iter_mut().filter_map(|judged| {
+            let finding = judged.take(trial)?;
+            Some(confirmed(&judged.reference, finding))
+        });
+        found.collect()
+    }
+
+    /// The clock went on. Ends the window when it is full, and listens for silence.
+    pub fn tick(&mut self, now_us: u64) -> (Option<Window>, Vec<Confirmed>) {
+        let mut found = Vec::new();
+        let mut window = None;
+        if now_us >= self.window_began_us + self.window_us {
+            let (closed, confirmed) = self.close(now_us, true);
+            found.extend(confirmed);
+            window = Some(closed);
+            self.window_began_us = now_us;
+        }
+        let silent = now_us.saturating_sub(self.heard_us) >= self.silence_us;
+        if silent && !self.silent {
+            found.extend(self.silence(now_us));
+        }
+        self.silent = silent;
+        (window, found)
+    }
+
+    fn silence(&self, now_us: u64) -> Option<Confirmed> {
+        let seconds = now_us.saturating_sub(self.heard_us) / 1_000_000;
+        self.expectations.first().map(|judged| Confirmed {
+            expectation: judged.reference.clone(),
+            measured: format!("nothing was heard of the probe for {seconds}s"),
+            samples: 0,
+            no_data: true,
+        })
+    }
+
+    fn close(&mut self, now_us: u64, whole: bool) -> (Window, Vec<Confirmed>) {
+        let length_us = now_us.saturating_sub(self.window_began_us);
+        let mut window = self.shown.window(&self.name, length_us);
+        let mut found = Vec::new();
+        let mut good = self.judged.attempts > 0;
+        for judged in &mut self.expectations {
+            let (point, finding) = judged.close(&self.judged, length_us, whole);
+            good &= point.satisfied;
+            window.checks.push(point);
+            found.extend(finding.map(|finding| confirmed(&judged.reference, finding)));
+        }
+        if whole {
+            self.data_windows += u64::from(self.judged.attempts > 0);
+            self.good_windows_in_row = if good {
+                self.good_windows_in_row + 1
+            } else {
+                0
+            };
+        }
+        self.shown.clear();
+        self.judged.clear();
+        (window, found)
+    }
+
+    /// Whether the steady state of this probe is back: the last `confirm` whole windows of the phase each had data and each satisfied every expectation.
+    #[must_use]
+    pub const fn recovered(&self) -> bool {
+        self.good_windows_in_row >= self.confirm
+    }
+
+    /// Takes what the phase measured as the baseline.
+    pub fn take_baseline(&mut self, now_us: u64) -> BaselineTaken {
+        let length_us = now_us.saturating_sub(self.since_us);
+        let phase = &self.phase;
+        let measured = self.expectations.iter_mut();
+        BaselineTaken {
+            probe: self.name.clone(),
+            attempts: phase.attempts,
+            measured: measured
+                .map(|judged| judged.take_baseline(phase, length_us))
+                .collect(),
+        }
+    }
+
+    /// Why the phase is not one to start from, where it is not: no answers, too few, or an expectation that does
+    /// not hold. Asked after [`Judge::take_baseline`].
+    #[must_use]
+    pub fn unfit(&self) -> Option<String> {
+        let name = &self.name;
+        if self.phase.attempts == 0 {
+            return Some(format!("probe `{name}` gave no data"));
+        }
+        if let Some(reason) = self.expectations.iter().find_map(Judged::unfit) {
+            return Some(format!("probe `{name}`: {reason}"));
+        }
+        let (had, wanted) = (self.data_windows, u64::from(self.confirm));
+        (had < wanted).then(|| {
+            format!("probe `{name}` gave data in {had} windows of {} and {wanted} are needed: make the baseline longer", seconds(self.window_us))
+        })
+    }
+
+    /// What is missing before the phase's silence says anything, where something is.
+    #[must_use]
+    pub fn too_few(&self) -> Option<String> {
+        self.expectations.iter().find_map(|judged| {
+            let (had, needed) = judged.samples();
+            (had < needed).then(|| {
+                format!(
+                    "probe `{}`, `{}`: {had} samples, and fewer than {needed} cannot show a violation: hold longer or probe more often",
+                    self.name, judged.reference.text
+                )
+            })
+        })
+    }
+}
+
+fn confirmed(reference: &ExpectationRef, finding: Finding) -> Confirmed {
+    Confirmed {
+        expectation: reference.clone(),
+        measured: finding.measured,
+        samples: finding.samples,
+        no_data: finding.no_data,
+    }
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}s", us / 1_000_000)
+}
+
+/// What an attempt is called, how far apart they are, and how long one may take, in microseconds.
+fn pace(probe: &Probe) -> (&'static str, u64, u64) {
+    const NS_PER_US: u64 = 1_000;
+    /// A [`squall_experiments::units::Frequency`] is kept in thousandths per second.
+    const US_TIMES_THOUSANDTHS: u64 = 1_000_000_000;
+    match probe {
+        Probe::Http(http) => (
+            "requests",
+            http.every.get() / NS_PER_US,
+            http.request.timeout.get() / NS_PER_US,
+        ),
+        Probe::Load(load) => (
+            "requests",
+            US_TIMES_THOUSANDTHS / load.rate.get(),
+            load.request.timeout.get() / NS_PER_US,
+        ),
+        Probe::Tcp(tcp) => (
+            "connections",
+            tcp.every.get() / NS_PER_US,
+            tcp.timeout.get() / NS_PER_US,
+        ),
+        Probe::Command(command) => (
+            "runs",
+            command.every.get() / NS_PER_US,
+            command.timeout.get() / NS_PER_US,
+        ),
+    }
+}

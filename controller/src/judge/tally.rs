@@ -1,0 +1,120 @@
+//! What one window, or a whole baseline, measured of one probe.
+
+use super::trial::{Outcome, Trial};
+use hdrhistogram::Histogram;
+use squall_experiments::event::Window;
+use squall_experiments::expectation::Measure;
+use std::collections::BTreeMap;
+
+/// The longest latency that is told apart, in microseconds: the longest timeout there is, and a minute for being late.
+const LATENCY_US_MAX: u64 = 660_000_000;
+
+/// Three digits: a p99 of 400 ms is known to 0.4 ms.
+const DIGITS: u8 = 3;
+
+/// The most reasons for failure that are told apart in one window.
+const REASONS_MAX: usize = 16;
+
+/// Attempts, added up.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    latencies: Histogram<u64>,
+    pub(super) attempts: u64,
+    answers: u64,
+    successes: u64,
+    value: Option<f64>,
+    exit: Option<i32>,
+    status: Option<u16>,
+    reasons: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        let latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS)
+            .expect("bounds and digits are constants that the histogram accepts");
+        Self {
+            latencies,
+            attempts: 0,
+            answers: 0,
+            successes: 0,
+            value: None,
+            exit: None,
+            status: None,
+            reasons: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, trial: &Trial) {
+        self.attempts += 1;
+        self.answers += u64::from(trial.answered());
+        self.successes += u64::from(trial.succeeded());
+        self.latencies.saturating_record(trial.latency_us().max(1));
+        self.value = trial.value.or(self.value);
+        self.exit = trial.exit.or(self.exit);
+        self.status = trial.status.or(self.status);
+        if let Outcome::Failed(reason) | Outcome::Unanswered(reason) = &trial.outcome {
+            if let Some(seen) = self.reasons.get_mut(reason) {
+                *seen += 1;
+            } else if self.reasons.len() < REASONS_MAX {
+                self.reasons.insert(reason.clone(), 1);
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.latencies.reset();
+        self.attempts = 0;
+        self.answers = 0;
+        self.successes = 0;
+        self.value = None;
+        self.exit = None;
+        self.status = None;
+        self.reasons.clear();
+    }
+
+    fn quantile(&self, fraction: f64) -> Option<u64> {
+        (self.attempts > 0).then(|| self.latencies.value_at_quantile(fraction))
+    }
+
+    /// What it measured, in the measure's own unit; none where there was no data. Bodies are not kept here.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts and microseconds far below 2^53"
+    )]
+    pub(super) fn measure(&self, measure: &Measure, length_us: u64) -> Option<f64> {
+        if self.attempts == 0 {
+            return None;
+        }
+        match measure {
+            Measure::Success => Some(self.successes as f64 / self.attempts as f64),
+            Measure::Quantile(millionths) => self
+                .quantile(f64::from(*millionths) / 1e6)
+                .map(|us| us as f64),
+            Measure::Max => Some(self.latencies.max() as f64),
+            Measure::Rate => Some(self.answers as f64 * 1e6 / (length_us.max(1) as f64)),
+            Measure::Status => self.status.map(f64::from),
+            Measure::Value => self.value,
+            Measure::Exit => self.exit.map(f64::from),
+            Measure::Body(_) => None,
+        }
+    }
+
+    /// As an event shows it; the checks are added by whoever made them.
+    pub(super) fn window(&self, probe: &str, length_us: u64) -> Window {
+        let most = self.reasons.iter().max_by_key(|(_, seen)| **seen);
+        Window {
+            probe: probe.to_owned(),
+            length_ms: length_us / 1000,
+            attempts: self.attempts,
+            successes: self.successes,
+            p50_us: self.quantile(0.5),
+            p95_us: self.quantile(0.95),
+            p99_us: self.quantile(0.99),
+            p999_us: self.quantile(0.999),
+            max_us: (self.attempts > 0).then(|| self.latencies.max()),
+            value: self.value,
+            failure: most.map(|(reason, _)| reason.clone()),
+            checks: Vec::new(),
+        }
+    }
+}

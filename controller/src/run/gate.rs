@@ -1,0 +1,67 @@
+//! What must be true before a run may touch anything. Pure.
+
+use squall_experiments::capability::Capabilities;
+use squall_experiments::experiment::Experiment;
+use squall_experiments::fault::FaultKind;
+use std::collections::BTreeSet;
+
+/// The first gate that is closed, and why.
+///
+/// # Errors
+/// Why the run may not start, and what would help.
+pub(super) fn pass(experiment: &Experiment, node: &str, can: &Capabilities) -> Result<(), String> {
+    for kind in kinds(experiment) {
+        let Some(capability) = can.of(kind) else {
+            return Err(format!(
+                "node {node} does not know the fault `{kind}`: its agent is older than this controller"
+            ));
+        };
+        if capability.means.is_empty() {
+            let why = if capability.notes.is_empty() {
+                "see `squall capabilities`".to_owned()
+            } else {
+                capability.notes.join("; ")
+            };
+            return Err(format!("node {node} cannot inject `{kind}`: {why}"));
+        }
+    }
+    Ok(())
+}
+
+fn kinds(experiment: &Experiment) -> BTreeSet<FaultKind> {
+    let steps = experiment.method.iter();
+    let faults = steps.flat_map(|step| &step.faults);
+    faults.map(squall_experiments::fault::Fault::kind).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::fixture;
+    use squall_experiments::capability::{Capability, Means};
+
+    fn able(means: Vec<Means>, notes: &[&str]) -> Capabilities {
+        let fault = FaultKind::Delay;
+        let notes = notes.iter().map(ToString::to_string).collect();
+        Capabilities {
+            faults: vec![Capability {
+                fault,
+                means,
+                notes,
+            }],
+            ..Capabilities::default()
+        }
+    }
+
+    #[test]
+    fn what_the_node_cannot_do_is_refused_with_its_reason() {
+        let experiment = fixture::experiment();
+        assert_eq!(
+            pass(&experiment, "n", &able(vec![Means::Queue], &[])),
+            Ok(())
+        );
+        let refused = pass(&experiment, "n", &able(vec![], &["run as root"]));
+        assert!(refused.unwrap_err().contains("run as root"));
+        assert!(pass(&experiment, "n", &Capabilities::default()).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! From what happened to a verdict. Pure.
+
+use super::faults::Faults;
+use super::watch::Watch;
+use squall_experiments::dose::Dose;
+use squall_experiments::event::{Finished, Violation};
+use squall_experiments::verdict::Verdict;
+
+/// What decides the verdict.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    /// A gate or the node said no before anything was injected.
+    pub(super) refused: Option<String>,
+    /// The baseline was not fit to start from.
+    pub(super) baseline: Option<String>,
+    /// The first violation confirmed while a fault was in force, and when.
+    pub(super) broken: Option<(Violation, u64)>,
+    /// Why nothing can be said, in the order in which it came up.
+    pub(super) inconclusive: Vec<String>,
+    /// A person ended it.
+    pub(super) halted: bool,
+    /// With the agent killed while faults were in force.
+    pub(super) killed: bool,
+    /// When the last fault was shown gone.
+    pub(super) gone_us: Option<u64>,
+    /// Faults that nobody could show gone, in words.
+    pub(super) not_shown_gone: Vec<String>,
+    /// When the steady state was proven back.
+    pub(super) recovered_us: Option<u64>,
+    pub(super) verdict: Option<Verdict>,
+    first_armed_us: Option<u64>,
+    too_few: Option<String>,
+    stages_held: usize,
+}
+
+impl Facts {
+    /// A stage was held to its end: were there enough samples? The last stage counts, where the whole dose was given.
+    pub(super) fn stage_held(&mut self, watch: &Watch) {
+        self.stages_held += 1;
+        self.too_few = watch.too_few();
+    }
+
+    /// The run was told to end.
+    pub(super) fn stopped(&mut self, faults: &Faults, _now_us: u64) {
+        self.first_armed_us = faults.first_armed_us();
+    }
+
+    /// Faults that were to be in force and did nothing.
+    fn without_dose(faults: &Faults) -> Vec<String> {
+        let idle = faults.iter().filter(|fault| {
+            fault.armed_us.is_none() || !fault.dose.as_ref().is_some_and(Dose::in_force)
+        });
+        idle.map(super::faults::FaultInRun::words).collect()
+    }
+}
+
+/// The verdict, its reason and the timings.
+pub(super) fn finish(
+    facts: &Facts,
+    faults: &Faults,
+    stopped_us: Option<u64>,
+    recovery_us: u64,
+) -> Finished {
+    let (verdict, mut because) = decide(facts, faults, recovery_us);
+    if !facts.not_shown_gone.is_empty() {
+        because = format!(
+            "{because}. NOT SHOWN GONE: {}; look for `squall-agent:` in ps on the node",
+            facts.not_shown_gone.join(", ")
+        );
+    }
+    let first_armed_us = facts.first_armed_us;
+    let confirmed_us = facts.broken.as_ref().map(|(_, at_us)| *at_us);
+    Finished {
+        verdict,
+        because,
+        detect_ms: ms_between(first_armed_us, confirmed_us),
+        revert_ms: ms_between(first_armed_us.and(stopped_us), facts.gone_us),
+        recover_ms: ms_between(facts.gone_us, facts.recovered_us),
+    }
+}
+
+fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String) {
+    if let Some((violation, _)) = &facts.broken {
+        let probe = &violation.expectation.probe;
+        return (Verdict::Broken, format!("{probe}: {}", violation.measured));
+    }
+    if facts.killed {
+        let because = "a person had the agent killed at once; the kernel ends its faults with it, and nobody watched";
+        return (Verdict::Halted, because.into());
+    }
+    if facts.halted {
+        return (Verdict::Halted, "a person stopped the run".into());
+    }
+    if let Some(reason) = &facts.refused {
+        return (Verdict::Refused, reason.clone());
+    }
+    if let Some(reason) = &facts.baseline {
+        let because =
+            format!("nothing was injected, the steady state did not hold before: {reason}");
+        return (Verdict::Inconclusive, because);
+    }
+    let surely_gone = facts.gone_us.is_some() && facts.not_shown_gone.is_empty();
+    if surely_gone && facts.first_armed_us.is_some() && facts.recovered_us.is_none() {
+        let because = format!(
+            "the steady state was not back within {} after the last fault was gone",
+            seconds(recovery_us)
+        );
+        return (Verdict::Broken, because);
+    }
+    if let Some(reason) = facts.inconclusive.first() {
+        return (Verdict::Inconclusive, reason.clone());
+    }
+    if !surely_gone {
+        return (
+            Verdict::Inconclusive,
+            "a fault could not be shown gone".into(),
+        );
+    }
+    let idle = Facts::without_dose(faults);
+    if !idle.is_empty() {
+        let because = format!("in force, but it touched nothing: {}", idle.join(", "));
+        return (Verdict::Inconclusive, because);
+    }
+    if let Some(reason) = &facts.too_few {
+        return (Verdict::Inconclusive, reason.clone());
+    }
+    let count = faults.iter().count();
+    let because = format!(
+        "every expectation stood while {count} fault{} {} in force, and the steady state was back within {} after",
+        if count == 1 { "" } else { "s" },
+        if count == 1 { "was" } else { "were" },
+        seconds(recovery_us)
+    );
+    (Verdict::Held, because)
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}s", crate::judge::check::trimmed(us_to_s(us), 1))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "hours in microseconds")]
+fn us_to_s(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn ms_between(from_us: Option<u64>, to_us: Option<u64>) -> Option<f64> {
+    let (from_us, to_us) = from_us.zip(to_us)?;
+    Some(us_to_s(to_us.saturating_sub(from_us)) * 1e3)
+}

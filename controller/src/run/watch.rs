@@ -1,0 +1,147 @@
+//! All probes' judges, and which of them an attempt is for. Pure.
+
+use super::machine::Effect;
+use crate::judge::{Confirmed, Judge, JudgeSettings, Trial};
+use squall_experiments::event::{ExpectationRef, Happening};
+use squall_experiments::experiment::Experiment;
+
+/// Judges every probe through the phases of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Watch {
+    experiment: Experiment,
+    settings: JudgeSettings,
+    judges: Vec<Judge>,
+    /// When the first fault was asked for: from here on attempts are judged as made under faults.
+    faulted_us: Option<u64>,
+    /// The judges of the last stage, kept for what was due under its faults and is still coming in; and when
+    /// that ended.
+    aside: Option<(Vec<Judge>, u64)>,
+    /// The run was told to end: violations after that come from `aside` alone.
+    stopped: bool,
+}
+
+impl Watch {
+    pub(super) fn new(experiment: &Experiment, stages: usize) -> Self {
+        Self {
+            settings: JudgeSettings {
+                alpha: alpha(experiment, stages),
+            },
+            experiment: experiment.clone(),
+            judges: Vec::new(),
+            faulted_us: None,
+            aside: None,
+            stopped: false,
+        }
+    }
+
+    /// The first probe begins.
+    pub(super) fn start(&mut self, now_us: u64) {
+        let steady = self.experiment.steady_state.iter();
+        self.judges = steady
+            .map(|steady| Judge::new(steady, self.settings, now_us))
+            .collect();
+    }
+
+    pub(super) fn take(
+        &mut self,
+        probe: usize,
+        trial: &Trial,
+        _out: &mut Vec<Effect>,
+    ) -> Vec<Confirmed> {
+        let now = self.judges.get_mut(probe).map(|judge| judge.take(trial));
+        let mut found = now.unwrap_or_default();
+        if self.stopped {
+            found.clear();
+        }
+        if let Some((judges, until_us)) = &mut self.aside
+            && trial.due_us < *until_us
+            && let Some(judge) = judges.get_mut(probe)
+        {
+            found.extend(judge.take(trial));
+        }
+        found
+    }
+
+    pub(super) fn tick(&mut self, now_us: u64, out: &mut Vec<Effect>) -> Vec<Confirmed> {
+        let mut found = Vec::new();
+        for judge in &mut self.judges {
+            let (window, confirmed) = judge.tick(now_us);
+            out.extend(window.map(|window| Effect::Say(Happening::Observed(window))));
+            found.extend(confirmed);
+        }
+        if self.stopped {
+            found.clear();
+        }
+        found
+    }
+
+    /// The baseline is over: takes it, and says why nothing should be injected, where nothing should.
+    pub(super) fn baseline(&mut self, now_us: u64, out: &mut Vec<Effect>) -> Result<(), String> {
+        for judge in &mut self.judges {
+            let taken = judge.take_baseline(now_us);
+            out.push(Effect::Say(Happening::BaselineTaken(taken)));
+        }
+        match self.judges.iter().find_map(Judge::unfit) {
+            Some(reason) => Err(reason),
+            None => Ok(()),
+        }
+    }
+
+    /// A stage begins. Attempts that were due under the faults of an earlier one count for this one.
+    pub(super) fn injecting(&mut self, now_us: u64, out: &mut Vec<Effect>) {
+        let since_us = *self.faulted_us.get_or_insert(now_us);
+        self.begin(now_us, since_us, out);
+    }
+
+    /// The run is told to end.
+    pub(super) fn stop(&mut self, now_us: u64) {
+        self.stopped = true;
+        if self.faulted_us.is_some() {
+            self.aside = Some((self.judges.clone(), now_us));
+        }
+    }
+
+    /// The last fault was gone at `gone_us`.
+    pub(super) fn recovering(&mut self, now_us: u64, gone_us: u64, out: &mut Vec<Effect>) {
+        self.begin(now_us, gone_us, out);
+    }
+
+    fn begin(&mut self, now_us: u64, since_us: u64, out: &mut Vec<Effect>) {
+        for judge in &mut self.judges {
+            let window = judge.begin(now_us, since_us);
+            out.extend(window.map(|window| Effect::Say(Happening::Observed(window))));
+        }
+    }
+
+    /// Whether every probe's steady state is back.
+    pub(super) fn recovered(&self) -> bool {
+        self.judges.iter().all(Judge::recovered)
+    }
+
+    /// What is missing before a stage without a violation says anything.
+    pub(super) fn too_few(&self) -> Option<String> {
+        self.judges.iter().find_map(Judge::too_few)
+    }
+}
+
+/// The chance of a false stop that each expectation has in each phase: the file's, split evenly over all expectations and over the
+/// baseline and every stage, so that all of them together stay below it.
+fn alpha(experiment: &Experiment, stages: usize) -> f64 {
+    let expectations: usize = experiment.steady_state.iter().map(|s| s.expect.len()).sum();
+    #[expect(clippy::cast_precision_loss, reason = "thousands at most")]
+    let parts = (expectations.max(1) * (stages + 1)) as f64;
+    experiment.false_stop.fraction() / parts
+}
+
+/// Every expectation of an experiment, as events name them.
+pub(super) fn expectations(experiment: &Experiment) -> Vec<ExpectationRef> {
+    let steady = experiment.steady_state.iter();
+    let refs = steady.flat_map(|steady| {
+        let expect = steady.expect.iter();
+        expect.map(|expectation| ExpectationRef {
+            probe: steady.name.clone(),
+            text: expectation.to_string(),
+        })
+    });
+    refs.collect()
+}
