@@ -1,5 +1,9 @@
 //! What must stay true: `success >= 99%`, `p99 <= 400ms`, `value within 10% of baseline`.
 
+mod check;
+mod lexer;
+mod parse;
+
 use crate::units::{Latency, Percent};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,7 +24,7 @@ pub enum Measure {
     Success,
     /// The HTTP status of every answer.
     Status,
-    /// A latency quantile; the number is in millionths (p99 is 990,000, p999 is 999,000).
+    /// A latency quantile; the number is in millionths (p99 is 990,000, p999 is 999,000), above 0 and below 1,000,000.
     Quantile(u32),
     /// The slowest answer.
     Max,
@@ -98,7 +102,13 @@ impl fmt::Display for Measure {
             Self::Quantile(millionths) => {
                 let digits = format!("{millionths:06}");
                 let kept = digits.trim_end_matches('0');
-                write!(f, "p{kept:0<2}")
+                match kept.get(2..) {
+                    // p999 is what people say of the far end; below it the point is needed to be understood.
+                    Some(rest) if !rest.is_empty() && !kept.starts_with("99") => {
+                        write!(f, "p{}.{rest}", &kept[..2])
+                    }
+                    _ => write!(f, "p{kept:0<2}"),
+                }
             }
             Self::Max => f.write_str("max"),
             Self::Rate => f.write_str("rate"),
@@ -191,22 +201,23 @@ impl schemars::JsonSchema for Expectation {
     }
 }
 
-/// Why an expectation could not be read; `at` is a byte offset into its text.
+/// Why an expectation could not be read. The places are byte offsets into its text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
+#[error("{problem}{}", mend.as_ref().map(|m| format!(": {m}")).unwrap_or_default())]
 pub struct ExpectationError {
-    /// Where in the text, in bytes.
+    /// Where the culprit starts.
     pub at: usize,
-    /// What is wrong there and how to mend it.
+    /// Where it ends.
+    pub end: usize,
+    /// What is wrong there.
     pub problem: String,
+    /// How to mend it.
+    pub mend: Option<String>,
 }
 
 impl std::str::FromStr for Expectation {
     type Err = ExpectationError;
-    fn from_str(_text: &str) -> Result<Self, ExpectationError> {
-        Err(ExpectationError {
-            at: 0,
-            problem: "expectations cannot be read yet".into(),
-        })
+    fn from_str(text: &str) -> Result<Self, ExpectationError> {
+        parse::expectation(text)
     }
 }

@@ -181,19 +181,25 @@ pub struct Gemodel {
     /// The chance, per packet, of going back.
     pub r: Percent,
     /// Loss in the bad state (`1-h`); all where nothing is said.
-    #[serde(default = "all")]
+    #[serde(default = "Gemodel::bad_default")]
     pub bad: Percent,
     /// Loss in the good state (`1-k`); none where nothing is said.
-    #[serde(default = "none")]
+    #[serde(default = "Gemodel::good_default")]
     pub good: Percent,
 }
 
-const fn all() -> Percent {
-    Percent::ALL
-}
+impl Gemodel {
+    /// All packets are lost in the bad state.
+    pub const BAD_DEFAULT: Percent = Percent::ALL;
+    /// None is lost in the good state.
+    pub const GOOD_DEFAULT: Percent = Percent::NONE;
 
-fn none() -> Percent {
-    Percent::new(0).unwrap_or(Percent::ALL)
+    const fn bad_default() -> Percent {
+        Self::BAD_DEFAULT
+    }
+    const fn good_default() -> Percent {
+        Self::GOOD_DEFAULT
+    }
 }
 
 /// Packets arrive twice.
@@ -356,17 +362,19 @@ pub struct Memory {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<ByteRate>,
     /// What is always left free below the limit, so that the target is squeezed and not killed.
-    #[serde(default = "reserve")]
+    #[serde(default = "Memory::reserve_default")]
     pub reserve: ByteSize,
 }
 
-fn reserve() -> ByteSize {
-    // Enough for a process to handle an error and for the kernel to reclaim at all.
-    const RESERVE_BYTES: u64 = 16 << 20;
-    ByteSize::new(RESERVE_BYTES).unwrap_or(Memory::NO_RESERVE)
-}
-
 impl Memory {
+    /// 16 MiB.
+    #[must_use]
+    pub fn reserve_default() -> ByteSize {
+        // Enough for a process to handle an error and for the kernel to reclaim at all.
+        const RESERVE_BYTES: u64 = 16 << 20;
+        ByteSize::new(RESERVE_BYTES).unwrap_or(Self::NO_RESERVE)
+    }
+
     const NO_RESERVE: ByteSize = match ByteSize::new(0) {
         Some(size) => size,
         None => unreachable!(),

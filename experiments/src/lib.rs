@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capability;
+mod digest;
 pub mod dose;
 pub mod event;
 pub mod expectation;
@@ -14,6 +15,7 @@ pub mod fault;
 pub mod fault_life;
 pub mod filter;
 pub mod ids;
+pub mod language;
 pub mod plan;
 pub mod probe;
 pub mod run_life;

@@ -364,6 +364,8 @@ quantity!(/// A load that may exceed one whole (several cores), from 1 % to 100,
 impl Percent {
     /// All of it.
     pub const ALL: Self = Self(1_000_000);
+    /// Nothing of it.
+    pub const NONE: Self = Self(0);
     /// As a fraction from 0 to 1.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "at most one million")]

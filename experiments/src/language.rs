@@ -1,0 +1,198 @@
+//! The file language: text to a checked [`Experiment`], with every mistake of the file at once.
+//!
+//! ```text
+//!  text ──▶ tree with places ──▶ decoders ──▶ Experiment
+//!             │ budgets, aliases    │ fields, units, contradictions
+//!             └──────── diagnostics ┴──────▶ all of them, in the order of the file
+//! ```
+//!
+//! Reading never fails and never panics; what comes back is what could be understood and everything that
+//! could not. The same text gives the same reading, on any machine.
+
+mod decode;
+mod diagnostic;
+mod reader;
+mod source;
+mod suggest;
+mod syntax;
+mod tree;
+mod unit_words;
+
+pub use diagnostic::{Colour, Diagnostic, Related, Severity, Span};
+
+pub(crate) use suggest::{closest, quoted};
+pub(crate) use unit_words::trimmed;
+
+use crate::experiment::Experiment;
+use diagnostic::Draft;
+use reader::Cx;
+use source::{At, Source};
+
+/// The most bytes a file may have: a thousand times what a long experiment needs.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// The most diagnostics that are given for one file; more than this nobody reads, and a hostile file would
+/// make them by the thousand.
+pub const DIAGNOSTICS_MAX: usize = 100;
+
+/// What a file says, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The experiment; there if and only if there is no error among the diagnostics.
+    pub experiment: Option<Experiment>,
+    /// Errors and warnings in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What the experiment does, as a number: see [`Experiment::digest`].
+    pub digest: Option<String>,
+}
+
+impl Reading {
+    /// Whether the file cannot be used.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        self.experiment.is_none()
+    }
+
+    /// All diagnostics as a person reads them, one after another with a blank line between. `text` is what was
+    /// read.
+    #[must_use]
+    pub fn render(&self, text: &str, colour: Colour) -> String {
+        let rendered: Vec<String> = self
+            .diagnostics
+            .iter()
+            .map(|d| d.render(text, colour))
+            .collect();
+        rendered.join("\n\n")
+    }
+}
+
+/// Reads an experiment file. `path` is only repeated in the diagnostics.
+#[must_use]
+pub fn read(path: &str, text: &str) -> Reading {
+    let text = without_mark(text);
+    if text.len() > FILE_BYTES_MAX {
+        return too_large(path, text);
+    }
+    let source = Source::new(path, text);
+    let grown = tree::grow(&source);
+    let mut drafts = grown.drafts;
+    let mut experiment = None;
+    match &grown.root {
+        Some(root) => {
+            let mut cx = Cx {
+                source: &source,
+                drafts: Vec::new(),
+            };
+            experiment = decode::experiment(&mut cx, root);
+            // Of a file that could only be read in part, what is missing may be in the other part.
+            let sure = |d: &Draft| match grown.broken_at {
+                Some(end) => !d.missing && source.line(d.at.start) < source.line(end),
+                None => true,
+            };
+            drafts.extend(cx.drafts.into_iter().filter(sure));
+        }
+        None if drafts.is_empty() => {
+            let mut draft = Draft::new(Severity::Error, At::default(), "the file is empty");
+            draft.mend("`squall new` writes an experiment to start from");
+            drafts.push(draft);
+        }
+        None => {}
+    }
+    // By severity at one place, so that a warning never hides the error that causes it.
+    drafts.sort_by_key(|d| (d.at.start, d.severity == Severity::Warning));
+    if drafts.iter().any(|d| d.severity == Severity::Error) {
+        experiment = None;
+    }
+    // An alias is decoded wherever it stands; its mistakes are where it was written, once.
+    drafts.dedup_by(|a, b| a.says_the_same(b));
+    let more = drafts.len().saturating_sub(DIAGNOSTICS_MAX);
+    if more > 0 {
+        // Errors before warnings, so that a file that cannot be used always says why.
+        drafts.sort_by_key(|d| d.severity == Severity::Warning);
+        drafts.truncate(DIAGNOSTICS_MAX);
+        let at = drafts.last().map_or(At::default(), |d| d.at);
+        let mut draft = Draft::new(Severity::Warning, at, format!("{more} more are not shown"));
+        draft.mend("mend these first");
+        drafts.push(draft);
+    }
+    let root = grown.root.as_deref();
+    let diagnostics = drafts
+        .into_iter()
+        .map(|d| {
+            let field = root.map_or_else(String::new, |root| tree::path(root, d.at));
+            d.place(&source, field)
+        })
+        .collect();
+    let digest = experiment.as_ref().map(Experiment::digest);
+    Reading {
+        experiment,
+        diagnostics,
+        digest,
+    }
+}
+
+/// Reads an experiment file from its bytes, which may not be text at all. What is not UTF-8 is an error with
+/// its place. The second value is the text that the diagnostics refer to.
+#[must_use]
+pub fn read_bytes(path: &str, bytes: &[u8]) -> (Reading, String) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (read(path, text), text.to_owned()),
+        Err(error) => {
+            let shown = bytes
+                .get(..bytes.len().min(FILE_BYTES_MAX))
+                .unwrap_or(bytes);
+            let text = String::from_utf8_lossy(shown).into_owned();
+            let at = error.valid_up_to().min(text.len());
+            let end = text
+                .get(at..)
+                .and_then(|t| t.chars().next())
+                .map_or(at, |c| at + c.len_utf8());
+            let mut draft = Draft::new(
+                Severity::Error,
+                At::new(at, end),
+                "the file is not UTF-8 text",
+            );
+            draft.label("not a character").mend("save it as UTF-8");
+            (alone(path, &text, draft), text)
+        }
+    }
+}
+
+fn too_large(path: &str, text: &str) -> Reading {
+    let mut draft = Draft::new(
+        Severity::Error,
+        At::default(),
+        format!(
+            "the file has {} bytes; an experiment has at most {FILE_BYTES_MAX}",
+            text.len()
+        ),
+    );
+    draft.mend("check that this is the file you meant; a large request body belongs into the service, not here");
+    // Only the first line is ever shown, and the file may be of any size.
+    let mut end = text.len().min(200);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    alone(path, text.get(..end).unwrap_or_default(), draft)
+}
+
+fn alone(path: &str, text: &str, draft: Draft) -> Reading {
+    let source = Source::new(path, text);
+    Reading {
+        experiment: None,
+        diagnostics: vec![draft.place(&source, String::new())],
+        digest: None,
+    }
+}
+
+/// Without the byte order mark that some editors write; every place is counted from after it.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// The last line of what the regex crate says: the one that names the mistake.
+pub(crate) fn regex_problem(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
+}

@@ -1,0 +1,14 @@
+//! The tree of a file to the types, one decoder per subject.
+
+mod experiment;
+mod fault;
+mod filter;
+mod network;
+mod probe;
+mod request;
+mod sense;
+mod steady;
+mod step;
+mod target;
+
+pub(crate) use experiment::experiment;

@@ -1,0 +1,241 @@
+//! The faults, each from its own fields; those on packets are in `network`.
+
+use super::network;
+use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Signal};
+use crate::language::reader::{Cx, Fields, Variant};
+use crate::language::source::At;
+use crate::language::suggest::{closest, quoted};
+use crate::language::tree::{Entry, Node, Value};
+use crate::units::{ByteRate, ByteSize, Interval, LoadPercent};
+
+/// The words for the kinds, in the order of `FaultKind::ALL`.
+const KINDS: &[&str] = &[
+    "delay",
+    "loss",
+    "duplicate",
+    "corrupt",
+    "reorder",
+    "rate",
+    "partition",
+    "kill",
+    "cpu",
+    "memory",
+];
+
+/// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
+const HOST_SHARE_SENSIBLE: u64 = 950_000;
+/// All of one whole, in millionths.
+const WHOLE: u64 = 1_000_000;
+
+/// Reads one fault. `owner` is what introduces it.
+pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault> {
+    let several = "put them into a list: `faults: [ { … }, { … } ]`";
+    let variant = Variant::read(cx, owner, node, "a fault", KINDS, several)?;
+    let Some(node) = variant.node else {
+        return match variant.word {
+            "kill" => Some(Fault::Kill(Kill {
+                signal: Signal::default(),
+                every: None,
+            })),
+            "partition" => Some(network::partition_of_all()),
+            word => {
+                cx.error(variant.at, format!("it is not said how much {word}"))
+                    .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
+                None
+            }
+        };
+    };
+    let at = variant.at;
+    match variant.word {
+        "delay" => network::delay(cx, at, node).map(Fault::Delay),
+        "loss" => network::loss(cx, at, node).map(Fault::Loss),
+        "duplicate" => network::duplicate(cx, at, node).map(Fault::Duplicate),
+        "corrupt" => network::corrupt(cx, at, node).map(Fault::Corrupt),
+        "reorder" => network::reorder(cx, at, node).map(Fault::Reorder),
+        "rate" => network::rate(cx, at, node).map(Fault::Rate),
+        "partition" => network::partition(cx, at, node).map(Fault::Partition),
+        "kill" => kill(cx, at, node).map(Fault::Kill),
+        "cpu" => cpu(cx, at, node).map(Fault::Cpu),
+        _ => memory(cx, at, node).map(Fault::Memory),
+    }
+}
+
+/// Whether a fault is said in one word: `loss: 30%`.
+pub(super) fn is_short(node: &Node) -> bool {
+    matches!(node.value, Value::Scalar { .. }) && !node.is_null()
+}
+
+fn signal(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Signal> {
+    const SIGNALS: [(&str, Signal); 9] = [
+        ("KILL", Signal::Kill),
+        ("TERM", Signal::Term),
+        ("INT", Signal::Int),
+        ("HUP", Signal::Hup),
+        ("QUIT", Signal::Quit),
+        ("ABRT", Signal::Abrt),
+        ("SEGV", Signal::Segv),
+        ("USR1", Signal::Usr1),
+        ("USR2", Signal::Usr2),
+    ];
+    let text = cx.text(node, "a signal", "`TERM`")?;
+    if let Some((_, signal)) = SIGNALS.iter().find(|(w, _)| *w == text) {
+        return Some(*signal);
+    }
+    let known: Vec<&str> = SIGNALS.iter().map(|(w, _)| *w).collect();
+    let upper = text.to_uppercase();
+    let folded = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let numbered = match text {
+        "9" => Some("KILL"),
+        "15" => Some("TERM"),
+        "2" => Some("INT"),
+        "1" => Some("HUP"),
+        _ => None,
+    };
+    let near = numbered.or_else(|| closest(folded, &known));
+    let stops = matches!(folded, "STOP" | "TSTP" | "CONT");
+    let draft = cx.error(
+        node.at,
+        format!("{} is not a signal that can be sent", quoted(text)),
+    );
+    if let Some(near) = near.filter(|_| !stops) {
+        draft.label(format!("did you mean `{near}`?"));
+    }
+    if stops {
+        draft.mend("a stopped process would stay stopped if Squall died; use one of KILL, TERM, INT, HUP, QUIT, ABRT, SEGV, USR1, USR2");
+    } else {
+        draft.mend(format!("write one of {}", known.join(", ")));
+    }
+    None
+}
+
+fn kill(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Kill> {
+    if is_short(node) {
+        return signal(cx, node).map(|signal| Kill {
+            signal,
+            every: None,
+        });
+    }
+    let fields = Fields::open(cx, owner, node, "a kill", &["signal", "every"])?;
+    let signal = fields.or("signal", Signal::default(), |e| signal(cx, &e.node));
+    let every = fields.option("every", |e| {
+        cx.quantity::<Interval>(&e.node, "a time", "5s")
+    });
+    Some(Kill {
+        signal: signal?,
+        every: every?,
+    })
+}
+
+fn cpu(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Cpu> {
+    if is_short(node) {
+        let load = cx.quantity(node, "a percentage", "80%")?;
+        return Some(Cpu {
+            load,
+            of: CpuBase::Core,
+        });
+    }
+    let fields = Fields::open(cx, owner, node, "a processor load", &["load", "of"])?;
+    let load_entry = fields.need(cx, "load", "load: 80%");
+    let load = load_entry.and_then(|e| cx.quantity::<LoadPercent>(&e.node, "a percentage", "80%"));
+    let of = fields.or("of", CpuBase::default(), |e| {
+        cx.word(
+            &e.node,
+            "what a load is a share of",
+            &[("core", CpuBase::Core), ("quota", CpuBase::Quota)],
+        )
+    });
+    let cpu = Cpu {
+        load: load?,
+        of: of?,
+    };
+    if let (CpuBase::Quota, Some(entry)) = (cpu.of, load_entry)
+        && cpu.load.get() > WHOLE
+    {
+        cx.error(
+            entry.node.at,
+            format!("{} of a quota is more than there is", cpu.load),
+        )
+        .mend("write at most 100%, or `of: core`");
+        return None;
+    }
+    Some(cpu)
+}
+
+fn memory(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Memory> {
+    if is_short(node) {
+        let size = size(cx, node)?;
+        return Some(Memory {
+            size,
+            of: MemoryBase::Target,
+            rate: None,
+            reserve: Memory::reserve_default(),
+        });
+    }
+    let fields = Fields::open(
+        cx,
+        owner,
+        node,
+        "a memory squeeze",
+        &["size", "of", "rate", "reserve"],
+    )?;
+    let size_entry = fields.need(cx, "size", "size: 80%");
+    let size = size_entry.and_then(|e| size(cx, &e.node));
+    let of = fields.or("of", MemoryBase::default(), |e| {
+        cx.word(
+            &e.node,
+            "what a share is a share of",
+            &[("target", MemoryBase::Target), ("host", MemoryBase::Host)],
+        )
+    });
+    let rate = fields.option("rate", |e| {
+        cx.quantity::<ByteRate>(&e.node, "a growth rate", "100MiB/s")
+    });
+    let reserve = fields.or("reserve", Memory::reserve_default(), |e| {
+        cx.quantity::<ByteSize>(&e.node, "a size", "16MiB")
+    });
+    let memory = Memory {
+        size: size?,
+        of: of?,
+        rate: rate?,
+        reserve: reserve?,
+    };
+    if let (MemorySize::Bytes(_), Some(of)) = (memory.size, fields.get("of")) {
+        useless_base(cx, of, &memory);
+    }
+    if let (MemorySize::Share(share), MemoryBase::Host, Some(entry)) =
+        (memory.size, memory.of, size_entry)
+        && share.get() > HOST_SHARE_SENSIBLE
+    {
+        cx.warning(entry.node.at, format!("{share} of the host's memory"))
+            .label("the kernel may kill anything on the node to make room")
+            .mend("stay at or below 95%");
+    }
+    Some(memory)
+}
+
+fn useless_base(cx: &mut Cx<'_, '_>, of: &Entry, memory: &Memory) {
+    cx.warning(
+        of.key_at,
+        format!("`of` says nothing about a size in bytes ({})", memory.size),
+    )
+    .mend("remove it, or write the size as a percentage");
+}
+
+fn size(cx: &mut Cx<'_, '_>, node: &Node) -> Option<MemorySize> {
+    let text = cx.text(node, "a size", "`512MiB` or `80%`")?;
+    match text.parse::<MemorySize>() {
+        Ok(MemorySize::Bytes(b)) if b.get() == 0 => nothing(cx, node),
+        Ok(MemorySize::Share(s)) if s.get() == 0 => nothing(cx, node),
+        Ok(size) => Some(size),
+        Err(error) => {
+            cx.unit_error(node.at, text, &error);
+            None
+        }
+    }
+}
+
+fn nothing<T>(cx: &mut Cx<'_, '_>, node: &Node) -> Option<T> {
+    cx.error(node.at, "this takes no memory at all")
+        .mend("write how much: `512MiB`, or `80%` of the target's limit");
+    None
+}

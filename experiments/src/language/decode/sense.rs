@@ -1,0 +1,145 @@
+//! Whether the parts of a step make sense together.
+
+use crate::fault::{CpuBase, Fault, MemoryBase, MemorySize};
+use crate::filter::Filter;
+use crate::language::reader::Cx;
+use crate::language::source::At;
+use crate::target::{NetnsSelector, Target};
+use crate::units::Hold;
+
+/// Whether the faults can hit the target, and get along with one another.
+pub(super) fn together(cx: &mut Cx<'_, '_>, faults: &[(Fault, At)], target: &Target, on: At) {
+    for (fault, at) in faults {
+        fits(cx, fault, *at, target, on);
+    }
+    for (index, (fault, at)) in faults.iter().enumerate() {
+        if let Some((_, first)) = faults[..index].iter().find(|(f, _)| f == fault) {
+            let first = *first;
+            cx.error(*at, format!("the same {} stands here twice", fault.kind()))
+                .related(first, "first here")
+                .mend("both would act, one after the other: remove one, or make it stronger");
+        }
+    }
+}
+
+fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
+    let kind = fault.kind();
+    match target {
+        Target::Process(_) | Target::Cgroup(_) | Target::Unit(_) if kind.is_network() => {
+            let (what, mend) = match target {
+                Target::Process(selector) => (
+                    "a process",
+                    format!(
+                        "write `on: {{ netns: {{ process: {} }} }}`: {WHOLE_NAMESPACE}",
+                        surface(selector)
+                    ),
+                ),
+                Target::Cgroup(_) => (
+                    "a cgroup",
+                    format!(
+                        "name the namespace: `on: {{ netns: {{ process: {{ name: … }} }} }}`: {WHOLE_NAMESPACE}"
+                    ),
+                ),
+                _ => (
+                    "a unit",
+                    format!(
+                        "name the namespace: `on: {{ netns: {{ process: {{ name: … }} }} }}`: {WHOLE_NAMESPACE}"
+                    ),
+                ),
+            };
+            cx.error(
+                on,
+                format!("{kind} acts on packets, and so on a network namespace, not on {what}"),
+            )
+            .related(at, "acts on packets")
+            .mend(mend);
+        }
+        Target::Netns(selector) if !kind.is_network() => {
+            let mend = match selector {
+                NetnsSelector::Process(selector) => {
+                    format!("write `on: {{ process: {} }}`", surface(selector))
+                }
+                NetnsSelector::Name(_) => {
+                    "name the processes: `on: { process: { name: … } }`".to_owned()
+                }
+            };
+            cx.error(
+                on,
+                format!("{kind} acts on processes, not on a network namespace"),
+            )
+            .related(at, "acts on processes")
+            .mend(mend);
+        }
+        Target::Host(_) => on_host(cx, fault, at, on),
+        _ => {}
+    }
+}
+
+const WHOLE_NAMESPACE: &str = "everything in it is hit";
+
+fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
+    match fault {
+        Fault::Kill(_) => {
+            cx.error(on, "a kill on the host would be a kill of every process")
+                .related(at, "sends signals")
+                .mend("name the processes: `on: { process: { name: payment } }`");
+        }
+        Fault::Cpu(cpu) if cpu.of == CpuBase::Quota => {
+            cx.error(at, "the host has no processor quota")
+                .related(on, "the target")
+                .mend("write `of: core`, or name a process, cgroup or unit that has a quota");
+        }
+        Fault::Memory(memory)
+            if memory.of == MemoryBase::Target && matches!(memory.size, MemorySize::Share(_)) =>
+        {
+            cx.error(at, "the host has no memory limit to take a share of")
+                .related(on, "the target")
+                .mend("write `of: host`");
+        }
+        Fault::Partition(partition) if is_everything(&partition.filter) => {
+            cx.warning(at, "this cuts the whole node off")
+                .label("nothing says to or from what")
+                .mend("add `to:`, such as `to: { host: db.shop, port: 5432 }`");
+        }
+        _ => {}
+    }
+}
+
+fn is_everything(filter: &Filter) -> bool {
+    filter.to.is_none() && filter.from.is_none() && filter.protocol.is_none()
+}
+
+/// A selector as a file writes it.
+fn surface(selector: &crate::target::ProcessSelector) -> String {
+    let said = [
+        selector.name.as_ref().map(|v| format!("name: {v}")),
+        selector.command.as_ref().map(|v| format!("command: {v:?}")),
+        selector.pid.map(|v| format!("pid: {v}")),
+        selector.user.as_ref().map(|v| format!("user: {v}")),
+        selector.port.map(|v| format!("port: {v}")),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    format!("{{ {} }}", said.join(", "))
+}
+
+/// Whether a step lasts long enough for its faults to do anything.
+pub(super) fn long_enough(cx: &mut Cx<'_, '_>, faults: &[(Fault, At)], hold: Hold) {
+    for (fault, at) in faults {
+        match fault {
+            Fault::Delay(delay) if delay.time.get() >= hold.get() => {
+                cx.warning(
+                    *at,
+                    format!("a delay of {} in a step of {hold}", delay.time),
+                )
+                .label("no delayed packet arrives before the step is over")
+                .mend("make `hold` several times as long as the delay");
+            }
+            Fault::Kill(kill) if kill.every.is_some_and(|every| every.get() >= hold.get()) => {
+                cx.warning(*at, format!("a crash loop slower than the step of {hold}"))
+                    .label("kills once")
+                    .mend("make `hold` several times as long as `every`, or remove `every`");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A step of the method: faults on a target, on a growing share of it, for a time.
+
+use super::{fault, sense, target};
+use crate::experiment::Step;
+use crate::fault::Fault;
+use crate::language::reader::{Cx, Fields};
+use crate::language::source::At;
+use crate::language::suggest::quoted;
+use crate::language::tree::{Entry, Node, Value};
+use crate::target::Share;
+use crate::units::Hold;
+use std::rc::Rc;
+
+/// A run of more steps is several experiments; each stage also costs a hold.
+const RAMP_MOST: usize = 100;
+
+/// Reads `method:`.
+pub(super) fn list(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Step>> {
+    let example = "`- fault: { delay: { time: 300ms } }`, `on: { netns: shop }`, `hold: 30s`";
+    let items = cx.list(&entry.node, "a list of steps", example)?;
+    let steps: Vec<Option<Step>> = items.iter().map(|item| one(cx, item)).collect();
+    steps.into_iter().collect()
+}
+
+fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Step> {
+    let owner = node.head();
+    let known = ["name", "fault", "faults", "on", "ramp", "share", "hold"];
+    let fields = Fields::open(cx, owner, node, "a step", &known)?;
+    let name = fields.option("name", |e| {
+        cx.words(&e.node, "a name", "`payment slows down`")
+    });
+    let faults = faults(cx, &fields);
+    let on = fields
+        .need(cx, "on", "on: { netns: { process: { name: payment } } }")
+        .and_then(|e| Some((target::target(cx, e)?, e.key_at.to(e.node.at))));
+    let ramp = ramp(cx, &fields);
+    let hold = fields
+        .need(cx, "hold", "hold: 30s")
+        .and_then(|e| cx.quantity::<Hold>(&e.node, "a time", "30s"));
+    if let (Some(faults), Some((target, at))) = (&faults, &on) {
+        sense::together(cx, faults, target, *at);
+    }
+    if let (Some(faults), Some(hold)) = (&faults, hold) {
+        sense::long_enough(cx, faults, hold);
+    }
+    Some(Step {
+        name: name?,
+        faults: faults?.into_iter().map(|(f, _)| f).collect(),
+        on: on?.0,
+        ramp: ramp?,
+        hold: hold?,
+    })
+}
+
+/// `fault:` for one, `faults:` for several at once.
+fn faults(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Vec<(Fault, At)>> {
+    match (fields.get("fault"), fields.get("faults")) {
+        (Some(one), Some(several)) => {
+            cx.error(several.key_at, "a step has `fault` or `faults`, not both")
+                .related(one.key_at, "the other")
+                .mend("put them all into the list of `faults`");
+            // Both are read, so that what is wrong inside them is said as well.
+            fault::fault(cx, one.key_at, &one.node);
+            list_of_faults(cx, several);
+            None
+        }
+        (Some(entry), None) => {
+            fault::fault(cx, entry.key_at, &entry.node).map(|f| vec![(f, entry.node.at)])
+        }
+        (None, Some(entry)) => list_of_faults(cx, entry),
+        (None, None) => fields
+            .need(cx, "fault", "fault: { delay: { time: 300ms } }")
+            .and(None),
+    }
+}
+
+fn list_of_faults(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<(Fault, At)>> {
+    if let Value::Map(_) = entry.node.value {
+        cx.error(entry.node.at, "`faults` is a list")
+            .mend("write `fault:` for a single one, or put `- ` before each");
+        fault::fault(cx, entry.key_at, &entry.node);
+        return None;
+    }
+    let items = cx.list(
+        &entry.node,
+        "a list of faults",
+        "`[ { delay: { time: 300ms } } ]`",
+    )?;
+    let faults: Vec<Option<(Fault, At)>> = items
+        .iter()
+        .map(|item| fault::fault(cx, item.at, item).map(|f| (f, item.at)))
+        .collect();
+    faults.into_iter().collect()
+}
+
+/// `ramp:` for several shares, `share:` for one, all where nothing is said.
+fn ramp(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Vec<Share>> {
+    match (fields.get("ramp"), fields.get("share")) {
+        (Some(ramp), Some(share)) => {
+            cx.error(share.key_at, "a step has `share` or `ramp`, not both")
+                .related(ramp.key_at, "the other")
+                .mend("`share: 10%` is short for `ramp: [ 10% ]`: keep one of them");
+            None
+        }
+        (Some(entry), None) => shares(cx, entry),
+        (None, Some(entry)) => one_share(cx, &entry.node).map(|s| vec![s]),
+        (None, None) => Some(Step::ramp_default()),
+    }
+}
+
+fn shares(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Share>> {
+    let node = &entry.node;
+    let single = [Rc::clone(node)];
+    let items = match &node.value {
+        Value::Scalar { .. } if !node.is_null() => &single[..],
+        _ => cx.list(node, "a list of shares", "`[ 5%, 50%, all ]`")?,
+    };
+    if items.len() > RAMP_MOST {
+        cx.error(node.at, format!("a ramp has at most {RAMP_MOST} shares"))
+            .mend("make larger steps");
+        return None;
+    }
+    let mut read: Option<Vec<(Share, At)>> = Some(Vec::new());
+    for item in items {
+        match (one_share(cx, item), &mut read) {
+            (Some(share), Some(read)) => read.push((share, item.at)),
+            _ => read = None,
+        }
+    }
+    let read = read?;
+    let mut grows = true;
+    for pair in read.windows(2) {
+        let [(before, before_at), (after, after_at)] = pair else {
+            continue;
+        };
+        match order(*before, *after) {
+            Some(std::cmp::Ordering::Greater) => {
+                cx.error(*after_at, format!("the ramp shrinks from {before} to {after}"))
+                    .label("less than before")
+                    .related(*before_at, "before")
+                    .mend("sort it upwards: a ramp widens the blast radius, and everything ends at once at its end");
+                grows = false;
+            }
+            Some(std::cmp::Ordering::Equal) => {
+                cx.warning(*after_at, format!("the ramp says {after} twice"))
+                    .label("adds nothing and is skipped")
+                    .mend("remove it, or make `hold` longer");
+            }
+            _ => {}
+        }
+    }
+    grows.then(|| read.into_iter().map(|(s, _)| s).collect())
+}
+
+fn one_share(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Share> {
+    let text = cx.text(node, "a share", "`10%`, `3` or `all`")?;
+    if let Ok(share) = text.parse() {
+        return Some(share);
+    }
+    let number = text.trim().trim_end_matches('%');
+    let label = match number.parse::<f64>() {
+        Ok(n) if n <= 0.0 => "nothing would be hit",
+        Ok(_) if text.ends_with('%') => "more than all",
+        Ok(_) => "a count is whole",
+        Err(_) => "not a share",
+    };
+    cx.error(node.at, format!("{} is not a share", quoted(text)))
+        .label(label)
+        .mend("write `all`, a count from 1 such as `3`, or a percentage above 0 such as `10%`");
+    None
+}
+
+/// Which of two shares is more, where that does not depend on how many candidates there are.
+fn order(a: Share, b: Share) -> Option<std::cmp::Ordering> {
+    const WHOLE: u64 = 1_000_000;
+    let percent = |s: Share| match s {
+        Share::All => Some(WHOLE),
+        Share::Percent(p) => Some(p.get()),
+        Share::Count(_) => None,
+    };
+    match (a, b) {
+        (Share::Count(a), Share::Count(b)) => Some(a.cmp(&b)),
+        (Share::All, Share::Count(_)) => Some(std::cmp::Ordering::Greater),
+        (Share::Percent(p), Share::Count(_)) if p.get() == WHOLE => {
+            Some(std::cmp::Ordering::Greater)
+        }
+        _ => Some(percent(a)?.cmp(&percent(b)?)),
+    }
+}

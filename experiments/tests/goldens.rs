@@ -1,0 +1,107 @@
+//! Files that are right and files that are wrong, each with what is said of it.
+//!
+//! `tests/goldens/ok/*.yaml` must be readable; `err/*.yaml` must not. Beside each stands `NAME.expect`: every
+//! diagnostic as a person sees it (for `ok`, the warnings). `SQUALL_BLESS=1 cargo test -p squall-experiments
+//! --test goldens` writes them anew; read the difference before it is committed.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its own files should say so and stop"
+)]
+
+use squall_experiments::language::{Colour, Severity, read};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn files(of: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(of);
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Compares with the expected text, or writes it.
+fn check(path: &Path, said: &str, wrong: &mut Vec<String>) {
+    let beside = path.with_extension("expect");
+    if std::env::var_os("SQUALL_BLESS").is_some() {
+        if said.is_empty() {
+            fs::remove_file(&beside).ok();
+        } else {
+            fs::write(&beside, said).unwrap();
+        }
+        return;
+    }
+    let expected = fs::read_to_string(&beside).unwrap_or_default();
+    if expected != said {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        wrong.push(format!(
+            "--- {name}: expected\n{expected}\n--- {name}: said\n{said}"
+        ));
+    }
+}
+
+fn said(path: &Path) -> (bool, String) {
+    let text = fs::read_to_string(path).unwrap();
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let reading = read(&name, &text);
+    let mut said = reading.render(&text, Colour::Never);
+    if !said.is_empty() {
+        said.push('\n');
+    }
+    let errors = reading
+        .diagnostics
+        .iter()
+        .any(|d| d.severity == Severity::Error);
+    assert_eq!(
+        reading.experiment.is_none(),
+        errors,
+        "{name}: an experiment or an error, not both"
+    );
+    assert_eq!(
+        reading.experiment.is_some(),
+        reading.digest.is_some(),
+        "{name}"
+    );
+    (!errors, said)
+}
+
+fn all(of: &str, good: bool, at_least: usize) {
+    let files = files(of);
+    assert!(files.len() >= at_least, "{of}: only {} files", files.len());
+    let mut wrong = Vec::new();
+    for path in files {
+        let (is_good, said) = said(&path);
+        if is_good != good {
+            wrong.push(format!("--- {}: good is {is_good}\n{said}", path.display()));
+        }
+        check(&path, &said, &mut wrong);
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn good_files_are_read() {
+    all("tests/goldens/ok", true, 0);
+}
+
+#[test]
+fn bad_files_are_explained() {
+    all("tests/goldens/err", false, 0);
+}
+
+#[test]
+fn the_library_is_read_without_a_warning() {
+    for path in files("library") {
+        let (good, said) = said(&path);
+        assert!(good && said.is_empty(), "{}:\n{said}", path.display());
+    }
+}
