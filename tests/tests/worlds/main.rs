@@ -1,10 +1,20 @@
 //! Everything that needs a real kernel, run here and in the VM: the lab itself, the kill matrix, the
 //! doses, the command line. One test at a time, as they measure.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "the kill matrix is shown beside the tests' results"
+)]
+
+mod dose;
+mod kill_matrix;
 mod lab_itself;
+mod pressure;
+mod scene;
 
 use std::process::ExitCode;
 
+use lab::world::agent::Agent;
 use lab::world::victim;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -14,8 +24,27 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let trials = lab_itself::trials();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let mut trials = lab_itself::trials();
+    match Agent::start() {
+        Ok(agent) => {
+            let capabilities = agent.hello().capabilities.clone();
+            trials.extend(dose::trials(&capabilities));
+            trials.extend(kill_matrix::trials(&capabilities));
+        }
+        // What the node can do is not known then: one failure stands for all that could not be asked for.
+        Err(error) => {
+            let reason = error.to_string();
+            trials.push(as_root("agent::starts_and_says_what_it_can", || {
+                Err(reason.into())
+            }));
+        }
+    }
+    trials.extend(pressure::trials());
+    let exit = libtest_mimic::run(&arguments, trials).exit_code();
+    if let Some(table) = kill_matrix::table() {
+        eprintln!("\n{table}\n");
+    }
+    exit
 }
 
 /// A test that needs root; without, it is skipped and says so.

@@ -1,0 +1,255 @@
+//! A scene for every kind of fault: what it is tried on, and how its victim feels it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use lab::world::agent::written;
+use lab::world::cgroup::Cgroup;
+use lab::world::victim::Victim;
+use lab::world::volley::{Pace, Shot, Volley};
+use lab::world::wire::{Ip, Wire, named};
+use lab::world::{Result, until};
+use serde_json::{Value, json};
+use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::target::Target;
+
+/// How long a fault may take from `armed` until its victim feels it: a round trip, a growth, a control period.
+const FELT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Memory the memory fault takes.
+const MEMORY_BYTES: u64 = 48 << 20;
+
+/// How often the crash loop kills.
+const CRASH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A fault, its target, and the victim who feels it.
+pub(crate) struct Scene {
+    pub(crate) kind: FaultKind,
+    victim: Mutex<Option<Victim>>,
+    stage: Stage,
+    tag: String,
+}
+
+enum Stage {
+    Network(Box<Wire>),
+    Group(Cgroup),
+    Revived(Revival),
+}
+
+impl Scene {
+    /// Everything the fault needs to act on.
+    pub(crate) fn set(kind: FaultKind) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let tag = format!(
+            "sqt-scene-{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        let mut victim = None;
+        let stage = match kind {
+            FaultKind::Kill => Stage::Revived(Revival::start(&tag)?),
+            FaultKind::Cpu | FaultKind::Memory => {
+                let group = Cgroup::create(&tag)?;
+                let started = Victim::start(&tag)?;
+                group.adopt(started.pid())?;
+                victim = Some(started);
+                Stage::Group(group)
+            }
+            _ => {
+                let wire = Wire::new()?;
+                victim = Some(wire.victim.enter(|| Victim::start(&tag))?);
+                Stage::Network(Box::new(wire))
+            }
+        };
+        Ok(Self {
+            kind,
+            victim: Mutex::new(victim),
+            stage,
+            tag,
+        })
+    }
+
+    /// The wire, where the fault is one of the network.
+    pub(crate) fn wire(&self) -> Option<&Wire> {
+        match &self.stage {
+            Stage::Network(wire) => Some(wire),
+            Stage::Group(_) | Stage::Revived(_) => None,
+        }
+    }
+
+    /// The victim as a target.
+    pub(crate) fn target(&self) -> Target {
+        let process = json!({ "command": self.tag });
+        written(if self.kind.is_network() {
+            json!({ "netns": { "process": process } })
+        } else {
+            json!({ "process": process })
+        })
+    }
+
+    /// A dose nobody can overlook. A new kind of fault does not compile without one.
+    pub(crate) fn fault(&self) -> Fault {
+        let filter = json!({ "to": { "hosts": [named(Ip::V4).to_string()] } });
+        let parameters: Value = match self.kind {
+            FaultKind::Delay => json!({ "time": "300ms", "filter": filter }),
+            FaultKind::Loss => {
+                json!({ "model": { "random": { "probability": "80%" } }, "filter": filter })
+            }
+            FaultKind::Duplicate => json!({ "chance": { "probability": "80%" }, "filter": filter }),
+            FaultKind::Corrupt => json!({ "chance": { "probability": "80%" }, "filter": filter }),
+            FaultKind::Reorder => {
+                json!({ "chance": { "probability": "30%" }, "time": "300ms", "filter": filter })
+            }
+            FaultKind::Rate => json!({ "limit": "64kbit/s", "filter": filter }),
+            FaultKind::Partition => json!({ "filter": filter }),
+            FaultKind::Kill => json!({ "every": "200ms" }),
+            FaultKind::Cpu => json!({ "load": "60%" }),
+            FaultKind::Memory => json!({ "size": MEMORY_BYTES.to_string() + "B" }),
+        };
+        written(json!({ self.kind.word(): parameters }))
+    }
+
+    /// Waits until the victim feels the fault.
+    pub(crate) fn feel(&self) -> Result<()> {
+        until(
+            &format!("the victim's feeling of the {}", self.kind),
+            FELT_LIMIT,
+            || {
+                let begun = Instant::now();
+                self.suffering(begun, FEELING)
+                    .is_ok_and(|last| last.is_some())
+                    .then_some(())
+            },
+        )
+    }
+
+    /// Looks from `since` on for `time`; returns how long after `since` the victim last suffered.
+    pub(crate) fn suffering(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
+        match &self.stage {
+            Stage::Network(wire) => network_suffering(wire, since, time),
+            Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
+            Stage::Group(group) => memory_suffering(group, since, time),
+            Stage::Revived(revival) => Ok(revival.suffering(since, time)),
+        }
+    }
+
+    /// The target's own end, where it has one: a killed process is what a kill is about.
+    pub(crate) fn exit_target(&self) -> Result<()> {
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        victim.as_mut().map_or(Ok(()), Victim::kill)
+    }
+}
+
+/// How long the victim is looked at for one feeling.
+const FEELING: Duration = Duration::from_millis(500);
+
+/// A round trip longer than this is a suffering one: the faults make 300 ms of it, and an emulated
+/// machine with busy CPUs up to 60.
+const SLOW: Duration = Duration::from_millis(150);
+
+fn network_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
+    const GAP: Duration = Duration::from_millis(4);
+    let count = u32::try_from(time.saturating_sub(since.elapsed()).as_millis() / GAP.as_millis())?;
+    let pace = Pace {
+        count,
+        gap: GAP,
+        patience: SLOW * 2,
+        size: 200,
+    };
+    // A socket of its own: a late answer to an earlier volley must not be taken for one to this.
+    let volley = Volley::fire(&wire.udp(named(Ip::V4))?, &pace)?;
+    let suffers = |shot: &&Shot| shot.answers.len() != 1 || shot.answers[0] > SLOW;
+    Ok(volley
+        .shots
+        .iter()
+        .rfind(suffers)
+        .map(|shot| shot.sent.saturating_duration_since(since)))
+}
+
+/// Windows in which the cgroup burns more than a quarter of a core.
+fn cpu_suffering(group: &Cgroup, since: Instant, time: Duration) -> Result<Option<Duration>> {
+    const WINDOW: Duration = Duration::from_millis(40);
+    let mut last = None;
+    while since.elapsed() < time {
+        let (before, begun) = (group.cpu_used()?, Instant::now());
+        thread::sleep(WINDOW);
+        let used = group.cpu_used()?.saturating_sub(before);
+        if used > begun.elapsed() / 4 {
+            // It burnt for as long as it used, from the window's beginning on.
+            last = Some(begun.saturating_duration_since(since) + used.min(begun.elapsed()));
+        }
+    }
+    Ok(last)
+}
+
+fn memory_suffering(group: &Cgroup, since: Instant, time: Duration) -> Result<Option<Duration>> {
+    let mut last = None;
+    while since.elapsed() < time {
+        if group.memory_used()? > MEMORY_BYTES / 10 * 9 {
+            last = Some(since.elapsed());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(last)
+}
+
+/// A victim that is started again whenever it dies, as a supervisor would.
+struct Revival {
+    over: Arc<AtomicBool>,
+    deaths: Arc<Mutex<Vec<Instant>>>,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+impl Revival {
+    fn start(tag: &str) -> Result<Self> {
+        let mut revival = Self {
+            over: Arc::default(),
+            deaths: Arc::default(),
+            supervisor: None,
+        };
+        let mut victim = Victim::start(tag)?;
+        let (over, deaths, tag) = (
+            Arc::clone(&revival.over),
+            Arc::clone(&revival.deaths),
+            tag.to_owned(),
+        );
+        revival.supervisor = Some(thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                if victim.lives() {
+                    thread::sleep(Duration::from_millis(2));
+                    continue;
+                }
+                if let Ok(mut deaths) = deaths.lock() {
+                    deaths.push(Instant::now());
+                }
+                match Victim::start(&tag) {
+                    Ok(revived) => victim = revived,
+                    Err(_) => return,
+                }
+            }
+        }));
+        Ok(revival)
+    }
+
+    fn suffering(&self, since: Instant, time: Duration) -> Option<Duration> {
+        // One more interval, or the next death of a loop that still runs could be missed.
+        thread::sleep((time + CRASH_INTERVAL * 2).saturating_sub(since.elapsed()));
+        let deaths = self.deaths.lock().ok()?;
+        deaths
+            .last()
+            .filter(|death| **death > since)
+            .map(|death| *death - since)
+    }
+}
+
+impl Drop for Revival {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(supervisor) = self.supervisor.take() {
+            // A supervisor that panicked has shown up as missing deaths.
+            let _ = supervisor.join();
+        }
+    }
+}
