@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod demo;
 pub mod fleet;
 pub mod judge;
+pub mod live;
 pub mod probe;
 pub mod report;
 pub mod run;

@@ -19,17 +19,19 @@ impl Summary {
     /// Tells a run from its events, in the order in which they happened.
     #[must_use]
     pub fn of(events: &[Event]) -> Self {
-        let mut fold = Fold::new(events);
+        let mut telling = Telling::default();
         for event in events {
-            fold.take(event);
+            telling.take(event);
         }
-        fold.close()
+        telling.so_far()
     }
 }
 
-struct Fold {
+/// A run that is being told while it happens.
+#[derive(Debug, Default)]
+pub struct Telling {
     said: Summary,
-    start_us: u64,
+    start_us: Option<u64>,
     end_ms: f64,
 }
 
@@ -42,31 +44,42 @@ pub(super) fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
 }
 
-impl Fold {
-    fn new(events: &[Event]) -> Self {
-        let start_us = events.first().map_or(0, |e| e.at_us);
-        // A clock that was set back in the run must not give negative times.
-        let end_us = events.iter().map(|e| e.at_us).max().unwrap_or(0);
-        let end_ms = ms(end_us.saturating_sub(start_us));
-        let said = Summary {
-            version: Summary::VERSION,
-            because: "The record ends before a verdict.".into(),
-            timings: Timings {
-                started_at: events.first().and_then(|e| Timings::start_text(e.at_us)),
-                duration_ms: end_ms,
-                ..Timings::default()
-            },
-            ..Summary::default()
-        };
-        Self {
-            said,
-            start_us,
-            end_ms,
+impl Telling {
+    /// Everything told so far. A phase or a fault without an end is taken to last until the latest event.
+    #[must_use]
+    pub fn so_far(&self) -> Summary {
+        let mut said = self.said.clone();
+        said.version = Summary::VERSION;
+        if said.verdict.is_none() {
+            said.because = "The record ends before a verdict.".into();
         }
+        said.timings.duration_ms = self.end_ms;
+        if let Some(last) = said.phases.last_mut() {
+            last.to_ms = last.to_ms.max(last.from_ms).min(self.end_ms);
+        }
+        stages(&mut said, self.end_ms);
+        said
     }
 
-    fn take(&mut self, event: &Event) {
-        let at = ms(event.at_us.saturating_sub(self.start_us));
+    /// The same, without the cost of a copy: phases and stages in it are open.
+    pub(crate) const fn raw(&self) -> &Summary {
+        &self.said
+    }
+
+    /// Milliseconds from the run's first event to a moment.
+    pub(crate) fn since_start_ms(&self, at_us: u64) -> f64 {
+        ms(at_us.saturating_sub(self.start_us.unwrap_or(at_us)))
+    }
+
+    /// Tells one more event.
+    pub fn take(&mut self, event: &Event) {
+        if self.start_us.is_none() {
+            self.start_us = Some(event.at_us);
+            self.said.timings.started_at = Timings::start_text(event.at_us);
+        }
+        // A clock that was set back in the run must not give negative times.
+        let at = self.since_start_ms(event.at_us);
+        self.end_ms = self.end_ms.max(at);
         match &event.what {
             Happening::Created(created) => self.created(created),
             Happening::Planned(plan) => self.planned(plan),
@@ -204,7 +217,7 @@ impl Fold {
             kind,
             stage,
             from_ms: at,
-            to_ms: self.end_ms,
+            to_ms: f64::MAX,
         });
         if kind != PhaseKind::Preparing {
             self.tell(at, format!("{} begins", state_in_words(state)));
@@ -330,24 +343,22 @@ impl Fold {
         });
         &mut faults[index]
     }
+}
 
-    fn close(mut self) -> Summary {
-        for index in 0..self.said.stages.len() {
-            let number = self.said.stages[index].number;
-            let armed = self.said.faults.iter().filter(|f| f.stage == number);
-            self.said.stages[index].from_ms =
-                armed.filter_map(|f| f.armed_at_ms).min_by(f64::total_cmp);
-        }
-        let starts: Vec<Option<f64>> = self.said.stages.iter().map(|s| s.from_ms).collect();
-        let in_force = self.said.faults.iter().filter(|f| f.armed_at_ms.is_some());
-        let last_end = in_force
-            .map(|f| f.ended_at_ms.unwrap_or(self.end_ms))
-            .max_by(f64::total_cmp);
-        for (index, stage) in self.said.stages.iter_mut().enumerate() {
-            let next = starts[index + 1..].iter().flatten().next().copied();
-            stage.to_ms = stage.from_ms.and(next.or(last_end));
-        }
-        self.said
+/// When each stage's faults were in force: from its first, to the next stage's first or the last one gone.
+fn stages(said: &mut Summary, end_ms: f64) {
+    for stage in &mut said.stages {
+        let armed = said.faults.iter().filter(|f| f.stage == stage.number);
+        stage.from_ms = armed.filter_map(|f| f.armed_at_ms).min_by(f64::total_cmp);
+    }
+    let starts: Vec<Option<f64>> = said.stages.iter().map(|s| s.from_ms).collect();
+    let in_force = said.faults.iter().filter(|f| f.armed_at_ms.is_some());
+    let last_end = in_force
+        .map(|f| f.ended_at_ms.unwrap_or(end_ms))
+        .max_by(f64::total_cmp);
+    for (index, stage) in said.stages.iter_mut().enumerate() {
+        let next = starts[index + 1..].iter().flatten().next().copied();
+        stage.to_ms = stage.from_ms.and(next.or(last_end));
     }
 }
 

@@ -37,6 +37,7 @@ struct Page<'a> {
     timeline: Vec<(String, &'a str)>,
     stop: Option<String>,
     started: Option<String>,
+    because: String,
 }
 
 /// A number worth a glance.
@@ -89,6 +90,7 @@ impl<'a> Page<'a> {
                 .map(|m| (span_ms(m.at_ms), m.what.as_str()))
                 .collect(),
             stop: run.stop_reason.as_ref().map(stop_in_words),
+            because: sentence(&run.because),
             // To the second: what matters within the run is told in milliseconds below.
             started: run
                 .timings
@@ -99,6 +101,18 @@ impl<'a> Page<'a> {
             run,
         }
     }
+}
+
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    let first = letters.next().map(char::to_uppercase);
+    first
+        .into_iter()
+        .flatten()
+        .chain(letters)
+        .chain(['.'])
+        .collect()
 }
 
 const fn tone(verdict: Option<Verdict>) -> &'static str {

@@ -16,13 +16,14 @@ mod markdown;
 mod plot;
 mod summary;
 mod thin;
-mod words;
+pub(crate) mod words;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
+pub use fold::Telling;
 pub use html::html;
 pub use markdown::markdown;
 pub use summary::{

@@ -185,7 +185,7 @@ fn beginning() -> Vec<Event> {
 }
 
 /// Order waits for payment: the p99 breaks within three seconds and Squall stops.
-pub(super) fn broken() -> Vec<Event> {
+pub(crate) fn broken() -> Vec<Event> {
     let mut events = beginning();
     for (second, p99, ok) in [(11, 352_000, 50), (12, 610_000, 50), (13, 1_012_000, 43)] {
         events.push(window(50 + second * 1000, p99, ok));
@@ -237,7 +237,7 @@ pub(super) fn broken() -> Vec<Event> {
 }
 
 /// Order has a deadline for payment: it is slower, and holds.
-pub(super) fn held() -> Vec<Event> {
+pub(crate) fn held() -> Vec<Event> {
     let mut events = beginning();
     for second in 11..=40u64 {
         let wobble = u32::try_from(second * 7919 % 11).unwrap() * 900;

@@ -80,7 +80,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// `1 packet`, `12 packets`.
-pub(super) fn counted(number: u64, one: &str) -> String {
+pub(crate) fn counted(number: u64, one: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
     format!("{} {one}{s}", count(number))
 }
