@@ -62,3 +62,8 @@ fn the_code_map_is_true() {
 fn readme_tells_of_every_fault() {
     kept(tidy::faults_are_told);
 }
+
+#[test]
+fn every_bad_file_has_its_expectation() {
+    kept(tidy::goldens);
+}

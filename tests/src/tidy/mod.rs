@@ -6,7 +6,7 @@ mod rules;
 mod tree;
 
 pub use rules::{
-    code_map, dependency_direction, faults_are_told, file_length, forbidden_unsafe, leftovers,
-    one_door, outside_tools, purity, top_level, unsafe_stays_in_the_kernel_folder,
+    code_map, dependency_direction, faults_are_told, file_length, forbidden_unsafe, goldens,
+    leftovers, one_door, outside_tools, purity, top_level, unsafe_stays_in_the_kernel_folder,
 };
 pub use tree::Tree;

@@ -290,6 +290,33 @@ pub fn faults_are_told(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+/// Bad files that a reader of experiments must have been tried on, at least.
+const GOLDENS_MIN: usize = 60;
+
+/// Where they are.
+const GOLDENS: &str = "experiments/tests/goldens/err/";
+
+/// Every bad file says what is expected of it, and there are enough of them.
+pub fn goldens(tree: &Tree) -> Vec<String> {
+    let bad: Vec<&str> = tree
+        .paths()
+        .filter_map(|path| path.strip_prefix(GOLDENS)?.strip_suffix(".yaml"))
+        .collect();
+    let silent = bad
+        .iter()
+        .filter(|name| tree.text(&format!("{GOLDENS}{name}.expect")).is_none());
+    let mut breaches: Vec<String> = silent
+        .map(|name| format!("{GOLDENS}{name}.yaml: has no {name}.expect beside it"))
+        .collect();
+    if bad.len() < GOLDENS_MIN {
+        breaches.push(format!(
+            "{GOLDENS}: {} bad files; {GOLDENS_MIN} kinds of mistakes are promised",
+            bad.len()
+        ));
+    }
+    breaches
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,5 +471,15 @@ mod tests {
     #[test]
     fn a_fault_nobody_tells_of() {
         objects(faults_are_told, &[("README.md", "delay")], "partition");
+    }
+
+    #[test]
+    fn a_golden_without_expectation() {
+        objects(
+            goldens,
+            &[("experiments/tests/goldens/err/a.yaml", "")],
+            "a.expect",
+        );
+        objects(goldens, &[], "0 bad files");
     }
 }

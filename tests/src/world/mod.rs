@@ -8,6 +8,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod check;
 pub mod fingerprint;
+pub mod http;
 pub mod netns;
 pub mod tcp;
 pub mod victim;

@@ -6,6 +6,7 @@
     reason = "the kill matrix is shown beside the tests' results"
 )]
 
+mod cli;
 mod dose;
 mod kill_matrix;
 mod lab_itself;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         }
     }
     trials.extend(pressure::trials());
+    trials.extend(cli::trials());
     let exit = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(table) = kill_matrix::table() {
         eprintln!("\n{table}\n");

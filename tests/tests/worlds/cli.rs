@@ -1,0 +1,294 @@
+//! The command line end to end: the real `squall`, its real agent, a real service on a wire.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use lab::world::agent::program;
+use lab::world::http::Service;
+use lab::world::volley::{Pace, Volley, quantile};
+use lab::world::wire::{Ip, Wire, named, victim};
+use lab::world::{Result, fingerprint::Fingerprint, until, victim as process};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::as_root;
+
+/// Where the service listens.
+const PORT: u16 = 8080;
+
+/// How long one run may take: its phases are seconds, but emulation stretches them.
+const RUN_LIMIT: Duration = Duration::from_secs(90);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        as_root("cli::a_bad_file_is_2", a_bad_file),
+        as_root("cli::a_fault_that_is_borne_is_0", || {
+            verdict("20ms", 0, "held")
+        }),
+        as_root("cli::a_fault_that_is_not_borne_is_1", || {
+            verdict("400ms", 1, "broken")
+        }),
+        as_root("cli::ctrl_c_is_5_and_reverts", ctrl_c),
+        as_root(
+            "cli::a_killed_controller_takes_its_fault_along",
+            killed_controller,
+        ),
+    ];
+    for file in library() {
+        let name = file
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        trials.push(as_root(
+            format!("cli::library::{name}_is_accepted"),
+            move || accepted(&file),
+        ));
+    }
+    trials
+}
+
+/// The experiment files that are shipped.
+fn library() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/library");
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
+    files.sort();
+    files
+}
+
+/// A service in the victim's namespace, and `squall` beside it: it runs in the peer's, as a user's would.
+struct Bench {
+    wire: Wire,
+    _service: Service,
+    home: TempDir,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let wire = Wire::new()?;
+        let service = Service::start(&wire.victim, victim(Ip::V4), PORT)?;
+        Ok(Self {
+            wire,
+            _service: service,
+            home: TempDir::new()?,
+        })
+    }
+
+    /// An experiment that delays the service's answers.
+    fn experiment(&self, delay: &str, hold: &str) -> Result<PathBuf> {
+        let file = self.home.path().join("experiment.yaml");
+        let text = format!(
+            "apiVersion: squall/v1
+kind: Experiment
+metadata: {{ name: late-answers, owner: lab, runbook: \"https://wiki.example/late\" }}
+hypothesis: Users are served while answers come {delay} late.
+steadyState:
+  - name: service
+    probe: {{ load: {{ url: \"http://{}:{PORT}/\", rate: 50/s, timeout: 2s }} }}
+    expect: [ success >= 99%, p95 <= 200ms ]
+method:
+  - name: late answers
+    fault: {{ delay: {{ time: {delay}, direction: egress, from: {{ port: {PORT} }} }} }}
+    on: {{ netns: {{ name: {} }} }}
+    hold: {hold}
+baseline: 3s
+recovery: 20s
+",
+            victim(Ip::V4),
+            self.wire.victim.name()
+        );
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    fn squall(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program("squall")?);
+        command
+            .args(args)
+            .current_dir(self.home.path())
+            .stdin(Stdio::null());
+        // Its store of runs, too, is in this folder.
+        command
+            .env("HOME", self.home.path())
+            .env("XDG_STATE_HOME", self.home.path());
+        command
+            .env("XDG_DATA_HOME", self.home.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    fn start(&self, file: &Path) -> Result<Running> {
+        let mut command = self.squall(&["run", "--json", &file.display().to_string()])?;
+        let child = self.wire.peer.enter(|| Ok(command.spawn()?))?;
+        Ok(Running(Some(child)))
+    }
+
+    /// The median round trip from the victim, in which the fault acts on the service's port alone.
+    fn slow(&self) -> Result<bool> {
+        let begun = Instant::now();
+        let address = std::net::SocketAddr::new(victim(Ip::V4), PORT);
+        self.wire.peer.enter(|| {
+            Ok(std::net::TcpStream::connect_timeout(
+                &address,
+                Duration::from_secs(2),
+            )?)
+        })?;
+        Ok(begun.elapsed() > Duration::from_millis(200))
+    }
+}
+
+/// A `squall` that is ended with this value.
+struct Running(Option<Child>);
+
+impl Running {
+    fn pid(&self) -> u32 {
+        self.0.as_ref().map_or(0, Child::id)
+    }
+
+    /// Its exit code and what it said.
+    fn end(mut self, limit: Duration) -> Result<(Option<i32>, String)> {
+        let mut child = self.0.take().ok_or("ended twice")?;
+        let late = until("the end of the run", limit, || {
+            child.try_wait().ok().flatten()
+        });
+        if late.is_err() {
+            child.kill()?;
+        }
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output()?;
+        let said = format!(
+            "{}\n{}",
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr)
+        );
+        late.map_err(|error| format!("{error}; it said:\n{said}"))?;
+        Ok((status.code(), said))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn expect(got: (Option<i32>, String), code: i32, word: &str) -> Result<()> {
+    if got.0 == Some(code) && got.1.to_lowercase().contains(word) {
+        return Ok(());
+    }
+    Err(format!(
+        "exit code {code} and the word `{word}` were expected, but it was {:?}:\n{}",
+        got.0, got.1
+    )
+    .into())
+}
+
+fn a_bad_file() -> Result<()> {
+    let bench = Bench::new()?;
+    let file = bench.experiment("20ms", "3s")?;
+    fs::write(&file, fs::read_to_string(&file)?.replace("egress", "egres"))?;
+    for command in ["check", "run"] {
+        let output = bench
+            .squall(&[command, &file.display().to_string()])?
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        expect((output.status.code(), said), 2, "egress")?;
+    }
+    Ok(())
+}
+
+fn accepted(file: &Path) -> Result<()> {
+    let bench = Bench::new()?;
+    let output = bench
+        .squall(&["check", &file.display().to_string()])?
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect((output.status.code(), said), 0, "")
+}
+
+fn verdict(delay: &str, code: i32, word: &str) -> Result<()> {
+    let bench = Bench::new()?;
+    let before = Fingerprint::take(&[&bench.wire.victim])?;
+    let file = bench.experiment(delay, "4s")?;
+    expect(bench.start(&file)?.end(RUN_LIMIT)?, code, word)?;
+    let left = before.difference(&Fingerprint::take(&[&bench.wire.victim])?);
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the run left:\n{}", left.join("\n")).into())
+    }
+}
+
+fn ctrl_c() -> Result<()> {
+    let bench = Bench::new()?;
+    let before = Fingerprint::take(&[&bench.wire.victim])?;
+    let running = bench.start(&bench.experiment("300ms", "60s")?.clone())?;
+    until("the fault", RUN_LIMIT, || {
+        bench.slow().unwrap_or(false).then_some(())
+    })?;
+    process::signal(running.pid(), Signal::SIGINT)?;
+    expect(running.end(RUN_LIMIT)?, 5, "halted")?;
+    let left = before.difference(&Fingerprint::take(&[&bench.wire.victim])?);
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("Ctrl-C left:\n{}", left.join("\n")).into())
+    }
+}
+
+/// A delay of everything, so that the wire's echo can measure when it is gone.
+fn killed_controller() -> Result<()> {
+    let bench = Bench::new()?;
+    let file = bench.experiment("150ms", "60s")?;
+    let text =
+        fs::read_to_string(&file)?.replace(&format!("from: {{ port: {PORT} }}"), "protocol: udp");
+    fs::write(&file, text)?;
+    let mut running = bench.start(&file)?;
+    let median = |count| -> Result<Duration> {
+        let pace = Pace {
+            count,
+            gap: Duration::from_millis(5),
+            patience: Duration::from_millis(400),
+            size: 64,
+        };
+        Ok(quantile(
+            &Volley::fire(&bench.wire.udp(named(Ip::V4))?, &pace)?.times(),
+            0.9,
+        ))
+    };
+    let late = until("the fault", RUN_LIMIT, || {
+        median(5)
+            .is_ok_and(|rtt| rtt > Duration::from_millis(140))
+            .then_some(())
+    });
+    if let Err(error) = late {
+        let said = running
+            .end(Duration::ZERO)
+            .map_or_else(|e| e.to_string(), |(_, said)| said);
+        return Err(format!("{error}: {said}").into());
+    }
+    if let Some(child) = &mut running.0 {
+        child.kill()?;
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let after = median(40)?;
+    if after > Duration::from_millis(100) {
+        return Err(format!(
+            "100 ms after the controller's death round trips still take {after:?}"
+        )
+        .into());
+    }
+    Ok(())
+}
