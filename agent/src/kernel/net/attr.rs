@@ -19,6 +19,13 @@ impl Body {
         Self(header.to_vec())
     }
 
+    /// The same, with room for so many bytes in all.
+    pub(crate) fn with_room(bytes: usize, header: &[u8]) -> Self {
+        let mut room = Vec::with_capacity(bytes);
+        room.extend_from_slice(header);
+        Self(room)
+    }
+
     /// The bytes so far.
     #[must_use]
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -1,7 +1,10 @@
 //! Links of the current network namespace: listing, and making and removing our own `ifb` devices.
 
 use netlink_packet_core::Emitable;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
 
 use super::NetError;
 use super::attr;
@@ -16,6 +19,8 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+/// `struct rtnl_link_stats64`, whose second u64 is the packets sent.
+const IFLA_STATS64: u16 = 23;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 /// `struct ifinfomsg`: family, pad, u16 type, i32 index, u32 flags, u32 change.
@@ -41,6 +46,8 @@ pub(crate) struct Link {
     pub(crate) master: Option<u32>,
     /// The link it sits on, where that is in this same namespace (a VLAN's or macvlan's parent).
     pub(crate) lower: Option<u32>,
+    /// Packets it has sent since it was made; an ifb counts those it has handed back.
+    pub(crate) sent_packets: u64,
 }
 
 /// All links of the namespace the socket was opened in.
@@ -120,6 +127,24 @@ pub(crate) fn set_up(route: &mut Netlink, link: &Link) -> Result<(), NetError> {
     )
 }
 
+/// Keeps IPv6 from giving a link an address of its own, and so from speaking on it. Without IPv6 there is nothing to keep.
+pub(crate) fn without_addresses(route: &mut Netlink, link: &Link) {
+    let mut message = LinkMessage::default();
+    message.header.index = link.index;
+    let silent = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+        vec![silent],
+    )])];
+    let object = format!("the IPv6 address mode of {}", link.name);
+    let ask = Ask {
+        operation: "set",
+        object: &object,
+    };
+    if let Err(error) = route.request(ask, RTM_SETLINK, 0, &emit(&message)) {
+        tracing::debug!(%error, "the link may take an address");
+    }
+}
+
 /// Deletes a link; one that is gone already is as good as deleted.
 ///
 /// # Errors
@@ -191,6 +216,9 @@ fn parse(body: &[u8]) -> Option<Link> {
         loopback: flags & LinkFlags::Loopback.bits() != 0,
         master: number(IFLA_MASTER),
         lower: number(IFLA_LINK).filter(|_| !foreign),
+        sent_packets: attr::find(attributes, IFLA_STATS64)
+            .and_then(|v| v.get(8..)?.first_chunk().map(|b| u64::from_ne_bytes(*b)))
+            .unwrap_or(0),
     })
 }
 
@@ -207,6 +235,7 @@ mod tests {
             loopback: name == "lo",
             master: None,
             lower: None,
+            sent_packets: 0,
         }
     }
 

@@ -17,6 +17,7 @@ pub(crate) mod nfqueue;
 pub(crate) mod nft;
 pub(crate) mod probe;
 pub(crate) mod qdisc;
+pub(crate) mod rawsend;
 pub(crate) mod shape;
 
 #[cfg(test)]

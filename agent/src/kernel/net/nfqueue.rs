@@ -21,9 +21,10 @@ const MSG_VERDICT: u16 = 1;
 const MSG_CONFIG: u16 = 2;
 const NFQA_PACKET_HDR: u16 = 1;
 const NFQA_VERDICT_HDR: u16 = 2;
+const NFQA_IFINDEX_INDEV: u16 = 5;
+const NFQA_IFINDEX_OUTDEV: u16 = 6;
 const NFQA_PAYLOAD: u16 = 10;
 const NFQA_CAP_LEN: u16 = 13;
-const NFQA_SKB_INFO: u16 = 14;
 const CFG_CMD: u16 = 1;
 const CFG_PARAMS: u16 = 2;
 const CFG_QUEUE_MAXLEN: u16 = 3;
@@ -33,8 +34,10 @@ const CMD_BIND: u8 = 1;
 const COPY_PACKET: u8 = 2;
 const FLAG_FAIL_OPEN: u32 = 1;
 const FLAG_GSO: u32 = 4;
-/// A packet whose transport checksum is still to be filled in (`NFQA_SKB_CSUMNOTREADY`).
-const SKB_CHECKSUM_NOT_READY: u32 = 1;
+/// `struct nlattr`.
+const ATTRIBUTE_BYTES: usize = 4;
+/// `struct nfgenmsg` and the verdict's attribute.
+const VERDICT_BYTES: usize = 16;
 /// Queue numbers that are tried; below are those people write into their own rules.
 const NUMBERS: std::ops::Range<u16> = 0x5100..0xf000;
 /// How many taken numbers in a row mean that something else is wrong.
@@ -75,8 +78,8 @@ pub(crate) struct Packet {
     pub(crate) length: u32,
     /// The netfilter hook it was met at (0 prerouting, 4 postrouting).
     pub(crate) hook: u8,
-    /// Its transport checksum is not filled in yet: the device would have done it.
-    pub(crate) checksum_pending: bool,
+    /// The index of the link it came by or will leave by.
+    pub(crate) link: u32,
 }
 
 /// One bound queue.
@@ -160,9 +163,11 @@ impl Queue {
 
     /// Decides a packet's fate, perhaps with other bytes; sent with the next [`Queue::flush`].
     pub(crate) fn decide(&mut self, id: u32, verdict: Verdict, bytes: Option<&[u8]>) {
-        let mut body = Body::with_header(&header(self.number));
-        let mut fate = (verdict as u32).to_be_bytes().to_vec();
-        fate.extend_from_slice(&id.to_be_bytes());
+        let attribute_bytes = bytes.map_or(0, |b| ATTRIBUTE_BYTES + b.len().next_multiple_of(4));
+        let mut body = Body::with_room(VERDICT_BYTES + attribute_bytes, &header(self.number));
+        let mut fate = [0; 8];
+        fate[..4].copy_from_slice(&(verdict as u32).to_be_bytes());
+        fate[4..].copy_from_slice(&id.to_be_bytes());
         body.put(NFQA_VERDICT_HDR, &fate);
         if let Some(bytes) = bytes {
             body.put(NFQA_PAYLOAD, bytes);
@@ -255,14 +260,14 @@ fn parse(body: &[u8]) -> Option<Packet> {
         .unwrap_or_default()
         .to_vec();
     let full = attr::find(attributes, NFQA_CAP_LEN).and_then(attr::u32_be);
-    let info = attr::find(attributes, NFQA_SKB_INFO)
-        .and_then(attr::u32_be)
-        .unwrap_or(0);
+    let link = |kind| attr::find(attributes, kind).and_then(attr::u32_be);
     Some(Packet {
         id: attr::u32_be(packet)?,
         hook: *packet.get(6)?,
         length: full.unwrap_or(bytes.len() as u32),
         bytes,
-        checksum_pending: info & SKB_CHECKSUM_NOT_READY != 0,
+        link: link(NFQA_IFINDEX_OUTDEV)
+            .or(link(NFQA_IFINDEX_INDEV))
+            .unwrap_or(0),
     })
 }

@@ -49,6 +49,43 @@ impl NetAbilities {
         }
     }
 
+    /// Tries only what the queue needs.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn probe_queue() -> Result<QueueMeans, Vec<String>> {
+        let tried = in_scratch(|| {
+            let native = queue_by(QueueMeans::Native);
+            let compat = if native.is_ok() {
+                Ok(())
+            } else {
+                queue_by(QueueMeans::Compat)
+            };
+            Ok(Self {
+                queue_native: native,
+                queue_compat: compat,
+                ..Self::all_well()
+            })
+        });
+        tried.map_err(|e| vec![describe(&e)])?.queue()
+    }
+
+    fn all_well() -> Self {
+        let yes = || Ok(());
+        Self {
+            owned_table: yes(),
+            ingress_hook: yes(),
+            egress_hook: yes(),
+            forward: yes(),
+            ifb: yes(),
+            netem: yes(),
+            reject: yes(),
+            queue_native: yes(),
+            queue_compat: yes(),
+            queue_socket: yes(),
+        }
+    }
+
     fn none(reason: &str) -> Self {
         let no = || Err(reason.to_owned());
         Self {
@@ -110,6 +147,7 @@ impl NetAbilities {
             ("owned nftables tables (Linux 5.12)", &self.owned_table),
             ("the netdev ingress hook", &self.ingress_hook),
             ("the netdev egress hook (Linux 5.16)", &self.egress_hook),
+            ("nftables `fwd`", &self.forward),
         ])
     }
 
@@ -143,31 +181,8 @@ fn all_of(parts: &[(&str, &Works)]) -> Result<(), Vec<String>> {
 }
 
 fn probe_here() -> NetAbilities {
-    let chain_with = |family, hook: Option<Hook>, expressions: Option<Expressions>| -> Works {
-        let mut table = OwnedTable::create(family, "sqprobe").map_err(|e| describe(&e))?;
-        let mut draft = Draft::default();
-        draft.chain("act");
-        if let Some(hook) = hook {
-            draft.base_chain("hook", hook, 0);
-            draft.rule(
-                "hook",
-                Expressions::default().verdict(&Verdict::Jump("act".into())),
-            );
-        }
-        if let Some(expressions) = expressions {
-            draft.rule("act", expressions);
-        }
-        table.commit(&draft).map_err(|e| describe(&e))
-    };
     let lo = || "lo".to_owned();
     let rule = Expressions::default;
-    let queue = |means| {
-        chain_with(
-            Family::Inet,
-            Some(Hook::Prerouting),
-            Some(rule().queue(means, 1, 1)),
-        )
-    };
     NetAbilities {
         owned_table: chain_with(Family::Inet, None, None),
         ingress_hook: chain_with(Family::Netdev, Some(Hook::Ingress(lo())), None),
@@ -192,12 +207,34 @@ fn probe_here() -> NetAbilities {
             Some(Hook::Output),
             Some(rule().reject(Reject::PortUnreachable)),
         ),
-        queue_native: queue(QueueMeans::Native),
-        queue_compat: queue(QueueMeans::Compat),
+        queue_native: queue_by(QueueMeans::Native),
+        queue_compat: queue_by(QueueMeans::Compat),
         queue_socket: Queue::bind(Copying::Length, 1)
             .map(|_| ())
             .map_err(|e| describe(&e)),
     }
+}
+
+fn queue_by(means: QueueMeans) -> Works {
+    let rule = Expressions::default().queue(means, 1, 1);
+    chain_with(Family::Inet, Some(Hook::Prerouting), Some(rule))
+}
+
+fn chain_with(family: Family, hook: Option<Hook>, expressions: Option<Expressions>) -> Works {
+    let mut table = OwnedTable::create(family, "sqprobe").map_err(|e| describe(&e))?;
+    let mut draft = Draft::default();
+    draft.chain("act");
+    if let Some(hook) = hook {
+        draft.base_chain("hook", hook, 0);
+        draft.rule(
+            "hook",
+            Expressions::default().verdict(&Verdict::Jump("act".into())),
+        );
+    }
+    if let Some(expressions) = expressions {
+        draft.rule("act", expressions);
+    }
+    table.commit(&draft).map_err(|e| describe(&e))
 }
 
 fn with_ifb(act: impl FnOnce(&mut Netlink, &OwnIfb) -> Result<(), NetError>) -> Works {

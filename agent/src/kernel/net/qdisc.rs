@@ -102,6 +102,7 @@ impl OwnIfb {
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn set_up(&self, route: &mut Netlink) -> Result<(), NetError> {
+        links::without_addresses(route, &self.0);
         links::set_up(route, &self.0)
     }
 

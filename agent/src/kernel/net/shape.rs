@@ -1,5 +1,6 @@
 //! What shaping may be asked for, in the kernel's terms; and the tables by which jitter is distributed.
 
+use std::fmt;
 use std::time::Duration;
 
 /// How jitter is spread about the delay.
@@ -75,6 +76,63 @@ pub(crate) struct Shape {
     pub(crate) packets_max: u32,
     /// Where the random draws start.
     pub(crate) seed: u64,
+}
+
+/// As a person would say it: `delay 100ms ± 10ms (normal), loss 30%`.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = Vec::new();
+        let percent = |p: f64| {
+            format!("{:.4}", p * 100.0)
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .to_owned()
+                + "%"
+        };
+        let chance = |word: &str, c: Chance| format!("{word} {}", percent(c.probability));
+        if !self.delay.is_zero() || !self.jitter.is_zero() {
+            let jitter = if self.jitter.is_zero() {
+                String::new()
+            } else {
+                format!(" ± {:?}", self.jitter)
+            };
+            said.push(format!("delay {:?}{jitter}", self.delay));
+        }
+        match self.loss {
+            Some(Loss::Random { probability, .. }) => {
+                said.push(format!("loss {}", percent(probability)))
+            }
+            Some(Loss::Gilbert {
+                to_bad,
+                to_good,
+                bad_loss,
+                good_loss,
+            }) => said.push(format!(
+                "loss gemodel p {} r {} 1-h {} 1-k {}",
+                percent(to_bad),
+                percent(to_good),
+                percent(bad_loss),
+                percent(good_loss)
+            )),
+            None => {}
+        }
+        let chances = [
+            ("duplicate", self.duplicate),
+            ("corrupt", self.corrupt),
+            ("reorder", self.reorder),
+        ];
+        said.extend(
+            chances
+                .into_iter()
+                .filter(|(_, c)| c.probability > 0.0)
+                .map(|(word, c)| chance(word, c)),
+        );
+        if self.rate_bytes_per_s > 0 {
+            said.push(format!("rate {} bytes/s", self.rate_bytes_per_s));
+        }
+        said.push(format!("limit {} packets", self.packets_max));
+        f.write_str(&said.join(", "))
+    }
 }
 
 /// The packets that may wait in a shaper: enough for 100,000 packets a second over the whole delay (about what one

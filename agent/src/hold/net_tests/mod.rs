@@ -1,0 +1,5 @@
+//! The network families against the real kernel, measured by a client on the other end of a wire.
+
+mod partition;
+mod shaping;
+mod world;

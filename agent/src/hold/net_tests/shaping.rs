@@ -1,0 +1,197 @@
+//! Delay, loss, duplication, corruption, reordering and rate, by every means this kernel has.
+
+use super::world::{Holding, NAMED, NEIGHBOUR, World, arriving, leaving, shaping_means};
+use squall_experiments::capability::Means;
+use squall_experiments::filter::ResolvedFilter;
+
+/// What a measured delay may be off by: netem 1 ms + 1 %, the queue 2 ms + 2 %.
+fn tolerance_ms(means: Means, asked_ms: f64) -> f64 {
+    match means {
+        Means::Detour => 1.0 + asked_ms * 0.01,
+        _ => 2.0 + asked_ms * 0.02,
+    }
+}
+
+#[test]
+fn a_delay_is_as_long_as_asked_and_the_neighbour_has_none() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        for (filter, word) in [(arriving(), "arriving"), (leaving(), "leaving")] {
+            let before = NAMED.map(|a| world.median_ms(a));
+            let holding = Holding::start(&world, means, r#"{"delay":{"time":"50ms"}}"#, filter);
+            for (address, before) in NAMED.iter().zip(before) {
+                let tolerance = tolerance_ms(means, 50.0);
+                let added = world.settled_ms(address, 50.0 + before, tolerance) - before;
+                eprintln!("{means:?} {word} {address}: +{added:.3} ms");
+                assert!(
+                    (added - 50.0).abs() <= tolerance,
+                    "{means:?} {word} {address}: {added}"
+                );
+            }
+            for address in NEIGHBOUR {
+                let there = world.median_ms(address);
+                eprintln!("{means:?} {word} {address}: {there:.3} ms");
+                assert!(there < 5.0, "the neighbour {address}: {there}");
+            }
+            eprintln!("{:#?}", holding.evidence);
+            let dose = holding.stop();
+            eprintln!("{dose:?}");
+            assert!(
+                dose.matched >= 30 && dose.delayed >= 30 && dose.overflowed == 0,
+                "{dose:?}"
+            );
+            assert!(world.median_ms(NAMED[0]) < 5.0, "it is over");
+        }
+    }
+}
+
+#[test]
+fn everything_both_ways_is_delayed_once_each_way() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        let holding = Holding::start(
+            &world,
+            means,
+            r#"{"delay":{"time":"20ms"}}"#,
+            ResolvedFilter::default(),
+        );
+        for address in NAMED {
+            let there = world.settled_ms(address, 40.0, 2.0 * tolerance_ms(means, 20.0));
+            eprintln!("{means:?} {address}: {there:.3} ms");
+            assert!(
+                (there - 40.0).abs() <= 2.0 * tolerance_ms(means, 20.0),
+                "{means:?} {address}: {there}"
+            );
+        }
+        holding.stop();
+    }
+}
+
+#[test]
+fn loss_is_within_a_point_over_ten_thousand_packets() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        let fault = r#"{"loss":{"model":{"random":{"probability":"30%"}}}}"#;
+        let holding = Holding::start(&world, means, fault, arriving());
+        let heard = world.volley(NAMED[0], 10_000, 4).len();
+        let neighbour = world.volley(NEIGHBOUR[0], 2_000, 4).len();
+        let dose = holding.stop();
+        let lost = 1.0 - heard as f64 / 10_000.0;
+        eprintln!("{means:?}: lost {lost:.4}, neighbour {neighbour} of 2000, {dose:?}");
+        assert!((lost - 0.3).abs() <= 0.01, "{means:?} lost {lost}");
+        assert_eq!(neighbour, 2_000);
+        assert_eq!(
+            (dose.matched, dose.dropped),
+            (10_000, 10_000 - heard as u64)
+        );
+    }
+}
+
+#[test]
+fn bursty_loss_comes_in_bursts() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        let fault = r#"{"loss":{"model":{"gemodel":{"p":"2%","r":"20%"}}}}"#;
+        let holding = Holding::start(&world, means, fault, arriving());
+        let heard = world.volley(NAMED[0], 10_000, 4);
+        holding.stop();
+        let lost = 1.0 - heard.len() as f64 / 10_000.0;
+        let bursts = heard.windows(2).filter(|w| w[1] - w[0] > 1).count();
+        let mean = lost * 10_000.0 / bursts as f64;
+        eprintln!("{means:?}: lost {lost:.4} in bursts of {mean:.2}");
+        assert!(
+            (lost - 0.0909).abs() <= 0.03 && (mean - 5.0).abs() < 1.5,
+            "{means:?} {lost} {mean}"
+        );
+    }
+}
+
+#[test]
+fn duplicates_arrive_both_ways_and_over_both_ip_versions() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        for filter in [arriving(), leaving()] {
+            for address in NAMED {
+                let fault = r#"{"duplicate":{"chance":{"probability":"20%"}}}"#;
+                let holding = Holding::start(&world, means, fault, filter.clone());
+                let heard = world.volley(address, 2_000, 4).len();
+                let dose = holding.stop();
+                eprintln!("{means:?} {address}: heard {heard} of 2000, {dose:?}");
+                assert!(
+                    (heard as f64 / 2_000.0 - 1.2).abs() < 0.03,
+                    "{means:?} {address}: {heard}"
+                );
+                assert_eq!(dose.duplicated, heard as u64 - 2_000, "{means:?} {address}");
+            }
+        }
+    }
+}
+
+#[test]
+fn corrupted_packets_are_noticed_by_their_checksum() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        for filter in [arriving(), leaving()] {
+            for address in NAMED {
+                let fault = r#"{"corrupt":{"chance":{"probability":"20%"}}}"#;
+                let holding = Holding::start(&world, means, fault, filter.clone());
+                let heard = world.volley(address, 2_000, 1_000);
+                let dose = holding.stop();
+                eprintln!(
+                    "{means:?} {address}: heard {} of 2000, {dose:?}",
+                    heard.len()
+                );
+                assert!(
+                    (heard.len() as f64 / 2_000.0 - 0.8).abs() < 0.04,
+                    "{means:?} {address}: {}",
+                    heard.len()
+                );
+                assert!(
+                    heard.iter().all(|n| *n < 2_000),
+                    "no wrong number got through"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn reordered_packets_overtake_the_others() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        let fault = r#"{"reorder":{"chance":{"probability":"25%"},"time":"20ms"}}"#;
+        let holding = Holding::start(&world, means, fault, arriving());
+        let heard = world.volley(NAMED[0], 2_000, 4);
+        let dose = holding.stop();
+        let back = heard.windows(2).filter(|w| w[1] < w[0]).count();
+        eprintln!("{means:?}: {back} steps back in {}, {dose:?}", heard.len());
+        assert_eq!(heard.len(), 2_000);
+        // Each run of overtakers is followed by a step back: 19 % of the packets, fewer where they are sent in clumps.
+        assert!((100..=500).contains(&back), "{means:?} {back}");
+    }
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        let holding = Holding::start(&world, means, r#"{"rate":{"limit":"1mbit"}}"#, arriving());
+        let socket = world.socket(NAMED[0]);
+        let started = std::time::Instant::now();
+        let packet = [7; 972]; // With UDP's and IP's headers 1000 bytes, 8 ms at 1 Mbit/s; netem counts Ethernet's too.
+        for _ in 0..100 {
+            socket.send(&packet).unwrap();
+        }
+        let mut heard = 0;
+        while heard < 100 && socket.recv(&mut [0; 1500]).is_ok() {
+            heard += 1;
+        }
+        let took = started.elapsed().as_secs_f64();
+        let dose = holding.stop();
+        eprintln!("{means:?}: {heard} in {took:.3} s, {dose:?}");
+        assert!(
+            heard == 100 && (0.78..0.90).contains(&took),
+            "{means:?} {heard} in {took}"
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Faults on packets: where holder and agent reach the network families.
+
+use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
+
+use squall_experiments::capability::{Capability, Means};
+use squall_experiments::dose::Evidence;
+use squall_experiments::fault::{self, Fault, FaultKind, LossModel};
+use squall_experiments::filter::ResolvedFilter;
+
+use super::detour::Detour;
+use super::held::{Held, HoldError};
+use super::partition::Partition;
+use super::queue::UserQueue;
+use super::speech::HoldSpec;
+use super::sweep;
+use crate::kernel::net::netns::Netns;
+use crate::kernel::net::probe::NetAbilities;
+use crate::kernel::net::shape::{Chance, Distribution, Loss, Shape, packets_max};
+
+/// Arms a network fault in the network namespace that this process has entered, and reads it back.
+pub(crate) fn arm(spec: &HoldSpec) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+    arm_fault(&spec.fault, spec.means, &spec.filter, spec.seed)
+}
+
+/// [`arm`] without the rest of an order.
+pub(crate) fn arm_fault(
+    fault: &Fault,
+    means: Means,
+    filter: &ResolvedFilter,
+    seed: u64,
+) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+    if let Fault::Partition(partition) = fault {
+        let (held, evidence) = Partition::arm(filter, partition.mode)?;
+        return Ok((Box::new(held), evidence));
+    }
+    let shape = shape(fault, seed)?;
+    match means {
+        Means::Detour => {
+            let (held, evidence) = Detour::arm(filter, shape)?;
+            Ok((Box::new(held), evidence))
+        }
+        Means::Queue => {
+            // Tried anew rather than remembered: this process has just started, and it is a matter of milliseconds.
+            let how = NetAbilities::probe_queue()
+                .map_err(|reasons| HoldError::Unable(reasons.join("; ")))?;
+            let (held, evidence) = UserQueue::arm(filter, shape, how)?;
+            Ok((Box::new(held), evidence))
+        }
+        Means::Nftables | Means::Process => Err(HoldError::Unable(format!(
+            "{} cannot be held by {means:?}: ask for the detour or the queue, or leave the choice to the agent",
+            fault.kind()
+        ))),
+    }
+}
+
+/// Removes what an ended holder left idle in a namespace (the node's own where none is given), and says, a line
+/// each, what of Squall's is still in force there for `holder_pid`.
+pub(crate) fn sweep(
+    netns: Option<BorrowedFd<'_>>,
+    holder_pid: u32,
+) -> Result<Vec<String>, HoldError> {
+    let namespace = match netns {
+        None => Netns::current()?,
+        Some(fd) => {
+            let own = fd
+                .try_clone_to_owned()
+                .map_err(HoldError::kernel("duplicate", "the namespace's descriptor"))?;
+            Netns::from_descriptor(own, "the target")?
+        }
+    };
+    let found = namespace.inside(|| {
+        sweep::sweep_here()?;
+        sweep::in_force_here(holder_pid)
+    })?;
+    Ok(found)
+}
+
+/// Removes idle leftovers from every network namespace of the node; says how many there were.
+pub(crate) fn sweep_everywhere() -> Result<usize, HoldError> {
+    sweep::sweep_everywhere()
+}
+
+/// What this node can do to packets, found out once by trying in a scratch namespace.
+pub(crate) fn probe() -> Vec<Capability> {
+    static FOUND: OnceLock<NetAbilities> = OnceLock::new();
+    let abilities = FOUND.get_or_init(NetAbilities::probe);
+    FaultKind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_network())
+        .map(|kind| capability(abilities, kind))
+        .collect()
+}
+
+fn capability(abilities: &NetAbilities, fault: FaultKind) -> Capability {
+    let mut means = Vec::new();
+    let mut notes = Vec::new();
+    if fault.is_shaping() {
+        match abilities.detour() {
+            Ok(()) => means.push(Means::Detour),
+            Err(reasons) => notes.extend(reasons.into_iter().map(|r| format!("no detour: {r}"))),
+        }
+        match abilities.queue() {
+            Ok(_) => means.push(Means::Queue),
+            Err(reasons) => notes.extend(reasons.into_iter().map(|r| format!("no queue: {r}"))),
+        }
+    } else {
+        for (mode, result) in [("drop", abilities.drop()), ("reject", abilities.reject())] {
+            match result {
+                Ok(()) => means.push(Means::Nftables),
+                Err(reasons) => {
+                    notes.extend(reasons.into_iter().map(|r| format!("no {mode}: {r}")))
+                }
+            }
+        }
+        means.dedup();
+    }
+    Capability {
+        fault,
+        means,
+        notes,
+    }
+}
+
+/// What a fault of the file is in the kernel's terms.
+fn shape(fault: &Fault, seed: u64) -> Result<Shape, HoldError> {
+    let mut shape = Shape {
+        seed,
+        ..Shape::default()
+    };
+    match fault {
+        Fault::Delay(delay) => {
+            shape.delay = delay.time.duration();
+            shape.jitter = delay.jitter.map(|j| j.duration()).unwrap_or_default();
+            shape.delay_correlation = delay.correlation.map_or(0.0, |c| c.fraction());
+            shape.distribution = match delay.distribution {
+                fault::Distribution::Uniform => Distribution::Uniform,
+                fault::Distribution::Normal => Distribution::Normal,
+                fault::Distribution::Pareto => Distribution::Pareto,
+                fault::Distribution::ParetoNormal => Distribution::ParetoNormal,
+            };
+        }
+        Fault::Loss(loss) => {
+            shape.loss = Some(match &loss.model {
+                LossModel::Random(c) => {
+                    let Chance {
+                        probability,
+                        correlation,
+                    } = chance(c);
+                    Loss::Random {
+                        probability,
+                        correlation,
+                    }
+                }
+                LossModel::Gemodel(ge) => Loss::Gilbert {
+                    to_bad: ge.p.fraction(),
+                    to_good: ge.r.fraction(),
+                    bad_loss: ge.bad.fraction(),
+                    good_loss: ge.good.fraction(),
+                },
+            });
+        }
+        Fault::Duplicate(duplicate) => shape.duplicate = chance(&duplicate.chance),
+        Fault::Corrupt(corrupt) => shape.corrupt = chance(&corrupt.chance),
+        Fault::Reorder(reorder) => {
+            shape.delay = reorder.time.duration();
+            shape.reorder = chance(&reorder.chance);
+            shape.reorder_gap = reorder.gap;
+        }
+        Fault::Rate(rate) => shape.rate_bytes_per_s = rate.limit.get() / 8,
+        Fault::Partition(_) | Fault::Kill(_) | Fault::Cpu(_) | Fault::Memory(_) => {
+            return Err(HoldError::Unable(format!(
+                "{} does not shape packets",
+                fault.kind()
+            )));
+        }
+    }
+    shape.packets_max = packets_max(shape.delay, shape.jitter);
+    Ok(shape)
+}
+
+fn chance(c: &fault::Chance) -> Chance {
+    Chance {
+        probability: c.probability.fraction(),
+        correlation: c.correlation.map_or(0.0, |c| c.fraction()),
+    }
+}

@@ -1,0 +1,501 @@
+//! The queue: matched packets wait in the kernel until this process decides about them. For kernels without netem.
+//!
+//! An owned `inet` table queues them: what arrives before routing, what leaves after it, so that addresses are those on
+//! the wire, as the detour's hooks see them. Bypass is always set: with the process, queue and table go, and packets
+//! pass. What waited at that moment is dropped by the kernel; an orderly release lets it go on.
+//!
+//! Limits that are worth knowing:
+//! - Delaying what *leaves* throttles bulk TCP sent from here: a queued packet stays charged to its socket, and TCP
+//!   small queues lets only a few wait. Delays are exact all the same. Delay where it arrives where one can.
+//! - Duplicating and corrupting need the packets' bytes, and TCP's large segments cut up: well below a gigabit a second.
+//! - Any netfilter hook taken away in this namespace, by whomever, makes the kernel drop what waits in every queue there.
+
+mod bytes;
+mod model;
+mod waiting;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use squall_experiments::dose::{Dose, Evidence, NetworkDose};
+use squall_experiments::filter::{Direction, ResolvedFilter};
+
+use self::model::{Fate, Model};
+use self::waiting::Waiting;
+use super::held::{Held, HoldError};
+use super::names;
+use super::steer;
+use crate::kernel::net::nfqueue::{Copying, Packet, Queue, Verdict};
+use crate::kernel::net::nft::expr::{Compare, Expressions, Meta, QueueMeans, Verdict as Leads};
+use crate::kernel::net::nft::{Draft, Family, Hook, OwnedTable};
+use crate::kernel::net::rawsend::RawSender;
+use crate::kernel::net::shape::Shape;
+
+/// Before connection tracking (-200) and address translation: what arrives is judged by its addresses on the wire.
+const IN_PRIORITY: i32 = -300;
+/// After source address translation (100), for the same reason.
+const OUT_PRIORITY: i32 = 300;
+/// Packets read in one turn, so that a flood cannot keep the control channel waiting: about 5 ms of work.
+const READ_PER_TURN_MAX: usize = 256;
+/// Packets read by one look at the clock, some 0.1 ms: on a virtual machine a look can cost more than a packet.
+const READ_PER_CLOCK: usize = 16;
+/// Packets that may lie unread in the kernel beyond those that wait for their moment.
+const UNREAD_MAX: u32 = 4_096;
+/// Bytes of all the copies that wait, where packets are duplicated.
+const COPIES_BYTES_MAX: usize = 64 << 20;
+/// Queued packets wait for this process to run; being late is being wrong. Above ordinary processes, below the system's.
+const NICENESS: i32 = -15;
+
+/// A queue in force.
+pub(crate) struct UserQueue {
+    table: OwnedTable,
+    queue: Queue,
+    timer: TimerFd,
+    /// When the timer is set to, in nanoseconds since `started`.
+    timer_due_ns: Option<u64>,
+    model: Model,
+    shape: Shape,
+    waiting: Waiting<Job>,
+    copies: Option<RawSender>,
+    copies_bytes: usize,
+    started: Instant,
+    tally: Tally,
+}
+
+/// Something to do at its moment.
+#[derive(Debug)]
+enum Job {
+    /// Let the packet of that number go on, perhaps with other bytes.
+    Pass {
+        id: u32,
+        since_ns: u64,
+        bytes: Option<Vec<u8>>,
+    },
+    /// Send a copy.
+    Copy { bytes: Vec<u8>, link: u32 },
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    seen: u64,
+    lost: u64,
+    delayed: u64,
+    delay_sum_ns: u128,
+    duplicated: u64,
+    corrupted: u64,
+    reordered: u64,
+    overflowed: u64,
+}
+
+impl UserQueue {
+    /// Arms it in the current network namespace and reads it back from the kernel.
+    pub(crate) fn arm(
+        filter: &ResolvedFilter,
+        shape: Shape,
+        means: QueueMeans,
+    ) -> Result<(Self, Evidence), HoldError> {
+        let failed = |e: nix::Error| HoldError::kernel("create", "the queue's timer")(e);
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
+        )
+        .map_err(failed)?;
+        let doubles = shape.duplicate.probability > 0.0;
+        let copying = if doubles || shape.corrupt.probability > 0.0 {
+            Copying::Whole
+        } else {
+            Copying::Length
+        };
+        let queue = Queue::bind(copying, shape.packets_max.saturating_add(UNREAD_MAX))?;
+        let tag = rand::random::<u32>() | 1;
+        let copies = if doubles {
+            Some(RawSender::open(tag)?)
+        } else {
+            None
+        };
+
+        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
+        let act = Expressions::default()
+            .counter()
+            .queue(means, queue.number(), 1);
+        let mut draft = Draft::default();
+        steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
+        draft_hooks(&mut draft, filter.direction, doubles.then_some(tag));
+        table.commit(&draft)?;
+
+        let mut warnings = warnings(filter.direction, copying);
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            warnings.push(format!("this holder runs at ordinary priority ({error}); on a busy node packets are later than asked"));
+        }
+        let queue = Self {
+            model: Model::new(&shape),
+            waiting: Waiting::new(shape.packets_max as usize),
+            table,
+            queue,
+            timer,
+            timer_due_ns: None,
+            shape,
+            copies,
+            copies_bytes: 0,
+            started: Instant::now(),
+            tally: Tally::default(),
+        };
+        let read_back = queue.read_back(filter.direction, means)?;
+        Ok((
+            queue,
+            Evidence {
+                means: "user-space queue".into(),
+                read_back,
+                warnings,
+            },
+        ))
+    }
+
+    fn read_back(&self, direction: Direction, means: QueueMeans) -> Result<Vec<String>, HoldError> {
+        let expression = action_expression(means);
+        steer::read_action(&self.table, expression)?;
+        let seen = self.table.chains()?;
+        let wanted = hooks(direction);
+        let mut lines = Vec::new();
+        for (chain, _, priority) in &wanted {
+            let found = seen
+                .iter()
+                .find(|c| c.name == *chain && c.hook.is_some_and(|(_, p)| p == *priority));
+            let Some(_) = found else {
+                return Err(HoldError::Unable(format!(
+                    "{}: chain {chain} was made, the kernel shows {seen:?}",
+                    self.table
+                )));
+            };
+            lines.push(format!(
+                "{}: chain `{chain}`, priority {priority}",
+                self.table
+            ));
+        }
+        lines.push(steer::picks_read_back(&self.table)?);
+        lines.push(format!(
+            "{}: counts and queues packets to queue {} by `{expression}`, with bypass",
+            self.table,
+            self.queue.number()
+        ));
+        lines.push(format!(
+            "queue {}: bound by process {}, shaping {}",
+            self.queue.number(),
+            std::process::id(),
+            self.shape
+        ));
+        Ok(lines)
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Reads what has come; says whether the kernel had no more.
+    fn read(&mut self) -> Result<bool, HoldError> {
+        let mut now_ns = self.now_ns();
+        for read in 0..READ_PER_TURN_MAX {
+            if read % READ_PER_CLOCK == READ_PER_CLOCK - 1 {
+                now_ns = self.now_ns();
+            }
+            let received = self
+                .queue
+                .receive()
+                .map_err(HoldError::kernel("read", "the packet queue"))?;
+            let Some(packet) = received else {
+                return Ok(true);
+            };
+            self.judge(packet, now_ns);
+        }
+        Ok(false)
+    }
+
+    fn judge(&mut self, mut packet: Packet, now_ns: u64) {
+        self.tally.seen += 1;
+        let fates = self.model.take(now_ns, packet.length);
+        if let Some(Fate::Sent {
+            due_ns, corrupt, ..
+        }) = fates.copy
+        {
+            self.add_copy(&packet, due_ns, corrupt);
+        }
+        let Fate::Sent {
+            due_ns,
+            corrupt,
+            overtakes,
+        } = fates.own
+        else {
+            self.tally.lost += 1;
+            self.queue.decide(packet.id, Verdict::Drop, None);
+            return;
+        };
+        self.tally.reordered += u64::from(overtakes);
+        let changed = corrupt.is_some_and(|draw| bytes::flip_one_bit(&mut packet.bytes, draw));
+        self.tally.corrupted += u64::from(changed);
+        let bytes = changed.then_some(packet.bytes);
+        if due_ns <= now_ns {
+            self.queue
+                .decide(packet.id, Verdict::Accept, bytes.as_deref());
+            return;
+        }
+        let job = Job::Pass {
+            id: packet.id,
+            since_ns: now_ns,
+            bytes,
+        };
+        if let Err(Job::Pass { id, .. }) = self.waiting.add(due_ns, job) {
+            // Too many wait. A narrow link drops then, as netem does; a slow one must not become a lossy one.
+            let verdict = if self.shape.rate_bytes_per_s > 0 {
+                Verdict::Drop
+            } else {
+                Verdict::Accept
+            };
+            *(if verdict == Verdict::Drop {
+                &mut self.tally.lost
+            } else {
+                &mut self.tally.overflowed
+            }) += 1;
+            self.queue.decide(id, verdict, None);
+        }
+    }
+
+    fn add_copy(&mut self, packet: &Packet, due_ns: u64, corrupt: Option<u64>) {
+        let length = packet.bytes.len();
+        if self.copies_bytes + length > COPIES_BYTES_MAX {
+            return;
+        }
+        let mut bytes = packet.bytes.clone();
+        if let Some(draw) = corrupt {
+            bytes::flip_one_bit(&mut bytes, draw);
+        }
+        if self
+            .waiting
+            .add(
+                due_ns,
+                Job::Copy {
+                    bytes,
+                    link: packet.link,
+                },
+            )
+            .is_ok()
+        {
+            self.copies_bytes += length;
+        }
+    }
+
+    /// Lets go of what is due at that moment.
+    fn let_go(&mut self, now_ns: u64) {
+        while let Some(job) = self.waiting.take_due(now_ns) {
+            match job {
+                Job::Pass {
+                    id,
+                    since_ns,
+                    bytes,
+                } => {
+                    self.queue.decide(id, Verdict::Accept, bytes.as_deref());
+                    self.tally.delayed += 1;
+                    self.tally.delay_sum_ns += u128::from(now_ns.saturating_sub(since_ns));
+                }
+                Job::Copy { bytes, link } => {
+                    self.copies_bytes -= bytes.len();
+                    let sent = self.copies.as_ref().is_some_and(|c| c.send(&bytes, link));
+                    self.tally.duplicated += u64::from(sent);
+                }
+            }
+        }
+    }
+
+    /// Lets go of everything, whenever it would have been due.
+    fn let_all_go(&mut self) {
+        while let Some(job) = self.waiting.take_due(u64::MAX) {
+            if let Job::Pass { id, bytes, .. } = job {
+                self.queue.decide(id, Verdict::Accept, bytes.as_deref());
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), HoldError> {
+        self.queue
+            .flush()
+            .map_err(HoldError::kernel("answer", "the packet queue"))
+    }
+
+    /// Sets the timer to the next due moment: it is exact where a poll's own limit may be rounded.
+    fn set_timer(&mut self) -> Result<(), HoldError> {
+        let due_ns = self.waiting.next_due_ns();
+        if due_ns == self.timer_due_ns {
+            return Ok(());
+        }
+        let set = match due_ns {
+            None => self.timer.unset(),
+            Some(due_ns) => {
+                // Zero would disarm it.
+                let in_ns = due_ns.saturating_sub(self.now_ns()).max(1);
+                let at = TimeSpec::from_duration(Duration::from_nanos(in_ns));
+                self.timer
+                    .set(Expiration::OneShot(at), TimerSetTimeFlags::empty())
+            }
+        };
+        set.map_err(HoldError::kernel("set", "the queue's timer"))?;
+        self.timer_due_ns = due_ns;
+        Ok(())
+    }
+
+    fn count(&self) -> Result<NetworkDose, HoldError> {
+        let found = self.table.rules()?;
+        let act = found
+            .iter()
+            .find(|r| r.chain == steer::ACT)
+            .and_then(|r| r.counter);
+        let Some((queued, bytes)) = act else {
+            return Err(HoldError::Unable(format!(
+                "the rule that should queue packets is not in {} any more: somebody removed it, so the fault is over",
+                self.table
+            )));
+        };
+        let tally = &self.tally;
+        // Packets the kernel counted and we never saw passed by the queue's own limit. Not so where it cuts large
+        // segments up before we see them: then we see more than it counts.
+        let unseen = queued.saturating_sub(tally.seen);
+        let mean =
+            (tally.delayed > 0).then(|| tally.delay_sum_ns as f64 / tally.delayed as f64 / 1e3);
+        Ok(NetworkDose {
+            matched: queued.max(tally.seen),
+            bytes,
+            dropped: tally.lost,
+            delayed: tally.delayed,
+            delay_mean_us: mean,
+            duplicated: tally.duplicated,
+            corrupted: tally.corrupted,
+            reordered: tally.reordered,
+            rejected: 0,
+            overflowed: tally.overflowed + unseen,
+        })
+    }
+}
+
+impl Held for UserQueue {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.queue.as_fd(), self.timer.as_fd()]
+    }
+
+    fn next_turn(&self) -> Option<Instant> {
+        self.waiting
+            .next_due_ns()
+            .map(|due| self.started + Duration::from_nanos(due))
+    }
+
+    fn turn(&mut self) -> Result<(), HoldError> {
+        // First what is due: its moment is now, the new packets' is later.
+        self.let_go(self.now_ns());
+        self.read()?;
+        self.let_go(self.now_ns());
+        self.flush()?;
+        // An expired timer stays readable until it is set anew.
+        if self.timer_due_ns.is_some_and(|due| due <= self.now_ns()) {
+            self.timer
+                .unset()
+                .map_err(HoldError::kernel("clear", "the queue's timer"))?;
+            self.timer_due_ns = None;
+        }
+        self.set_timer()
+    }
+
+    fn dose(&mut self) -> Result<Dose, HoldError> {
+        self.turn()?;
+        self.count().map(Dose::Network)
+    }
+
+    fn update(&mut self, endpoints: &ResolvedFilter) -> Result<(), HoldError> {
+        let mut draft = Draft::default();
+        steer::draft_update(&mut draft, Family::Inet, endpoints);
+        Ok(self.table.commit(&draft)?)
+    }
+
+    fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {
+        // Nothing more is queued; then everything that waits goes on; only then the hooks go, which would drop it.
+        let mut draft = Draft::default();
+        steer::draft_nothing(&mut draft);
+        self.table.commit(&draft)?;
+        self.model = Model::new(&Shape::default());
+        // At most what the kernel held unread; the limit is against a flood that never ends.
+        for _ in 0..=(UNREAD_MAX as usize / READ_PER_TURN_MAX) {
+            if self.read()? {
+                break;
+            }
+        }
+        self.let_all_go();
+        self.flush()?;
+        let dose = self.count();
+        self.table.delete()?;
+        dose.map(Dose::Network)
+    }
+}
+
+/// The base chains of a direction: name, hook, priority.
+fn hooks(direction: Direction) -> Vec<(&'static str, Hook, i32)> {
+    let arriving = ("in", Hook::Prerouting, IN_PRIORITY);
+    let leaving = ("out", Hook::Postrouting, OUT_PRIORITY);
+    match direction {
+        Direction::Ingress => vec![arriving],
+        Direction::Egress => vec![leaving],
+        Direction::Both => vec![arriving, leaving],
+    }
+}
+
+fn draft_hooks(draft: &mut Draft, direction: Direction, copies: Option<u32>) {
+    for (chain, hook, priority) in hooks(direction) {
+        let leaving = hook == Hook::Postrouting;
+        draft.base_chain(chain, hook, priority);
+        if let Some(tag) = copies {
+            // Our own copies have met their fate already.
+            let own = Expressions::default()
+                .meta(Meta::Priority)
+                .cmp(Compare::Equal, &tag.to_ne_bytes());
+            draft.rule(chain, own.verdict(&Leads::Accept));
+        }
+        if leaving && direction == Direction::Both {
+            // What is sent over lo arrives here too, and is met there: `lo` has index 1 in every namespace.
+            let on_lo = Expressions::default()
+                .meta(Meta::OutLink)
+                .cmp(Compare::Equal, &1u32.to_ne_bytes());
+            draft.rule(chain, on_lo.verdict(&Leads::Accept));
+        }
+        draft.rule(
+            chain,
+            Expressions::default().verdict(&Leads::Jump(steer::PICK.into())),
+        );
+    }
+    // A copy whose source was translated would look like a new connection and be translated again.
+    if let Some(tag) = copies {
+        draft.base_chain("copies", Hook::Output, IN_PRIORITY);
+        let own = Expressions::default()
+            .meta(Meta::Priority)
+            .cmp(Compare::Equal, &tag.to_ne_bytes());
+        draft.rule("copies", own.no_track());
+    }
+}
+
+fn action_expression(means: QueueMeans) -> &'static str {
+    match means {
+        QueueMeans::Native => "queue",
+        QueueMeans::Compat => "target",
+    }
+}
+
+fn warnings(direction: Direction, copying: Copying) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if direction != Direction::Ingress {
+        warnings.push(
+            "bulk TCP sent from here is throttled far below the link's rate while it is delayed on its way out (TCP small \
+             queues); to keep its throughput, delay it where it arrives"
+                .into(),
+        );
+    }
+    if copying == Copying::Whole {
+        warnings.push("matched traffic is limited to some hundred Mbit/s while whole packets pass through the holder".into());
+    }
+    warnings
+}

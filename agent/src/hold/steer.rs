@@ -1,0 +1,408 @@
+//! Which packets a fault takes hold of, and where: the part that detour, queue and partition share.
+//!
+//! ```text
+//! in-eth0, out-eth0, …  (base chains)  ──jump──▶  pick  ──goto──▶  act: counter, and what is done to the packet
+//!                                                  │ spared, neighbour discovery: return
+//! ```
+//! An update of the addresses replaces the rules of `pick` in one transaction; the counter in `act` goes on counting
+//! and no packet meets a half-made list.
+
+use std::collections::BTreeMap;
+
+use squall_experiments::filter::{Direction, Network, Protocol, ResolvedEndpoint, ResolvedFilter};
+
+use super::held::HoldError;
+use crate::kernel::net::NetError;
+use crate::kernel::net::links::{self, Link};
+use crate::kernel::net::netlink::Netlink;
+use crate::kernel::net::nft::expr::{Expressions, Verdict};
+use crate::kernel::net::nft::matching::{
+    End, Match, Net, Ports, Transport, spare_neighbour_discovery,
+};
+use crate::kernel::net::nft::{Draft, Family, Hook, OwnedTable};
+
+/// The chain that picks packets.
+pub(crate) const PICK: &str = "pick";
+/// The chain that acts on those picked.
+pub(crate) const ACT: &str = "act";
+
+impl From<NetError> for HoldError {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Refused {
+                operation,
+                object,
+                text,
+                errno,
+            } => Self::Kernel {
+                operation,
+                object: text.map_or(object.clone(), |t| {
+                    format!("{object} (the kernel says: {t})")
+                }),
+                source: errno,
+            },
+            other => Self::Unable(other.to_string()),
+        }
+    }
+}
+
+/// Drafts the two chains that every fault has.
+pub(crate) fn draft_chains(
+    draft: &mut Draft,
+    family: Family,
+    filter: &ResolvedFilter,
+    act: Vec<Expressions>,
+) {
+    draft.chain(ACT).chain(PICK);
+    for expressions in act {
+        draft.rule(ACT, expressions);
+    }
+    draft_picks(draft, family, filter);
+}
+
+/// Drafts the same chains anew, for other addresses.
+pub(crate) fn draft_update(draft: &mut Draft, family: Family, filter: &ResolvedFilter) {
+    draft.flush(PICK);
+    draft_picks(draft, family, filter);
+}
+
+/// Drafts that nothing is picked any more.
+pub(crate) fn draft_nothing(draft: &mut Draft) {
+    draft.flush(PICK);
+}
+
+fn draft_picks(draft: &mut Draft, family: Family, filter: &ResolvedFilter) {
+    draft.rule(PICK, spare_neighbour_discovery(family));
+    for spared in spared(filter) {
+        for expressions in spared.expressions(family) {
+            draft.rule(PICK, expressions.verdict(&Verdict::Return));
+        }
+    }
+    for picked in picked(filter) {
+        for expressions in picked.expressions(family) {
+            draft.rule(PICK, expressions.verdict(&Verdict::Goto(ACT.into())));
+        }
+    }
+}
+
+/// What a filter picks: every pair of a source and a destination. Nothing where an end's names do not resolve.
+fn picked(filter: &ResolvedFilter) -> Vec<Match> {
+    let transport = filter.protocol.map(|p| match p {
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
+        Protocol::Icmp => Transport::Icmp,
+    });
+    let (from, to) = (ends(filter.from.as_ref()), ends(filter.to.as_ref()));
+    from.iter()
+        .flat_map(|source| {
+            to.iter().map(move |destination| Match {
+                source: *source,
+                destination: *destination,
+                transport,
+            })
+        })
+        .collect()
+}
+
+/// What is never touched, in whichever direction it goes.
+fn spared(filter: &ResolvedFilter) -> Vec<Match> {
+    let each = filter
+        .spare
+        .iter()
+        .flat_map(|endpoint| ends(Some(endpoint)));
+    each.flat_map(|end| {
+        [
+            Match::to(end),
+            Match {
+                source: end,
+                ..Match::default()
+            },
+        ]
+    })
+    .collect()
+}
+
+fn ends(endpoint: Option<&ResolvedEndpoint>) -> Vec<End> {
+    let Some(endpoint) = endpoint else {
+        return vec![End::default()];
+    };
+    if endpoint.none {
+        return Vec::new();
+    }
+    let net = |n: &Network| {
+        Some(Net {
+            address: n.address,
+            prefix: n.prefix,
+        })
+    };
+    let nets: Vec<_> = match endpoint.networks.as_slice() {
+        [] => vec![None],
+        networks => networks.iter().map(net).collect(),
+    };
+    let ports: Vec<_> = match endpoint.ports.as_slice() {
+        [] => vec![None],
+        ports => ports
+            .iter()
+            .map(|p| {
+                Some(Ports {
+                    first: p.first,
+                    last: p.last,
+                })
+            })
+            .collect(),
+    };
+    nets.iter()
+        .flat_map(|net| {
+            ports.iter().map(|ports| End {
+                net: *net,
+                ports: *ports,
+            })
+        })
+        .collect()
+}
+
+/// One side of one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    In,
+    Out,
+}
+
+/// The sides of a link on which a direction is looked at. Every packet on `lo` is both sent and received here, so one
+/// side sees all of them; the receiving one is the default, because TCP is better delayed there.
+fn sides(direction: Direction, loopback: bool) -> &'static [Side] {
+    match (direction, loopback) {
+        (Direction::Egress, _) => &[Side::Out],
+        (Direction::Ingress, _) | (Direction::Both, true) => &[Side::In],
+        (Direction::Both, false) => &[Side::In, Side::Out],
+    }
+}
+
+/// The netdev base chains of one table: one for each side of each link, kept in step with the links there are.
+#[derive(Debug)]
+pub(crate) struct LinkHooks {
+    direction: Direction,
+    priority: i32,
+    hooked: BTreeMap<(u32, Side), String>,
+}
+
+impl LinkHooks {
+    pub(crate) fn new(direction: Direction, priority: i32) -> Self {
+        Self {
+            direction,
+            priority,
+            hooked: BTreeMap::new(),
+        }
+    }
+
+    /// Hooks links that have come and lets go of those that are no longer to be met (a port that joined a bridge).
+    /// The kernel itself takes away the chains of links that are gone. Says whether anything changed.
+    ///
+    /// Each link is a transaction of its own: one that vanishes meanwhile must not keep the others unhooked.
+    pub(crate) fn refresh(
+        &mut self,
+        route: &mut Netlink,
+        table: &mut OwnedTable,
+    ) -> Result<bool, NetError> {
+        let all = links::list(route)?;
+        let meet = links::hookable(&all);
+        let wanted: BTreeMap<(u32, Side), &Link> = meet
+            .iter()
+            .flat_map(|l| {
+                sides(self.direction, l.loopback)
+                    .iter()
+                    .map(move |s| ((l.index, *s), l))
+            })
+            .collect();
+        let before = self.hooked.len();
+        self.hooked
+            .retain(|(index, _), _| all.iter().any(|l| l.index == *index));
+        let mut changed = self.hooked.len() != before;
+        let stale: Vec<_> = self
+            .hooked
+            .keys()
+            .filter(|key| !wanted.contains_key(*key))
+            .copied()
+            .collect();
+        for key in stale {
+            // A link that is merely down keeps its hook: it harms nothing and is ready when it comes up.
+            if all.iter().any(|l| l.index == key.0 && !l.up) {
+                continue;
+            }
+            if let Some(chain) = self.hooked.remove(&key) {
+                let mut draft = Draft::default();
+                draft.flush(&chain).delete_chain(&chain);
+                ignore_absent(table.commit(&draft))?;
+                changed = true;
+            }
+        }
+        for (key, link) in wanted {
+            if !self.hooked.contains_key(&key) {
+                changed |= self.hook(table, key, link)?;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn hook(
+        &mut self,
+        table: &mut OwnedTable,
+        key: (u32, Side),
+        link: &Link,
+    ) -> Result<bool, NetError> {
+        let (word, hook) = match key.1 {
+            Side::In => ("in", Hook::Ingress(link.name.clone())),
+            Side::Out => ("out", Hook::Egress(link.name.clone())),
+        };
+        let chain = format!("{word}-{}-{}", key.0, link.name);
+        let mut draft = Draft::default();
+        draft.base_chain(&chain, hook, self.priority);
+        draft.rule(
+            &chain,
+            Expressions::default().verdict(&Verdict::Jump(PICK.into())),
+        );
+        match table.commit(&draft) {
+            Ok(()) => {
+                self.hooked.insert(key, chain);
+                Ok(true)
+            }
+            Err(e) if e.is_absent() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads the base chains back, a line each; an error when one that should be there is not.
+    pub(crate) fn read_back(&self, table: &OwnedTable) -> Result<Vec<String>, HoldError> {
+        let seen = table.chains()?;
+        let mut lines = Vec::new();
+        for ((_, side), name) in &self.hooked {
+            let hook_number = u32::from(*side == Side::Out);
+            let found = seen.iter().find(|c| c.name == *name);
+            match found {
+                Some(c)
+                    if c.hook == Some((hook_number, self.priority)) && !c.devices.is_empty() =>
+                {
+                    let word = if *side == Side::In {
+                        "ingress"
+                    } else {
+                        "egress"
+                    };
+                    lines.push(format!(
+                        "{table}: chain at {word} of {}, priority {}",
+                        c.devices.join(", "),
+                        self.priority
+                    ));
+                }
+                other => {
+                    return Err(HoldError::Unable(format!(
+                        "{table}: chain {name} was made, but the kernel shows {other:?}; nothing was left in force"
+                    )));
+                }
+            }
+        }
+        if lines.is_empty() {
+            return Err(HoldError::Unable(
+                "there is no link that is up in this network namespace, so there is no packet to act on; \
+                 name a namespace with an interface"
+                    .into(),
+            ));
+        }
+        Ok(lines)
+    }
+}
+
+fn ignore_absent(result: Result<(), NetError>) -> Result<(), NetError> {
+    match result {
+        Err(e) if e.is_absent() => Ok(()),
+        other => other,
+    }
+}
+
+/// Checks that the kernel has the rule that acts, with these expressions; says its counter (packets, bytes).
+pub(crate) fn read_action(table: &OwnedTable, needed: &str) -> Result<(u64, u64), HoldError> {
+    let (mut packets, mut bytes, mut found) = (0, 0, false);
+    for rule in table.rules()?.iter().filter(|r| r.chain == ACT) {
+        found |= rule.expressions.iter().any(|e| e == needed);
+        let (p, b) = rule.counter.unwrap_or_default();
+        packets += p;
+        bytes += b;
+    }
+    if found {
+        Ok((packets, bytes))
+    } else {
+        Err(HoldError::Unable(format!(
+            "the rule that should {needed} packets is not in {table} any more: somebody removed it, so the fault is over"
+        )))
+    }
+}
+
+/// How many rules pick packets, and how many spare them, as the kernel has them.
+pub(crate) fn picks_read_back(table: &OwnedTable) -> Result<String, HoldError> {
+    let rules = table.rules()?;
+    let leads = rules.iter().filter(|r| r.chain == PICK).count();
+    Ok(format!("{table}: {leads} rules that spare or pick packets"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(networks: &[&str], ports: &[&str]) -> ResolvedEndpoint {
+        ResolvedEndpoint {
+            networks: networks.iter().map(|n| n.parse().unwrap()).collect(),
+            ports: ports.iter().map(|p| p.parse().unwrap()).collect(),
+            none: false,
+        }
+    }
+
+    #[test]
+    fn a_filter_picks_every_pair_of_its_ends() {
+        let filter = ResolvedFilter {
+            to: Some(endpoint(&["10.0.0.1", "fd00::/8"], &["80", "90-99"])),
+            from: Some(endpoint(&["10.1.0.0/16"], &[])),
+            ..ResolvedFilter::default()
+        };
+        assert_eq!(picked(&filter).len(), 4);
+        assert_eq!(picked(&ResolvedFilter::default()), [Match::default()]);
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_picks_nothing_instead_of_everything() {
+        let nobody = ResolvedEndpoint {
+            none: true,
+            ..endpoint(&[], &["80"])
+        };
+        let filter = ResolvedFilter {
+            to: Some(nobody.clone()),
+            ..ResolvedFilter::default()
+        };
+        assert!(picked(&filter).is_empty());
+        let spare = ResolvedFilter {
+            spare: vec![nobody],
+            ..ResolvedFilter::default()
+        };
+        assert!(
+            spared(&spare).is_empty(),
+            "and spares nothing instead of everything"
+        );
+    }
+
+    #[test]
+    fn what_is_spared_is_spared_both_ways() {
+        let filter = ResolvedFilter {
+            spare: vec![endpoint(&["10.0.0.9"], &["443"])],
+            ..ResolvedFilter::default()
+        };
+        let spared = spared(&filter);
+        assert_eq!(spared.len(), 2);
+        assert!(spared[0].destination.net.is_some() && spared[1].source.net.is_some());
+    }
+
+    #[test]
+    fn a_packet_on_lo_is_met_on_one_side_only() {
+        for direction in [Direction::Both, Direction::Ingress, Direction::Egress] {
+            assert_eq!(sides(direction, true).len(), 1);
+        }
+        assert_eq!(sides(Direction::Both, false).len(), 2);
+    }
+}
