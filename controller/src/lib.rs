@@ -4,6 +4,7 @@
 //! does not know the agent's; the two speak `squall_experiments::wire`.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod fleet;

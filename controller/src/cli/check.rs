@@ -1,0 +1,91 @@
+//! `squall check` and `squall schema`.
+
+use super::{BAD_INPUT, files, say};
+use serde::Serialize;
+use squall_experiments::language::Diagnostic;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The experiment files; `-` is standard input
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// As one JSON document: every file with its diagnostics
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` says of one file.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checked {
+    path: String,
+    good: bool,
+    digest: Option<String>,
+    diagnostics: Vec<Diagnostic>,
+    /// Why it could not be read at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<String>,
+}
+
+pub(super) fn check(args: &Args) -> ExitCode {
+    let mut all = Vec::new();
+    for path in &args.files {
+        all.push(one(path, args.json));
+    }
+    let bad = all.iter().filter(|checked| !checked.good).count();
+    if args.json {
+        say::json(&all);
+    } else {
+        for good in all.iter().filter(|checked| checked.good) {
+            println!("{}: good", good.path);
+        }
+        if bad > 0 {
+            eprintln!(
+                "{} of {} cannot be used",
+                bad,
+                say::count(all.len(), "file")
+            );
+        }
+    }
+    ExitCode::from(if bad == 0 { 0 } else { BAD_INPUT })
+}
+
+fn one(path: &std::path::Path, json: bool) -> Checked {
+    let read = match files::read(path) {
+        Ok(read) => read,
+        Err(error) => {
+            if !json {
+                say::failed(BAD_INPUT, &error);
+            }
+            return Checked {
+                path: path.display().to_string(),
+                good: false,
+                digest: None,
+                diagnostics: Vec::new(),
+                unreadable: Some(say::chain(&error)),
+            };
+        }
+    };
+    let reading = read.reading;
+    if !json && !reading.diagnostics.is_empty() {
+        eprintln!(
+            "{}\n",
+            reading.render(&read.text, files::colour_of_stderr())
+        );
+    }
+    Checked {
+        path: read.path,
+        good: !reading.is_bad(),
+        digest: reading.digest,
+        diagnostics: reading.diagnostics,
+        unreadable: None,
+    }
+}
+
+pub(super) fn schema() -> ExitCode {
+    say::json(&schemars::schema_for!(
+        squall_experiments::experiment::Experiment
+    ))
+}

@@ -1,0 +1,136 @@
+//! The command line: what people type, what they read, and the exit codes.
+//!
+//! Results go to standard output, everything else to standard error; with `--json` standard output is one
+//! JSON document. Colours and live pictures only where the output is a terminal.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its user"
+)]
+
+mod check;
+mod files;
+mod kept;
+mod new;
+mod node;
+mod plan;
+mod run;
+mod say;
+
+use crate::fleet::Program;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The exit code for bad input: a file or an argument.
+const BAD_INPUT: u8 = 2;
+
+/// The exit code when nothing can be said, because something that is needed is not there.
+const INCONCLUSIVE: u8 = 3;
+
+/// Injects short, bounded faults to test a written hypothesis, and takes them back the instant the steady state breaks.
+#[derive(Debug, Parser)]
+#[command(name = "squall", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Writes an experiment to start from
+    New(new::Args),
+    /// Names every mistake of a file, with its place and its mend
+    Check(check::Args),
+    /// Prints the JSON Schema of experiment files, for editors
+    Schema,
+    /// Shows what a run would hit, where and how much; touches nothing
+    Plan(plan::Args),
+    /// Runs an experiment on this node
+    ///
+    /// Exit codes: 0 held, 1 broken, 2 bad input, 3 inconclusive, 4 refused, 5 halted. Ctrl-C ends the faults and the run; a second
+    /// Ctrl-C kills the agent at once, and the kernel ends its faults.
+    Run(run::Args),
+    /// Says what this node can inject, by which means, and why not where it cannot
+    Capabilities(node::Args),
+    /// Lists the runs that were kept
+    Runs(kept::RunsArgs),
+    /// Tells a run that was kept
+    Report(kept::ReportArgs),
+    /// Prints a shell's completions
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Serves a controller as this node's agent: `squall agent --help`
+    #[command(disable_help_flag = true)]
+    Agent {
+        /// The agent's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<OsString>,
+    },
+}
+
+/// Runs the command line. `agent` is how a local agent is started. The caller has taken `squall agent …` out before.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be said where nothing can be written.
+            let _unwritable = error.print();
+            return ExitCode::from(if error.use_stderr() { BAD_INPUT } else { 0 });
+        }
+    };
+    log();
+    match cli.command {
+        Verb::New(args) => new::new(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Schema => check::schema(),
+        Verb::Plan(args) => block_on(plan::plan(&args, agent)),
+        Verb::Run(args) => block_on(run::run(&args, agent)),
+        Verb::Capabilities(args) => block_on(node::capabilities(&args, agent)),
+        Verb::Runs(args) => block_on(kept::runs(&args)),
+        Verb::Report(args) => block_on(kept::report(&args)),
+        Verb::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "squall", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Verb::Agent { .. } => say::failed(INCONCLUSIVE, &NoAgentHere),
+    }
+}
+
+/// The library cannot be an agent; the program can.
+#[derive(Debug, thiserror::Error)]
+#[error("this program was built without an agent: run `squall-agent`")]
+struct NoAgentHere;
+
+/// Logs go to standard error; `SQUALL_LOG` says what (`debug`, `squall_controller=trace`), warnings where it is silent.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SQUALL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // A second logger is refused; then the first goes on.
+    let _already = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => say::failed(INCONCLUSIVE, &error),
+    }
+}
+
+/// An experiment file.
+#[derive(Debug, Clone, clap::Args)]
+struct FileArg {
+    /// The experiment file; `-` is standard input
+    file: PathBuf,
+}

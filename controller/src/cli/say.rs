@@ -1,0 +1,54 @@
+//! How things are said.
+
+use comfy_table::{Table, presets};
+use std::error::Error;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// Says what went wrong, with every cause behind it, once.
+pub(super) fn failed(code: u8, error: &dyn Error) -> ExitCode {
+    eprintln!("squall: {}", chain(error));
+    ExitCode::from(code)
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// A JSON document on standard output.
+pub(super) fn json(value: &impl serde::Serialize) -> ExitCode {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(super::INCONCLUSIVE, &error),
+    }
+}
+
+/// A table without lines: it reads well, and `awk` reads it too.
+pub(super) fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if !std::io::stdout().is_terminal() {
+        // Cells are not folded for a reader that has no width.
+        table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    } else {
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    }
+    table.set_header(head);
+    table
+}
+
+/// `1 fault`, `2 faults`.
+pub(super) fn count(number: usize, word: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {word}{s}")
+}
