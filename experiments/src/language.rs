@@ -190,9 +190,21 @@ pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// The last line of what the regex crate says: the one that names the mistake.
-pub(crate) fn regex_problem(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.trim_start_matches("error: ").to_owned()
+/// Bytes that a compiled regular expression may take: `\w` alone takes about 20 KiB, and a file may hold hundreds.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Compiles a regular expression, or says in a few words what is wrong with it.
+pub(crate) fn regex(pattern: &str) -> Result<regex::Regex, String> {
+    regex::RegexBuilder::new(pattern)
+        .size_limit(REGEX_BYTES_MAX)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "it is too large".to_owned(),
+            // The last line is the one that names the mistake.
+            error => {
+                let text = error.to_string();
+                let last = text.lines().last().unwrap_or_default();
+                last.trim_start_matches("error: ").to_owned()
+            }
+        })
 }

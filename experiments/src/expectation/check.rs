@@ -47,6 +47,16 @@ pub(super) fn scalar(text: &str, measure: &Measure) -> Result<Scalar, (String, S
             "the baseline cannot stand here".to_owned(),
             "write `within 10% of baseline`, `<= 1.5x baseline` or `>= 90% of baseline`".to_owned(),
         )),
+        None if text
+            .trim_end_matches('%')
+            .parse::<f64>()
+            .is_ok_and(|n| n > 100.0) =>
+        {
+            Err((
+                format!("{} is more than all", quoted(text)),
+                "write at most `100%`; a multiple of the baseline is `1.5x baseline`".to_owned(),
+            ))
+        }
         None => Err((
             format!("{} is not {}", quoted(text), unit(measure)),
             format!("write one such as `{}`", example(measure)),
@@ -71,11 +81,16 @@ pub(super) fn fits(
             Measure::Body(_) => Ok(()),
             _ => Err(wrong(
                 format!("`{measure}` is not a text that could match"),
-                format!(
-                    "compare it with {}, such as `{}`",
-                    unit(measure),
-                    example(measure)
-                ),
+                match measure {
+                    Measure::Status => {
+                        "write `status is 2xx`, or `status between 200 and 299`".to_owned()
+                    }
+                    _ => format!(
+                        "compare it with {}, such as `{}`",
+                        unit(measure),
+                        example(measure)
+                    ),
+                },
             )),
         },
         Check::OneOf(values) => values
@@ -230,10 +245,12 @@ fn value(measure: &Measure, scalar: &Scalar) -> Result<(), Wrong> {
             format!("write `{}%`", crate::language::trimmed(n * 100.0))
         }
         (Measure::Success, Scalar::Number(n)) if *n <= 100.0 => format!("write `{n}%`"),
-        (Measure::Quantile(_) | Measure::Max, Scalar::Number(n)) => {
+        (Measure::Quantile(_) | Measure::Max, Scalar::Number(n)) if *n >= 0.0 => {
             format!("write `{n}ms`, if that is what was meant")
         }
-        (Measure::Rate, Scalar::Number(n)) => format!("write `{n}/s`, if that is what was meant"),
+        (Measure::Rate, Scalar::Number(n)) if *n >= 0.0 => {
+            format!("write `{n}/s`, if that is what was meant")
+        }
         (Measure::Status, Scalar::Number(_)) => {
             "a status is a whole number from 100 to 599".to_owned()
         }
@@ -262,27 +279,33 @@ fn number(scalar: &Scalar) -> Option<f64> {
     }
 }
 
-/// Whether a JSON path could be one (RFC 9535, section 2): it starts with `$`, its brackets close, nothing is
-/// empty. Whoever evaluates it reads it in full.
+/// Whether a JSON path can be evaluated (RFC 9535).
 pub(super) fn path(path: &str) -> Result<(), String> {
     if path.is_empty() {
         return Err("`body` needs a JSON path".to_owned());
     }
-    let Some(rest) = path.strip_prefix('$') else {
+    if !path.starts_with('$') {
         return Err(format!(
             "{} is not a JSON path: it starts with `$`",
             quoted(path)
         ));
-    };
-    let depth = rest.chars().try_fold(0_i32, |depth, c| match c {
-        '[' => Some(depth + 1),
-        ']' if depth == 0 => None,
-        ']' => Some(depth - 1),
-        _ => Some(depth),
-    });
-    let starts = rest.is_empty() || rest.starts_with('.') || rest.starts_with('[');
-    if depth != Some(0) || !starts || rest.ends_with('.') || rest.contains("...") {
-        return Err(format!("{} is not a JSON path", quoted(path)));
     }
-    Ok(())
+    // Filters are read by recursive descent: what is nested deeper than anybody writes is not even tried.
+    let nested = path
+        .bytes()
+        .filter(|b| matches!(b, b'(' | b'[' | b'!'))
+        .count();
+    let readable = path.len() <= PATH_BYTES_MAX
+        && nested <= PATH_BRACKETS_MAX
+        && serde_json_path::JsonPath::parse(path).is_ok();
+    if readable {
+        Ok(())
+    } else {
+        Err(format!("{} is not a JSON path (RFC 9535)", quoted(path)))
+    }
 }
+
+/// Longer than any path to a value that a person would check.
+const PATH_BYTES_MAX: usize = 512;
+/// Likewise.
+const PATH_BRACKETS_MAX: usize = 16;

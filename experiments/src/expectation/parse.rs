@@ -253,11 +253,11 @@ fn checked(lexer: &mut Lexer<'_>, measure: &Measure) -> Result<Check, Expectatio
     } else {
         format!("{} is not a comparison", crate::language::quoted(shown))
     };
-    Err(lexer.error(
-        if shown.is_empty() { 0 } else { at },
-        problem,
-        format!("after the measure comes {CHECKS}"),
-    ))
+    let mend = match look(shown) {
+        Some(_) => format!("say how it compares: `{measure} >= {shown}` or `{measure} <= {shown}`"),
+        None => format!("after the measure comes {CHECKS}"),
+    };
+    Err(lexer.error(if shown.is_empty() { 0 } else { at }, problem, mend))
 }
 
 /// The checks that are not a comparison with one bound; nothing where none of them comes next.
@@ -364,16 +364,13 @@ fn matches(lexer: &mut Lexer<'_>) -> Result<Check, ExpectationError> {
             "write `matches \"^ok\"`",
         ));
     }
-    match regex::Regex::new(&pattern) {
+    match crate::language::regex(&pattern) {
         Ok(_) => Ok(Check::Matches(pattern)),
-        Err(error) => {
-            let why = crate::language::regex_problem(&error);
-            Err(lexer.error(
-                at,
-                format!("this regular expression cannot be used: {why}"),
-                "mend it, or escape the sign with a backslash",
-            ))
-        }
+        Err(why) => Err(lexer.error(
+            at,
+            format!("this regular expression cannot be used: {why}"),
+            "mend it, or escape the sign with a backslash",
+        )),
     }
 }
 

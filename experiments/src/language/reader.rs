@@ -15,6 +15,9 @@ pub(crate) struct Cx<'s, 't> {
     pub(crate) drafts: Vec<Draft>,
 }
 
+/// Items in one list. A file of 100 probes with 100 expectations each is already more than a run could judge.
+const LIST_MOST: usize = 100;
+
 impl Cx<'_, '_> {
     pub(crate) fn error(&mut self, at: At, message: impl Into<String>) -> &mut Draft {
         self.push(Severity::Error, at, message.into())
@@ -57,7 +60,8 @@ impl Cx<'_, '_> {
 
     fn nothing(&mut self, at: At, what: &str, example: &str) {
         self.error(at, format!("{what} belongs here, and nothing is written"))
-            .mend(format!("write {example}, or remove the line"));
+            .mend(format!("write {example}"))
+            .missing();
     }
 
     /// A scalar that is not empty or blank.
@@ -81,15 +85,15 @@ impl Cx<'_, '_> {
         match text.parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.unit_error(node.at, text, &error);
+                self.unit_error(node.at, text, &error, example);
                 None
             }
         }
     }
 
     /// What is wrong with a quantity.
-    pub(crate) fn unit_error(&mut self, at: At, text: &str, error: &UnitError) {
-        let (message, label, mend) = super::unit_words::explain(text, error);
+    pub(crate) fn unit_error(&mut self, at: At, text: &str, error: &UnitError, example: &str) {
+        let (message, label, mend) = super::unit_words::explain(text, error, example);
         self.error(at, message).label(label).mend(mend);
     }
 
@@ -148,7 +152,17 @@ impl Cx<'_, '_> {
                     node.at,
                     format!("{what} belongs here, and this list is empty"),
                 )
-                .mend(format!("write {example}"));
+                .mend(format!("write {example}"))
+                .missing();
+                None
+            }
+            Value::List(items) if items.len() > LIST_MOST => {
+                let count = items.len();
+                self.error(
+                    node.at,
+                    format!("{count} items are too many: {LIST_MOST} at most"),
+                )
+                .mend("split it into several experiments");
                 None
             }
             Value::List(items) => Some(items),
@@ -229,7 +243,8 @@ impl<'n> Fields<'n> {
             }
         };
         let mut meant: Vec<(&str, &Entry)> = Vec::new();
-        for entry in entries {
+        // A key that is not a word has been reported as that.
+        for entry in entries.iter().filter(|e| !e.key.is_empty()) {
             let name = if known.contains(&entry.key.as_str()) {
                 Some(entry.key.as_str())
             } else {
@@ -262,9 +277,10 @@ impl<'n> Fields<'n> {
             Some(near) => draft.label(format!("did you mean `{near}`?")),
             None => draft.label("unknown field"),
         };
-        draft.mend(match known {
-            [] => format!("remove it: {what} has no fields"),
-            _ => format!("its fields are {}", all(known)),
+        draft.mend(match (elsewhere(what, &entry.key), known) {
+            (Some(mend), _) => mend.to_owned(),
+            (None, []) => format!("remove it: {what} has no fields"),
+            (None, _) => format!("its fields are {}", all(known)),
         });
         near
     }
@@ -314,6 +330,25 @@ impl<'n> Fields<'n> {
     }
 }
 
+/// What to do about a field that belongs somewhere else.
+fn elsewhere(what: &str, field: &str) -> Option<&'static str> {
+    match (what, field) {
+        ("an `http` probe", "rate") => {
+            Some("a constant rate is a `load` probe: call it `load`, or say `every: 1s`")
+        }
+        ("a `load` probe", "every") => Some("a `load` probe has a rate: write `rate: 50/s`"),
+        (
+            "a step",
+            "delay" | "loss" | "duplicate" | "corrupt" | "reorder" | "rate" | "partition" | "kill"
+            | "cpu" | "memory",
+        ) => Some("a step's fault stands below `fault`: write `fault: { delay: … }`"),
+        ("a step", "process" | "netns" | "host" | "unit" | "cgroup") => {
+            Some("a step's target stands below `on`: write `on: { process: … }`")
+        }
+        _ => None,
+    }
+}
+
 /// What a field that is exactly one of several kinds says: `{ delay: … }`.
 pub(crate) struct Variant<'n> {
     pub(crate) word: &'n str,
@@ -346,7 +381,7 @@ impl<'n> Variant<'n> {
             }
             Value::Map(entries) if !entries.is_empty() => {
                 let mut found = None;
-                for entry in entries {
+                for entry in entries.iter().filter(|e| !e.key.is_empty()) {
                     let key = entry.key.as_str();
                     let word = if known.contains(&key) {
                         Some(key)
@@ -383,7 +418,8 @@ impl<'n> Variant<'n> {
                     owner,
                     format!("{what} belongs here, and nothing is written"),
                 )
-                .mend(format!("say one of {}", either(known)));
+                .mend(format!("say one of {}", either(known)))
+                .missing();
                 None
             }
         }

@@ -49,6 +49,18 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("percentage", "share"),
     ("ports", "port"),
     ("hosts", "host"),
+    ("blackhole", "drop"),
+    ("refuse", "reject"),
+    ("reset", "reject"),
+    ("rst", "reject"),
+    ("gaussian", "normal"),
+    ("gauss", "normal"),
+    ("outgoing", "egress"),
+    ("outbound", "egress"),
+    ("out", "egress"),
+    ("incoming", "ingress"),
+    ("inbound", "ingress"),
+    ("in", "ingress"),
 ];
 
 /// The known word that was probably meant, if one is near enough.

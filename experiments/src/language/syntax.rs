@@ -17,6 +17,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "if the text contains `: `, quote it; if this is a new field, indent it like its neighbours",
     ),
     (
+        "illegal placement of ':'",
+        "a `:` stands where no key can be",
+        "look for a `[`, a `{` or a quote above that is never closed",
+    ),
+    (
         "recursion limit",
         "brackets are nested too deep",
         "close the brackets that are open",
@@ -69,7 +74,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     (
         "invalid indentation",
         "the indentation does not fit",
-        "give the line the same indentation as the fields beside it",
+        "give the line the same indentation as the fields beside it, and look for a `[` or `{` above that is never closed",
     ),
 ];
 

@@ -114,6 +114,8 @@ struct Grower<'s, 't> {
     drafts: Vec<Draft>,
     root: Option<Rc<Node>>,
     documents: usize,
+    /// Reading has ended early, and what was open is only being closed.
+    cut: bool,
 }
 
 /// Reading cannot go on; the reason has been reported.
@@ -128,6 +130,7 @@ pub(crate) fn grow(source: &Source<'_>) -> Grown {
         drafts: Vec::new(),
         root: None,
         documents: 0,
+        cut: false,
     };
     let mut broken_at = None;
     for event in Parser::new_from_str(source.text) {
@@ -137,6 +140,7 @@ pub(crate) fn grow(source: &Source<'_>) -> Grown {
         };
         if let Err(Broken(at)) = taken {
             broken_at = Some(at.start);
+            grower.cut = true;
             break;
         }
     }
@@ -288,8 +292,8 @@ impl Grower<'_, '_> {
         };
         // A block's end has no text of its own; a bracket has.
         let closed = self.source.slice(end);
-        let at = if closed == "]" || closed == "}" {
-            open.start.to(end)
+        let at = if closed.starts_with([']', '}']) {
+            open.start.to(At::new(end.start, end.start + 1))
         } else {
             last.map_or(open.start, |last| open.start.to(last))
         };
@@ -318,7 +322,7 @@ impl Grower<'_, '_> {
             return Ok(());
         };
         open.weight = open.weight.plus(weight);
-        if open.weight.nodes > NODES_MAX || open.weight.text > TEXT_BYTES_MAX {
+        if !self.cut && (open.weight.nodes > NODES_MAX || open.weight.text > TEXT_BYTES_MAX) {
             self.error(at, "the file stands for more than an experiment can hold")
                 .label(format!("past {NODES_MAX} values or {} MiB of text here, aliases counted as what they stand for", TEXT_BYTES_MAX >> 20))
                 .mend("write fewer aliases of aliases");
@@ -338,7 +342,13 @@ impl Grower<'_, '_> {
     /// A key has been read; its value comes next.
     fn key(&mut self, node: &Node, at: At) {
         let text = match &node.value {
-            Value::Scalar { text, .. } => text.clone(),
+            Value::Scalar { text, .. } if !text.is_empty() => text.clone(),
+            Value::Scalar { .. } => {
+                self.error(at, "a key must be a word")
+                    .label("this is nothing")
+                    .mend("write the field's name before the `:`");
+                String::new()
+            }
             Value::List(_) | Value::Map(_) => {
                 let at = self.source.first_line(at);
                 self.error(at, "a key must be a word")

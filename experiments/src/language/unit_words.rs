@@ -79,22 +79,22 @@ fn near<'k>(unit: &str, what: &str, known: &'k str) -> Option<&'k str> {
     })
 }
 
-/// What is wrong, what the caret says, how to mend it.
-pub(crate) fn explain(text: &str, error: &UnitError) -> (String, String, String) {
+/// What is wrong, what the caret says, how to mend it. `example` is what a value in this place would look like.
+pub(crate) fn explain(text: &str, error: &UnitError, example: &str) -> (String, String, String) {
     let (number, _) = split(text);
     let shown = quoted(text);
     match error {
-        UnitError::NotANumber { what, example, .. } if text.trim_start().starts_with('-') => (
+        UnitError::NotANumber { what, .. } if text.trim_start().starts_with('-') => (
             format!("{shown} is not {what}: it is below zero"),
             "below zero".to_owned(),
             format!("write a number and a unit, such as `{example}`"),
         ),
-        UnitError::NotANumber { what, example, .. } => (
+        UnitError::NotANumber { what, .. } => (
             format!("{shown} is not {what}"),
             "no number".to_owned(),
             format!("write a number and a unit, such as `{example}`"),
         ),
-        UnitError::NoUnit { what, example, .. } => {
+        UnitError::NoUnit { what, .. } => {
             let unit = unit_of(example);
             let fraction = number
                 .parse::<f64>()

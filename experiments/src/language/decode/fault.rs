@@ -228,7 +228,7 @@ fn size(cx: &mut Cx<'_, '_>, node: &Node) -> Option<MemorySize> {
         Ok(MemorySize::Share(s)) if s.get() == 0 => nothing(cx, node),
         Ok(size) => Some(size),
         Err(error) => {
-            cx.unit_error(node.at, text, &error);
+            cx.unit_error(node.at, text, &error, "512MiB");
             None
         }
     }

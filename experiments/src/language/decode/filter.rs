@@ -9,9 +9,6 @@ use std::rc::Rc;
 /// The fields that every network fault has.
 pub(super) const FIELDS: [&str; 4] = ["to", "from", "protocol", "direction"];
 
-/// What one fault can name; a rule is made for each pair of them.
-const NAMED_MOST: usize = 256;
-
 /// Reads the filter's fields among those of its fault.
 pub(super) fn filter(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Filter> {
     let to = fields.option("to", |e| endpoint(cx, e));
@@ -177,11 +174,6 @@ fn many<T: Ord>(
         Value::Scalar { .. } if !node.is_null() => &single[..],
         _ => cx.list(node, what, example)?,
     };
-    if items.len() > NAMED_MOST {
-        cx.error(node.at, format!("more than {NAMED_MOST} in one list"))
-            .mend("use a CIDR block, a range of ports or several steps");
-        return None;
-    }
     let all: Vec<Option<T>> = items.iter().map(|item| read(cx, item)).collect();
     let mut all = all.into_iter().collect::<Option<Vec<T>>>()?;
     all.sort();

@@ -20,7 +20,7 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
     let Some(node) = variant.node else {
         cx.error(
             variant.at,
-            format!("a `{}` probe needs to know what to ask", variant.word),
+            format!("it is not said what the `{}` probe asks", variant.word),
         )
         .mend("write `probe: { http: { url: http://orders:8080/ } }`");
         return None;
@@ -58,7 +58,6 @@ fn http(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Http> {
         });
     }
     let known = ["url", "method", "headers", "body", "timeout", "every"];
-    reject_rate(cx, node);
     let fields = Fields::open(cx, owner, node, "an `http` probe", &known)?;
     let request = request::request(cx, &fields);
     let every = every(cx, &fields);
@@ -66,19 +65,6 @@ fn http(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Http> {
         request: request?,
         every: every?,
     })
-}
-
-/// `rate` on an http probe is a load probe that was not called so.
-fn reject_rate(cx: &mut Cx<'_, '_>, node: &Node) {
-    if let Value::Map(entries) = &node.value
-        && let Some(rate) = entries.iter().find(|e| e.key == "rate")
-    {
-        cx.error(
-            rate.key_at,
-            "an `http` probe asks once each interval; a constant rate is a `load` probe",
-        )
-        .mend("call the probe `load`, or say `every: 1s`");
-    }
 }
 
 fn load(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Load> {
@@ -143,17 +129,23 @@ fn address(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
             None
         }
         Err(problem) => {
-            let mend = match text.split_once("://") {
-                Some((_, rest)) => {
-                    format!("write `{}`, without the scheme", rest.trim_end_matches('/'))
-                }
-                None => "write `db.shop:5432`, `10.0.0.2:5432` or `[fd00::2]:5432`".to_owned(),
+            let url = text
+                .split_once("://")
+                .map(|(_, rest)| rest.trim_end_matches('/'));
+            match url {
+                Some(rest) => cx
+                    .error(
+                        node.at,
+                        format!("{} is a URL, and TCP needs an address", quoted(&text)),
+                    )
+                    .mend(format!("write `{rest}`")),
+                None => cx
+                    .error(
+                        node.at,
+                        format!("{} is not an address: {problem}", quoted(&text)),
+                    )
+                    .mend("write `db.shop:5432`, `10.0.0.2:5432` or `[fd00::2]:5432`"),
             };
-            cx.error(
-                node.at,
-                format!("{} is not an address: {problem}", quoted(&text)),
-            )
-            .mend(mend);
             None
         }
     }

@@ -189,7 +189,7 @@ fn measurable(
         }
         (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or use a `command` probe".to_owned(),
         (Probe::Tcp(_), M::Body(_) | M::Status) => "use an `http` probe, which reads the answer".to_owned(),
-        _ => format!("a `{word}` probe measures {has}"),
+        _ => format!("expect one of {has}, or use a `command` probe"),
     };
     let text = match &node.value {
         Value::Scalar { text, .. } => text.as_str(),
@@ -203,7 +203,7 @@ fn measurable(
     let at = cx.inside(node, text, start, end);
     cx.error(
         at,
-        format!("a `{word}` probe cannot measure `{}`", bare(measure)),
+        format!("the `{word}` probe cannot measure `{}`", bare(measure)),
     )
     .label(format!("it measures {has}"))
     .mend(mend);

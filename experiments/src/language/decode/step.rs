@@ -11,9 +11,6 @@ use crate::target::Share;
 use crate::units::Hold;
 use std::rc::Rc;
 
-/// A run of more steps is several experiments; each stage also costs a hold.
-const RAMP_MOST: usize = 100;
-
 /// Reads `method:`.
 pub(super) fn list(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Step>> {
     let example = "`- fault: { delay: { time: 300ms } }`, `on: { netns: shop }`, `hold: 30s`";
@@ -115,11 +112,6 @@ fn shares(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Share>> {
         Value::Scalar { .. } if !node.is_null() => &single[..],
         _ => cx.list(node, "a list of shares", "`[ 5%, 50%, all ]`")?,
     };
-    if items.len() > RAMP_MOST {
-        cx.error(node.at, format!("a ramp has at most {RAMP_MOST} shares"))
-            .mend("make larger steps");
-        return None;
-    }
     let mut read: Option<Vec<(Share, At)>> = Some(Vec::new());
     for item in items {
         match (one_share(cx, item), &mut read) {

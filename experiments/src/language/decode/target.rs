@@ -118,9 +118,8 @@ fn name(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
 
 fn command(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
     let text = cx.text(&entry.node, "a regular expression", "`^/usr/bin/payment `")?;
-    match regex::Regex::new(text) {
-        Err(error) => {
-            let why = crate::language::regex_problem(&error);
+    match crate::language::regex(text) {
+        Err(why) => {
             cx.error(
                 entry.node.at,
                 format!("this regular expression cannot be used: {why}"),
