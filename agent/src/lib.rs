@@ -1,3 +1,19 @@
-//! The node's half of Squall.
+//! The node's half of Squall, and its only privileged code.
+//!
+//! An agent does as a controller says, within what its node's policy allows, and each fault is held by a process of
+//! its own that the kernel ends with the agent ([`hold`]). The agent knows no experiment, no probe and no verdict; it
+//! listens on nothing.
 
-pub(crate) mod kernel;
+mod admit;
+mod boot;
+mod capabilities;
+mod cli;
+pub mod hold;
+mod inventory;
+mod kernel;
+mod link;
+mod names;
+mod policy;
+mod serve;
+
+pub use cli::main;

@@ -1,3 +1,13 @@
-//! The kernel, spoken to directly: the only place with `unsafe` and raw system calls.
+//! The kernel, as far as the agent needs it. Raw system calls and `unsafe` live here and nowhere else.
+//!
+//! Nothing here knows what a fault is.
 
+pub(crate) mod cgroup;
+pub(crate) mod channel;
+pub(crate) mod clock;
+pub(crate) mod memory;
 pub(crate) mod net;
+pub(crate) mod oom;
+pub(crate) mod process;
+pub(crate) mod psi;
+pub(crate) mod timer;

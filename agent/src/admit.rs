@@ -1,0 +1,282 @@
+//! Whether a fault may be injected: accepted (by which means), already so, or denied with the reason.
+//!
+//! Pure: all facts are brought by the caller, nothing is looked up, nothing waits. Stopping is not decided here
+//! because it is never refused.
+
+use crate::policy::Limits;
+use squall_experiments::capability::{Capabilities, Means};
+use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::filter::{Direction, Endpoint, Filter, Host, Network, Ports};
+use squall_experiments::ids::{FaultId, TargetId};
+use squall_experiments::units::Lease;
+
+/// What kind of thing a candidate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// The node.
+    Host,
+    /// One process.
+    Process,
+    /// A cgroup or unit.
+    Group,
+    /// A network namespace that is not the node's.
+    Netns,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// The fault's name.
+    pub(crate) id: &'a FaultId,
+    /// What.
+    pub(crate) fault: &'a Fault,
+    /// Into what.
+    pub(crate) target: &'a TargetId,
+    /// For how long without another word.
+    pub(crate) lease: Lease,
+    /// By these means only, where the controller says so.
+    pub(crate) means: Option<Means>,
+    /// What the target is; none where nobody has resolved it, or it is gone.
+    pub(crate) site: Option<Site>,
+}
+
+/// A fault that may be acting now.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    /// Its name.
+    pub(crate) id: FaultId,
+    /// What.
+    pub(crate) fault: Fault,
+    /// Into what.
+    pub(crate) target: TargetId,
+    /// By which means.
+    pub(crate) means: Means,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Go ahead, by these means.
+    Accept(Means),
+    /// It lives already: asking twice is asking once.
+    AlreadySo,
+    /// No.
+    Deny(Denial),
+}
+
+/// Why not, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denial {
+    /// The name is taken by something else.
+    #[error("fault {0} is already something else here: a name is for one fault")]
+    NameTaken(FaultId),
+    /// Nobody has resolved this target, or it is gone.
+    #[error(
+        "target {0} is not held by this agent: it ended, or was never resolved here; resolve it again"
+    )]
+    UnknownTarget(TargetId),
+    /// This fault cannot act on such a thing.
+    #[error("{kind} cannot be aimed at {site}: {mend}")]
+    WrongTarget {
+        /// The fault.
+        kind: FaultKind,
+        /// The target.
+        site: &'static str,
+        /// What to write instead.
+        mend: &'static str,
+    },
+    /// The node cannot.
+    #[error("this node cannot inject {kind}: {notes}")]
+    Unable {
+        /// The fault.
+        kind: FaultKind,
+        /// What the agent found out when it tried.
+        notes: String,
+    },
+    /// The node can, but not by the means that were asked for.
+    #[error(
+        "this node cannot inject {kind} by {wanted:?}, only by {there:?}: leave the means to the agent"
+    )]
+    NotByThat {
+        /// The fault.
+        kind: FaultKind,
+        /// The means.
+        wanted: Means,
+        /// What there is.
+        there: Vec<Means>,
+    },
+    /// Another fault is in the way, and there is no means that goes along with it.
+    #[error(
+        "{kind} would act on packets that fault {other} already acts on, and this node has only one means for both \
+         (a packet can take one detour): end {other} first, or give the two filters that do not overlap"
+    )]
+    InTheWay {
+        /// The fault.
+        kind: FaultKind,
+        /// The one that was first.
+        other: FaultId,
+    },
+    /// Enough is going on.
+    #[error("the node's policy allows {0} faults at once, and so many are live: end some first")]
+    TooMany(usize),
+    /// The lease is too long.
+    #[error("the node's policy allows leases up to {most}, and {asked} was asked for")]
+    LeaseTooLong {
+        /// Asked for.
+        asked: Lease,
+        /// Allowed.
+        most: Lease,
+    },
+}
+
+/// Decides.
+pub(crate) fn admit(
+    asked: Asked<'_>,
+    live: &[Live],
+    capabilities: &Capabilities,
+    limits: &Limits,
+) -> Admission {
+    if let Some(same) = live.iter().find(|l| l.id == *asked.id) {
+        let equal = same.fault == *asked.fault && same.target == *asked.target;
+        return if equal {
+            Admission::AlreadySo
+        } else {
+            Admission::Deny(Denial::NameTaken(asked.id.clone()))
+        };
+    }
+    match check(asked, live, capabilities, limits) {
+        Ok(means) => Admission::Accept(means),
+        Err(denial) => Admission::Deny(denial),
+    }
+}
+
+fn check(
+    asked: Asked<'_>,
+    live: &[Live],
+    capabilities: &Capabilities,
+    limits: &Limits,
+) -> Result<Means, Denial> {
+    let kind = asked.fault.kind();
+    let site = asked
+        .site
+        .ok_or_else(|| Denial::UnknownTarget(asked.target.clone()))?;
+    fits(kind, site)?;
+    if live.len() >= limits.faults {
+        return Err(Denial::TooMany(limits.faults));
+    }
+    if asked.lease > limits.lease {
+        return Err(Denial::LeaseTooLong {
+            asked: asked.lease,
+            most: limits.lease,
+        });
+    }
+    let known = capabilities.of(kind);
+    let mut means: Vec<Means> = known.map_or(Vec::new(), |c| c.means.clone());
+    if let Some(wanted) = asked.means {
+        if !means.is_empty() && !means.contains(&wanted) {
+            return Err(Denial::NotByThat {
+                kind,
+                wanted,
+                there: means,
+            });
+        }
+        means.retain(|means| *means == wanted);
+    }
+    let Some(first) = means.first() else {
+        let notes = known.map(|c| c.notes.join("; ")).filter(|n| !n.is_empty());
+        return Err(Denial::Unable {
+            kind,
+            notes: notes.unwrap_or_else(|| "it was not found to be possible".to_owned()),
+        });
+    };
+    let Some(other) = in_the_way(asked, *first, live) else {
+        return Ok(*first);
+    };
+    let around = means.iter().find(|m| **m != Means::Detour);
+    around.copied().ok_or_else(|| Denial::InTheWay {
+        kind,
+        other: other.id.clone(),
+    })
+}
+
+/// Which faults can act on which things.
+fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
+    let wrong = |site, mend| Err(Denial::WrongTarget { kind, site, mend });
+    match (kind.is_network(), site) {
+        (true, Site::Host | Site::Netns) => Ok(()),
+        (true, Site::Process) => wrong(
+            "a process",
+            "others in its network namespace would be hit too; say `netns: { process: … }`",
+        ),
+        (true, Site::Group) => wrong(
+            "a cgroup",
+            "packets belong to a network namespace; say `netns: { process: … }`",
+        ),
+        (false, Site::Netns) => wrong("a network namespace", "name the processes in it"),
+        (false, Site::Host) if kind == FaultKind::Kill => {
+            wrong("the host", "name the processes that are to be killed")
+        }
+        (false, Site::Process | Site::Group | Site::Host) => Ok(()),
+    }
+}
+
+/// A detour that the newcomer's packets may already take: what comes out of an ifb passes no netdev hook again, so two
+/// detours cannot both act on one packet.
+fn in_the_way<'a>(asked: Asked<'_>, means: Means, live: &'a [Live]) -> Option<&'a Live> {
+    if means != Means::Detour {
+        return None;
+    }
+    let mine = asked.fault.filter()?;
+    live.iter().find(|other| {
+        other.means == Means::Detour
+            && other.target == *asked.target
+            && other.fault.filter().is_some_and(|f| may_overlap(mine, f))
+    })
+}
+
+/// Whether one packet may match both. When in doubt, yes: the other means is right in either case.
+fn may_overlap(one: &Filter, other: &Filter) -> bool {
+    let protocols = match (one.protocol, other.protocol) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    };
+    // A forwarded packet arrives and leaves, and passes an ifb at both sides: opposite directions may meet too.
+    let _: (Direction, Direction) = (one.direction, other.direction);
+    protocols
+        && ends_meet(one.to.as_ref(), other.to.as_ref())
+        && ends_meet(one.from.as_ref(), other.from.as_ref())
+}
+
+fn ends_meet(one: Option<&Endpoint>, other: Option<&Endpoint>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else {
+        return true;
+    };
+    let hosts = one.hosts.is_empty()
+        || other.hosts.is_empty()
+        || one
+            .hosts
+            .iter()
+            .any(|a| other.hosts.iter().any(|b| hosts_meet(a, b)));
+    let meet = |a: &Ports, b: &Ports| a.first <= b.last && b.first <= a.last;
+    let ports = one.ports.is_empty()
+        || other.ports.is_empty()
+        || one
+            .ports
+            .iter()
+            .any(|a| other.ports.iter().any(|b| meet(a, b)));
+    hosts && ports
+}
+
+fn hosts_meet(one: &Host, other: &Host) -> bool {
+    match (one, other) {
+        (Host::Network(a), Host::Network(b)) => networks_meet(*a, *b),
+        // A name may resolve to anything.
+        _ => true,
+    }
+}
+
+fn networks_meet(one: Network, other: Network) -> bool {
+    let prefix = one.prefix.min(other.prefix);
+    let wide = |network: Network| Network::new(network.address, prefix);
+    one.address.is_ipv4() == other.address.is_ipv4() && wide(one) == wide(other)
+}

@@ -1,0 +1,135 @@
+//! Starting: swept, then bound by its policy, then able, and only then serving.
+//!
+//! Each phase is a type that only the one before can make, so that there is no way to serve without them.
+
+use crate::capabilities;
+use crate::hold::network;
+use crate::kernel::{oom, process};
+use crate::link;
+use crate::policy::{Policy, PolicyError};
+use crate::serve;
+use squall_experiments::capability::Capabilities;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a former agent left idle is gone.
+struct Swept;
+
+/// And the node's policy is known.
+struct Bound {
+    policy: Policy,
+}
+
+/// And it is known what the node can do.
+pub(crate) struct Ready {
+    pub(crate) policy: Policy,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) node: String,
+}
+
+impl Swept {
+    fn sweep() -> Self {
+        // A fault ended with its holder; what may be left is an idle device, which is untidy and harmless: said, not
+        // fatal.
+        match network::sweep_everywhere() {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "removed idle devices that a former agent left"),
+            Err(error) => {
+                let error = crate::hold::held::chain(&error);
+                tracing::warn!(error, "could not remove all that a former agent left");
+            }
+        }
+        Self
+    }
+
+    fn bind(self, policy: Option<&Path>) -> Result<Bound, PolicyError> {
+        Ok(Bound {
+            policy: Policy::load(policy)?,
+        })
+    }
+}
+
+impl Bound {
+    fn probe(self) -> Ready {
+        Ready {
+            policy: self.policy,
+            capabilities: capabilities::probe(),
+            node: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+        }
+    }
+}
+
+/// Runs the agent on an inherited socket until the controller is gone.
+pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
+    // First, while nothing of ours can have this number.
+    let link = match process::adopt_fd(link_fd) {
+        Ok(link) => link,
+        Err(error) => {
+            start_log();
+            tracing::error!(link_fd, %error, "no socket was inherited under this number");
+            return ExitCode::from(2);
+        }
+    };
+    start_log();
+    prepare();
+    let bound = match Swept::sweep().bind(policy) {
+        Ok(bound) => bound,
+        Err(error) => {
+            let error = crate::hold::held::chain(&error);
+            tracing::error!(error, "no policy, no service");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(bound.probe(), link) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the agent ends");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SQUALL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // Fails only where the embedding program logs already; then that is right.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+/// Best effort: each helps, none is needed.
+fn prepare() {
+    if let Err(error) = process::own_group() {
+        tracing::warn!(%error, "no process group of its own: Ctrl-C hits the agent too");
+    }
+    if let Err(error) = oom::set(oom::PROTECTED) {
+        tracing::debug!(%error, "oom_score_adj stays: grant CAP_SYS_RESOURCE to protect the agent");
+    }
+    // A held target is a descriptor, and there may be thousands.
+    let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .unwrap_or((1024, 1024));
+    if soft < hard {
+        let _ =
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
+    // One thread, the main one: a holder dies with the *thread* that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_keep_alive(std::time::Duration::from_secs(1))
+        .build()
+        .map_err(|source| link::LinkError::Open { source })?;
+    let result = runtime.block_on(serve::serve(ready, link));
+    // A lookup that hangs in a resolver is not waited for.
+    runtime.shutdown_background();
+    result
+}

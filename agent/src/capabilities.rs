@@ -1,0 +1,89 @@
+//! What this node can do, found out by trying.
+
+use crate::hold::network;
+use crate::kernel::cgroup::{self, Hierarchy};
+use squall_experiments::capability::{Capabilities, Capability, Means};
+use squall_experiments::fault::FaultKind;
+
+/// Tries everything; takes some ten milliseconds and leaves nothing behind.
+pub(crate) fn probe() -> Capabilities {
+    let hierarchies = cgroup::hierarchies().unwrap_or_default();
+    let mut faults = network::probe();
+    faults.push(kill());
+    faults.push(pressure(FaultKind::Cpu, "cpu", &hierarchies));
+    faults.push(pressure(FaultKind::Memory, "memory", &hierarchies));
+    Capabilities {
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        cgroup: cgroup::version(&hierarchies).word().to_owned(),
+        faults,
+    }
+}
+
+fn kill() -> Capability {
+    let mut notes = Vec::new();
+    let works = crate::kernel::process::pidfd_open(std::process::id());
+    if let Err(error) = &works {
+        notes.push(format!(
+            "this kernel gives no pidfd ({error}): Linux 5.3 or newer is needed"
+        ));
+    }
+    if !rustix::process::geteuid().is_root() {
+        notes.push(
+            "only processes of this user can be hit: run as root, or grant CAP_KILL".to_owned(),
+        );
+    }
+    Capability {
+        fault: FaultKind::Kill,
+        means: works.map(|_| Means::Process).into_iter().collect(),
+        notes,
+    }
+}
+
+/// Pressure acts inside the target's cgroup: its controller must be there, and joining must be allowed.
+fn pressure(fault: FaultKind, controller: &str, hierarchies: &[Hierarchy]) -> Capability {
+    let has = |h: &&Hierarchy| h.controllers.iter().any(|c| c == controller);
+    let hierarchy = hierarchies
+        .iter()
+        .find(has)
+        .or_else(|| hierarchies.iter().find(|h| h.is_v2()));
+    let mut notes = Vec::new();
+    let works = match hierarchy {
+        None => {
+            notes.push("no cgroup file system is mounted here: mount one".to_owned());
+            false
+        }
+        Some(hierarchy) => {
+            let procs = hierarchy.mount.join("cgroup.procs");
+            match std::fs::OpenOptions::new().write(true).open(&procs) {
+                Ok(_) => true,
+                Err(error) => {
+                    notes.push(format!(
+                        "{} cannot be written ({error}): run as root, with the cgroup tree writable",
+                        procs.display()
+                    ));
+                    false
+                }
+            }
+        }
+    };
+    if works
+        && fault == FaultKind::Memory
+        && !std::path::Path::new("/proc/pressure/memory").exists()
+    {
+        notes.push(
+            "this kernel tells no memory pressure: only the reserve bounds the squeeze".to_owned(),
+        );
+    }
+    Capability {
+        fault,
+        means: if works {
+            vec![Means::Process]
+        } else {
+            Vec::new()
+        },
+        notes,
+    }
+}

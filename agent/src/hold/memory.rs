@@ -1,0 +1,295 @@
+//! Memory pressure: anonymous pages, touched inside the target's cgroup and kept resident.
+//!
+//! It grows at the rate asked for, up to the size asked for, and never into the reserve below the nearest limit: what
+//! is left is asked of the kernel before every step. When tasks stall for memory more than [`STALL_SHARE`] of the
+//! time, it steps back: the target is to be squeezed, and the node is not to be lost. Once there it only looks, a few
+//! times a second, and touches nothing again.
+
+use super::held::{Held, HoldError};
+use super::holder::Grip;
+use crate::kernel::{cgroup, memory, psi};
+use squall_experiments::dose::{Dose, Evidence, MemoryDose};
+use squall_experiments::fault::{Memory, MemoryBase, MemorySize};
+use std::time::{Duration, Instant};
+
+/// One step of growth: small enough for a smooth rate and a short turn (touching 4 MiB takes 1 to 3 ms), large enough
+/// that asking what is left costs little beside it.
+const STEP_BYTES: u64 = 4 << 20;
+/// How often a step is made at most.
+const STEP_EVERY: Duration = Duration::from_millis(5);
+/// How often it is looked around when nothing grows.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The share of the time that tasks may stall for memory: at half of it work is standing, not slow.
+const STALL_SHARE: f64 = 0.5;
+/// What is given back in one step back.
+const BACK_OFF_SHARE: f64 = 0.05;
+/// How long it waits before it grows again after a step back: the pressure must have had time to ease.
+const BACK_OFF_WAIT: Duration = Duration::from_secs(2);
+
+struct Taken {
+    region: memory::Region,
+    asked: u64,
+    rate: Option<u64>,
+    reserve: u64,
+    group: Option<(cgroup::Group, bool)>,
+    /// What was resident before.
+    own: u64,
+    next: Instant,
+    /// When growth last began, and what was touched then: the rate counts from there.
+    growing: (Instant, u64),
+    stall: Option<(Instant, u64)>,
+    backed_off: u64,
+    hungry: bool,
+}
+
+/// Takes the first step and shows that it is resident.
+pub(crate) fn arm(fault: &Memory, grip: &mut Grip) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+    let group = take_group(grip);
+    let room = room(group.as_ref())?;
+    let asked = size(fault, group.as_ref())?;
+    let reserve = fault.reserve.get();
+    let ceiling = room.limit.saturating_sub(reserve);
+    if asked > ceiling {
+        return Err(HoldError::Unable(format!(
+            "{} is {asked} bytes, and the limit of {} bytes leaves {ceiling} above the reserve of {}: ask for less, or \
+             for a smaller reserve",
+            fault.size, room.limit, fault.reserve
+        )));
+    }
+    let length = usize::try_from(asked).map_err(|_| {
+        HoldError::Unable(format!("{asked} bytes do not fit into an address space"))
+    })?;
+    let own = resident()?;
+    let region = memory::Region::reserve(length).map_err(HoldError::kernel(
+        "reserve",
+        format!("{asked} bytes of address space"),
+    ))?;
+    let now = Instant::now();
+    let mut taken = Taken {
+        region,
+        asked,
+        rate: fault.rate.map(squall_experiments::units::ByteRate::get),
+        reserve,
+        group,
+        own,
+        next: now,
+        growing: (now, 0),
+        stall: None,
+        backed_off: 0,
+        hungry: false,
+    };
+    taken.step()?;
+    let evidence = Evidence {
+        means: "anonymous pages in the target's cgroup".to_owned(),
+        read_back: vec![
+            format!(
+                "{} bytes resident of {asked} asked for, growing",
+                taken.resident_now()?
+            ),
+            format!(
+                "limit {} bytes, {} left, reserve {reserve}",
+                room.limit, room.left
+            ),
+        ],
+        warnings: if taken.pressure().is_none() {
+            vec![
+                "this kernel tells no memory pressure (PSI): only the reserve bounds the squeeze"
+                    .to_owned(),
+            ]
+        } else {
+            Vec::new()
+        },
+    };
+    Ok((Box::new(taken), evidence))
+}
+
+fn take_group(grip: &mut Grip) -> Option<(cgroup::Group, bool)> {
+    let by = |what: &dyn Fn(&cgroup::Group) -> bool| grip.groups.iter().position(what);
+    let v1 = by(&|g| g.controllers.iter().any(|c| c == "memory"));
+    let (at, v2) = match v1 {
+        Some(at) => (at, false),
+        None => (by(&|g| g.controllers.is_empty())?, true),
+    };
+    Some((grip.groups.swap_remove(at), v2))
+}
+
+/// What is left below the nearest limit: the cgroup's, its ancestors', or the node's memory itself.
+fn room(group: Option<&(cgroup::Group, bool)>) -> Result<cgroup::MemoryRoom, HoldError> {
+    let host = host_room()?;
+    let inside = group.and_then(|(g, v2)| cgroup::memory_room(&g.fd, &g.path, *v2));
+    Ok(inside.map_or(host, |inside| cgroup::MemoryRoom {
+        limit: inside.limit.min(host.limit),
+        left: inside.left.min(host.left),
+    }))
+}
+
+/// proc_meminfo(5): MemAvailable counts what can be given back without swapping.
+fn host_room() -> Result<cgroup::MemoryRoom, HoldError> {
+    let text = std::fs::read_to_string("/proc/meminfo")
+        .map_err(HoldError::kernel("read", "/proc/meminfo"))?;
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    };
+    match (bytes("MemTotal:"), bytes("MemAvailable:")) {
+        (Some(limit), Some(left)) => Ok(cgroup::MemoryRoom {
+            limit: limit << 10,
+            left: left << 10,
+        }),
+        _ => Err(HoldError::Unable(
+            "/proc/meminfo tells no MemTotal and MemAvailable".to_owned(),
+        )),
+    }
+}
+
+fn size(fault: &Memory, group: Option<&(cgroup::Group, bool)>) -> Result<u64, HoldError> {
+    let share = match fault.size {
+        MemorySize::Bytes(bytes) => return Ok(bytes.get()),
+        MemorySize::Share(share) => share,
+    };
+    let whole = match fault.of {
+        MemoryBase::Host => host_room()?.limit,
+        MemoryBase::Target => {
+            let limit = group.and_then(|(g, v2)| cgroup::memory_room(&g.fd, &g.path, *v2));
+            limit
+                .ok_or_else(|| {
+                    HoldError::Unable(
+                        "the target's cgroup has no memory limit to take a share of: write bytes, or `of: host`".to_owned(),
+                    )
+                })?
+                .limit
+        }
+    };
+    Ok(u64::try_from(u128::from(whole) * u128::from(share.get()) / 1_000_000).unwrap_or(u64::MAX))
+}
+
+fn resident() -> Result<u64, HoldError> {
+    Ok(memory::resident_bytes()
+        .map_err(HoldError::kernel("read", "/proc/self/status"))?
+        .0)
+}
+
+impl Taken {
+    fn resident_now(&self) -> Result<u64, HoldError> {
+        Ok(resident()?.saturating_sub(self.own))
+    }
+
+    fn touched(&self) -> u64 {
+        self.region.touched() as u64
+    }
+
+    /// Stalls in the target's cgroup where it tells them, in the node otherwise.
+    fn pressure(&self) -> Option<u64> {
+        let inside = self.group.as_ref().filter(|(_, v2)| *v2);
+        let inside = inside.and_then(|(g, _)| cgroup::read(&g.fd, 0, "memory.pressure").ok());
+        let text = inside.or_else(|| std::fs::read_to_string("/proc/pressure/memory").ok())?;
+        psi::stalled_us(&text)
+    }
+
+    /// Whether tasks stalled too much since the last look.
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a few seconds")]
+    fn too_much_pressure(&mut self) -> bool {
+        let Some(stalled) = self.pressure() else {
+            return false;
+        };
+        let now = Instant::now();
+        let Some((then, before)) = self.stall else {
+            self.stall = Some((now, stalled));
+            return false;
+        };
+        let window = now - then;
+        if window < LOOK_EVERY {
+            return false;
+        }
+        self.stall = Some((now, stalled));
+        stalled.saturating_sub(before) as f64 / window.as_micros() as f64 > STALL_SHARE
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of what is touched, which fits"
+    )]
+    fn back_off(&mut self) {
+        let back = (self.touched() as f64 * BACK_OFF_SHARE) as usize;
+        self.region.give_back(back.max(memory::page_bytes()));
+        self.backed_off += 1;
+        self.next = Instant::now() + BACK_OFF_WAIT;
+        self.growing = (self.next, self.touched());
+    }
+
+    /// What the rate allows by now.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "bounded by what was asked for"
+    )]
+    fn allowed(&self) -> u64 {
+        let Some(rate) = self.rate else {
+            return self.asked;
+        };
+        // The first step is due at once, so that there is something to show.
+        let grown = self.growing.0.elapsed().as_secs_f64() * rate as f64;
+        let first = memory::page_bytes() as u64;
+        (self.growing.1 + grown as u64 + first).min(self.asked)
+    }
+
+    /// Grows by one step where rate, limit and pressure allow it.
+    fn step(&mut self) -> Result<(), HoldError> {
+        let now = Instant::now();
+        if self.too_much_pressure() {
+            self.back_off();
+            return Ok(());
+        }
+        let left = room(self.group.as_ref())?.left;
+        if left < self.reserve / 2 {
+            // Others have grown into the reserve: make room.
+            self.back_off();
+            return Ok(());
+        }
+        let wanted = self
+            .allowed()
+            .saturating_sub(self.touched())
+            .min(STEP_BYTES);
+        let fits = left.saturating_sub(self.reserve).min(wanted);
+        let full = self.touched() >= self.asked.next_multiple_of(memory::page_bytes() as u64);
+        self.hungry = fits < wanted;
+        if fits > 0 && !full {
+            self.region.touch(usize::try_from(fits).unwrap_or(0));
+        }
+        self.next = now
+            + if full || self.hungry {
+                LOOK_EVERY
+            } else {
+                STEP_EVERY
+            };
+        Ok(())
+    }
+}
+
+impl Held for Taken {
+    fn next_turn(&self) -> Option<Instant> {
+        Some(self.next)
+    }
+
+    fn turn(&mut self) -> Result<(), HoldError> {
+        if Instant::now() >= self.next {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn dose(&mut self) -> Result<Dose, HoldError> {
+        Ok(Dose::Memory(MemoryDose {
+            resident_bytes: self.resident_now()?,
+            asked_bytes: self.asked,
+            backed_off: self.backed_off,
+        }))
+    }
+
+    fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {
+        self.dose()
+    }
+}

@@ -1,0 +1,42 @@
+//! Holding faults: one process each.
+//!
+//! A *holder* is this same program, executed again under another name. It owns the kernel object whose existence is
+//! the fault; however it ends, the kernel takes the fault back. [`supervise`] is the agent's side of it, [`holder`]
+//! the process itself, [`held`] the seam to the families of faults, a file each.
+
+pub(crate) mod cpu;
+pub(crate) mod detour;
+pub(crate) mod held;
+mod holder;
+pub(crate) mod kill;
+pub(crate) mod memory;
+pub(crate) mod names;
+#[cfg(test)]
+mod net_tests;
+pub(crate) mod network;
+pub(crate) mod partition;
+pub(crate) mod queue;
+pub(crate) mod speech;
+pub(crate) mod steer;
+pub(crate) mod supervise;
+pub(crate) mod sweep;
+
+use std::process::ExitCode;
+
+/// The name under which a holder runs: its argument zero. What follows is for people who read `ps`.
+pub const HOLDER_NAME: &str = "squall-agent:";
+
+/// Whether this process was started as a holder. Whoever links the agent asks this before anything else: a holder
+/// must not become a thread pool, parse arguments or open anything.
+#[must_use]
+pub fn is_holder() -> bool {
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| name == HOLDER_NAME)
+}
+
+/// A holder's whole life.
+#[must_use]
+pub fn main() -> ExitCode {
+    holder::run()
+}

@@ -1,0 +1,105 @@
+//! What the agent and one holder say to each other: a JSON message each, over [`crate::kernel::channel`].
+
+use serde::{Deserialize, Serialize};
+use squall_experiments::capability::Means;
+use squall_experiments::dose::{Dose, Evidence};
+use squall_experiments::fault::Fault;
+use squall_experiments::filter::ResolvedFilter;
+use squall_experiments::ids::FaultId;
+use squall_experiments::target::ProcessSelector;
+use squall_experiments::wire::EndCause;
+
+/// What the agent says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ToHolder {
+    /// Always the first, with the target's descriptors attached.
+    Hold(Box<HoldSpec>),
+    /// Another lease from now.
+    Renew {
+        /// How long.
+        lease_ms: u64,
+    },
+    /// New addresses for the fault's names.
+    Update(ResolvedFilter),
+    /// Take it back and end.
+    Stop,
+}
+
+/// What a holder says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FromHolder {
+    /// In force: the kernel said so.
+    Armed(Evidence),
+    /// Each second.
+    Dose(Dose),
+    /// The last word after `Armed`.
+    Ended {
+        /// Why.
+        cause: EndCause,
+        /// All that it did.
+        dose: Option<Dose>,
+    },
+    /// The last word before `Armed`: nothing is in force.
+    Failed {
+        /// Why, in a sentence.
+        reason: String,
+    },
+}
+
+/// All that a holder needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HoldSpec {
+    /// The fault's name.
+    pub(crate) id: FaultId,
+    /// The agent's pid: whoever else is the parent means that the agent is gone.
+    pub(crate) parent: u32,
+    /// How long without another word.
+    pub(crate) lease_ms: u64,
+    /// What random decisions start from.
+    pub(crate) seed: u64,
+    /// What.
+    pub(crate) fault: Fault,
+    /// By which means.
+    pub(crate) means: Means,
+    /// Which packets, for those that touch packets.
+    pub(crate) filter: ResolvedFilter,
+    /// The attached descriptors, in their order.
+    pub(crate) attached: Vec<Attached>,
+    /// For a crash loop: what else may be hit, and what never.
+    pub(crate) prey: Option<Prey>,
+}
+
+/// What one attached descriptor is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Attached {
+    /// A pidfd of the target's; the fault ends with the last of them.
+    Process {
+        /// For messages.
+        pid: u32,
+    },
+    /// The network namespace to enter.
+    Netns,
+    /// The directory of the target's cgroup in one hierarchy.
+    Cgroup {
+        /// v1: the hierarchy's controllers; v2: empty.
+        controllers: Vec<String>,
+        /// Where it is, for messages.
+        path: String,
+    },
+}
+
+/// Which processes a crash loop may hit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Prey {
+    /// What they must match; none where only the one process was named.
+    pub(crate) selector: Option<ProcessSelector>,
+    /// Processes that are never hit.
+    pub(crate) spare_pids: Vec<u32>,
+    /// Names that the node's policy protects.
+    pub(crate) spare_names: Vec<String>,
+}

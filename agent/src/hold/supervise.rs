@@ -1,0 +1,433 @@
+//! The agent's side of one holder: start it, keep its lease, end it, and show that it is gone.
+//!
+//! Each fault has a task of its own, so that no fault waits for another. What the task is told is not a queue but
+//! the latest wish ([`Wish`]): a stop overtakes whatever else was said, also an arming that is under way.
+
+use super::HOLDER_NAME;
+use super::network;
+use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
+use crate::kernel::{channel, clock, process};
+use squall_experiments::dose::{Dose, Evidence};
+use squall_experiments::fault_life::{FaultEvent, FaultState};
+use squall_experiments::filter::ResolvedFilter;
+use squall_experiments::wire::{self, EndCause, FromAgent};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// How long arming may take: netlink answers in milliseconds, a starved cgroup in a second.
+const ARM_LIMIT: Duration = Duration::from_secs(5);
+/// How long a holder may take to end in an orderly way; it takes a few milliseconds. Then it is killed.
+const STOP_LIMIT: Duration = Duration::from_millis(250);
+/// How long after SIGKILL a process may be there before it is called stuck, and how often that is said again.
+const GONE_LIMIT: Duration = Duration::from_secs(1);
+/// How much later than the holder's own timers the agent looks after a lease: the kernel should have done it by then.
+const LEASE_GRACE: Duration = Duration::from_millis(100);
+
+/// What is wanted of a fault now. The task compares it with what it did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wish {
+    /// Since when it is to end.
+    pub(crate) stop: Option<Instant>,
+    /// Why, where it is not the controller's word.
+    pub(crate) stop_because: Option<EndCause>,
+    /// How many renewals there were, and the last one's lease.
+    pub(crate) renewals: (u64, Duration),
+    /// How many times the names were resolved anew, and the last result.
+    pub(crate) filter: (u64, Option<ResolvedFilter>),
+}
+
+/// What the task needs to begin.
+pub(crate) struct Start {
+    /// The order, without `parent`.
+    pub(crate) spec: HoldSpec,
+    /// The descriptors that `spec.attached` announces.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The target in words, for `ps`.
+    pub(crate) label: String,
+    /// When the controller's word came.
+    pub(crate) received: Instant,
+}
+
+/// Where the task's reports go: the last one (`Ended` or `Refused`) ends it.
+pub(crate) trait Tell: Fn(FromAgent) {}
+impl<F: Fn(FromAgent)> Tell for F {}
+
+struct Task<'a, T: Tell> {
+    start: &'a Start,
+    tell: &'a T,
+    state: FaultState,
+    socket: AsyncFd<OwnedFd>,
+    pidfd: AsyncFd<OwnedFd>,
+    holder: u32,
+    /// What was done of the wish.
+    renewals: u64,
+    filter: u64,
+    /// When the kernel ends it unless it is renewed.
+    lease_end: Instant,
+    /// When something must have happened by.
+    deadline: Instant,
+    killed: bool,
+    /// The holder has closed its end: readable for ever, and nothing to read.
+    hung_up: bool,
+    /// The holder's last words.
+    dose: Option<Dose>,
+    cause: Option<EndCause>,
+    failed: Option<String>,
+    stopped_at: Option<Instant>,
+}
+
+/// Holds one fault from its start to the proof of its end.
+pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>, tell: T) {
+    let refuse = |reason: String| {
+        tell(FromAgent::Refused(wire::Refused {
+            id: start.spec.id.clone(),
+            reason,
+            denied: false,
+        }));
+    };
+    let (socket, pidfd, holder) = match spawn(&start) {
+        Ok(spawned) => spawned,
+        Err(error) => return refuse(format!("the holder cannot be started: {error}")),
+    };
+    let now = Instant::now();
+    let mut task = Task {
+        tell: &tell,
+        state: FaultState::Arming,
+        socket,
+        pidfd,
+        holder,
+        renewals: wish.borrow().renewals.0,
+        filter: wish.borrow().filter.0,
+        lease_end: now + Duration::from_millis(start.spec.lease_ms),
+        deadline: now + ARM_LIMIT,
+        killed: false,
+        hung_up: false,
+        dose: None,
+        cause: None,
+        failed: None,
+        stopped_at: None,
+        start: &start,
+    };
+    task.run(&mut wish).await;
+}
+
+/// Starts the holder and tells it what to hold. Called on the agent's main thread, to which the holder's life is tied.
+fn spawn(start: &Start) -> io::Result<(AsyncFd<OwnedFd>, AsyncFd<OwnedFd>, u32)> {
+    let (ours, theirs) = channel::pair()?;
+    let order = ToHolder::Hold(Box::new(HoldSpec {
+        parent: std::process::id(),
+        ..start.spec.clone()
+    }));
+    let bytes = serde_json::to_vec(&order).map_err(io::Error::other)?;
+    let fds: Vec<BorrowedFd<'_>> = start.fds.iter().map(AsFd::as_fd).collect();
+    // Said before it is born: the order waits in the socket.
+    channel::send(&ours, &bytes, &fds)?;
+    let child = Command::new("/proc/self/exe")
+        .arg0(HOLDER_NAME)
+        .arg(format!("{} in {}", start.spec.fault, start.label))
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let holder = child.id();
+    // Our own child, not yet reaped: the pid is still its.
+    let pidfd = process::pidfd_open(holder)?;
+    Ok((process::watch(ours)?, process::watch(pidfd)?, holder))
+}
+
+impl<T: Tell> Task<'_, T> {
+    async fn run(&mut self, wish: &mut watch::Receiver<Wish>) {
+        self.follow(&wish.borrow_and_update().clone());
+        loop {
+            tokio::select! {
+                biased;
+                changed = wish.changed(), if !self.killed => match changed {
+                    Ok(()) => {
+                        let now = wish.borrow_and_update().clone();
+                        self.follow(&now);
+                    }
+                    // Nobody is left who could wish anything.
+                    Err(_) => self.kill(),
+                },
+                _ = self.pidfd.readable() => break,
+                ready = self.socket.readable(), if !self.hung_up => {
+                    if let Ok(mut ready) = ready {
+                        ready.clear_ready();
+                    }
+                    self.listen();
+                }
+                () = sleep_until(self.deadline.min(self.lease_end + LEASE_GRACE)) => self.late(),
+            }
+        }
+        // Its last words may still be in the socket.
+        self.listen();
+        self.bury().await;
+    }
+
+    /// Does what is wished and not yet done.
+    fn follow(&mut self, wish: &Wish) {
+        if let Some(since) = wish.stop {
+            if self.stopped_at.is_none() {
+                self.stopped_at = Some(since);
+                self.cause.clone_from(&wish.stop_because);
+                self.event(FaultEvent::Stop);
+                self.deadline = Instant::now() + STOP_LIMIT;
+                if self.say(&ToHolder::Stop).is_err() {
+                    self.kill();
+                }
+            }
+            return;
+        }
+        let (renewals, lease) = wish.renewals;
+        if renewals > self.renewals {
+            self.renewals = renewals;
+            let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+            // A holder that does not read is hung: its lease ends it.
+            if self.say(&ToHolder::Renew { lease_ms }).is_ok() {
+                self.lease_end = Instant::now() + lease;
+            }
+        }
+        if wish.filter.0 > self.filter {
+            self.filter = wish.filter.0;
+            if let Some(filter) = &wish.filter.1 {
+                if let Err(error) = self.say(&ToHolder::Update(filter.clone())) {
+                    tracing::warn!(fault = %self.start.spec.id, %error, "new addresses could not be told to the holder");
+                }
+            }
+        }
+    }
+
+    fn say(&self, word: &ToHolder) -> io::Result<()> {
+        let bytes = serde_json::to_vec(word).map_err(io::Error::other)?;
+        channel::send(self.socket.get_ref(), &bytes, &[])
+    }
+
+    /// Reads all that the holder said.
+    fn listen(&mut self) {
+        let mut fds = Vec::new();
+        loop {
+            let bytes = match channel::receive(self.socket.get_ref(), &mut fds) {
+                Ok(Some(bytes)) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(None) | Err(_) => {
+                    self.hung_up = true;
+                    // It is about to end; a holder that hangs up and stays is not one.
+                    self.deadline = self.deadline.min(Instant::now() + STOP_LIMIT);
+                    return;
+                }
+            };
+            match serde_json::from_slice(&bytes) {
+                Ok(word) => self.hear(word),
+                Err(error) => {
+                    self.failed = Some(format!("the holder's answer cannot be read: {error}"));
+                    self.kill();
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, word: FromHolder) {
+        let at_us = clock::epoch_us();
+        let id = self.start.spec.id.clone();
+        match word {
+            FromHolder::Armed(evidence) => {
+                let was = self.state;
+                self.event(FaultEvent::Armed);
+                if was == FaultState::Arming {
+                    // From here on only the lease is a limit.
+                    self.deadline = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
+                    self.armed(evidence, at_us);
+                }
+            }
+            FromHolder::Dose(dose) => {
+                self.dose = Some(dose.clone());
+                (self.tell)(FromAgent::Dosed(wire::Dosed { id, dose, at_us }));
+            }
+            FromHolder::Ended { cause, dose } => {
+                self.dose = dose.or(self.dose.take());
+                self.cause.get_or_insert(cause);
+                self.deadline = self.deadline.min(Instant::now() + STOP_LIMIT);
+            }
+            FromHolder::Failed { reason } => {
+                self.failed = Some(reason);
+                self.deadline = self.deadline.min(Instant::now() + STOP_LIMIT);
+            }
+        }
+    }
+
+    fn armed(&self, evidence: Evidence, at_us: u64) {
+        (self.tell)(FromAgent::Armed(wire::Armed {
+            id: self.start.spec.id.clone(),
+            holder: self.holder,
+            evidence,
+            at_us,
+            took_us: micros(self.start.received),
+        }));
+    }
+
+    /// A limit is reached.
+    fn late(&mut self) {
+        if self.killed {
+            self.deadline = Instant::now() + GONE_LIMIT;
+            self.lease_end = self.deadline;
+            self.event(FaultEvent::NotShownGone);
+            let reason = format!(
+                "holder {} was sent SIGKILL and is still there: it waits inside the kernel; see /proc/{}/stack",
+                self.holder, self.holder
+            );
+            self.stuck(reason);
+            return;
+        }
+        if self.state == FaultState::Arming && Instant::now() >= self.deadline {
+            self.failed = Some(format!(
+                "it was not in force within {} s",
+                ARM_LIMIT.as_secs()
+            ));
+        } else if Instant::now() >= self.lease_end + LEASE_GRACE {
+            self.cause.get_or_insert(EndCause::LeaseEnded);
+        }
+        self.kill();
+    }
+
+    fn stuck(&self, reason: String) {
+        tracing::error!(fault = %self.start.spec.id, reason, "a fault cannot be shown gone");
+        (self.tell)(FromAgent::Stuck(wire::Stuck {
+            id: self.start.spec.id.clone(),
+            reason,
+        }));
+    }
+
+    fn kill(&mut self) {
+        self.killed = true;
+        self.deadline = Instant::now() + GONE_LIMIT;
+        self.lease_end = self.deadline;
+        if let Err(error) = process::signal(self.pidfd.get_ref(), libc::SIGKILL) {
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                tracing::error!(holder = self.holder, %error, "the holder cannot be killed");
+            }
+        }
+    }
+
+    fn event(&mut self, event: FaultEvent) {
+        match self.state.next(event) {
+            Ok(state) => self.state = state,
+            Err(illegal) => {
+                tracing::error!(fault = %self.start.spec.id, %illegal, "a fault was told nonsense")
+            }
+        }
+    }
+
+    /// The process has ended: reap it, ask the kernel what is left, and report.
+    async fn bury(&mut self) {
+        let exit = match process::reap(self.pidfd.get_ref().as_fd()) {
+            Ok(exit) => exit.unwrap_or(process::Exit::Code(-1)),
+            Err(error) => {
+                tracing::error!(holder = self.holder, %error, "the holder cannot be reaped");
+                process::Exit::Code(-1)
+            }
+        };
+        self.show_gone().await;
+        let was_armed = !matches!(self.state, FaultState::Arming) && self.failed.is_none();
+        if !was_armed {
+            let reason = match (self.failed.take(), exit) {
+                (Some(reason), _) => reason,
+                (None, process::Exit::Signal(libc::SIGALRM)) => {
+                    "its lease ended before it was in force".to_owned()
+                }
+                (None, exit) => format!("its holder ended before it was in force: {}", words(exit)),
+            };
+            self.event(FaultEvent::Refused);
+            return (self.tell)(FromAgent::Refused(wire::Refused {
+                id: self.start.spec.id.clone(),
+                reason,
+                denied: false,
+            }));
+        }
+        self.event(FaultEvent::Ended);
+        let cause = self.cause_of(exit);
+        (self.tell)(FromAgent::Ended(wire::Ended {
+            id: self.start.spec.id.clone(),
+            cause,
+            dose: self.dose.take(),
+            at_us: clock::epoch_us(),
+            took_us: self.stopped_at.map(micros),
+        }));
+    }
+
+    fn cause_of(&mut self, exit: process::Exit) -> EndCause {
+        if self.stopped_at.is_some() {
+            return self.cause.take().unwrap_or(EndCause::Stopped);
+        }
+        match (self.cause.take(), exit) {
+            // It said "stopped" because the channel ended, though nobody said stop.
+            (Some(cause), _) => cause,
+            (None, process::Exit::Signal(libc::SIGALRM)) => EndCause::LeaseEnded,
+            // Stopped past its lease, it dies of the second timer.
+            (None, process::Exit::Signal(libc::SIGKILL)) if Instant::now() >= self.lease_end => {
+                EndCause::LeaseEnded
+            }
+            (None, exit) => EndCause::HolderKilled(words(exit)),
+        }
+    }
+
+    /// Asks the kernel, until nothing of it is there. The process is gone already; what is looked for is what may
+    /// outlive a process: an idle device, or a descriptor that leaked to another.
+    async fn show_gone(&mut self) {
+        if !self.start.spec.fault.kind().is_network() {
+            return;
+        }
+        loop {
+            let netns = self.netns().and_then(|fd| fd.try_clone_to_owned().ok());
+            let holder = self.holder;
+            let swept = tokio::task::spawn_blocking(move || {
+                network::sweep(netns.as_ref().map(AsFd::as_fd), holder)
+            });
+            let left = match swept.await {
+                Ok(Ok(left)) if left.is_empty() => return,
+                Ok(Ok(left)) => left.join("; "),
+                Ok(Err(error)) => super::held::chain(&error),
+                Err(error) => error.to_string(),
+            };
+            self.event(FaultEvent::NotShownGone);
+            self.stuck(format!(
+                "its holder is gone, and the kernel still shows: {left}"
+            ));
+            tokio::time::sleep(GONE_LIMIT).await;
+        }
+    }
+
+    fn netns(&self) -> Option<BorrowedFd<'_>> {
+        let at = self
+            .start
+            .spec
+            .attached
+            .iter()
+            .position(|a| *a == Attached::Netns)?;
+        self.start.fds.get(at).map(AsFd::as_fd)
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn words(exit: process::Exit) -> String {
+    match exit {
+        process::Exit::Code(code) => format!("it exited with code {code}"),
+        process::Exit::Signal(number) => {
+            let name = nix::sys::signal::Signal::try_from(number).map_or("", |s| s.as_str());
+            format!("it was killed by signal {number} {name}")
+                .trim_end()
+                .to_owned()
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! What is there to hit, and holding on to it from the moment it is found.
+//!
+//! A candidate is a descriptor, not a name: a process is a pidfd, a namespace its file, a group its directories. A
+//! pid that is used again, a namespace made anew under the old name, is not the candidate.
+
+pub(crate) mod netns;
+pub(crate) mod process;
+
+use crate::kernel::{cgroup, process as kernel};
+use squall_experiments::fault::FaultKind;
+use squall_experiments::ids::TargetId;
+use squall_experiments::target::{Candidate, NetnsSelector, ProcessSelector, Target};
+use squall_experiments::wire::Excluded;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The most candidates of one answer: what fits into one message of the wire.
+const CANDIDATES_MAX: usize = 10_000;
+/// The most processes watched for one namespace: past so many it does not end unnoticed.
+const WATCHED_MAX: usize = 16;
+
+/// What is never hit.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    /// The agent, its ancestors, its holders and the controller.
+    pub(crate) spare_pids: BTreeMap<u32, &'static str>,
+    /// Programs that the node's policy protects.
+    pub(crate) protected_names: Vec<String>,
+    /// Units that it protects.
+    pub(crate) protected_units: Vec<String>,
+    /// The node's name, for candidates.
+    pub(crate) node: String,
+}
+
+/// A candidate, held.
+#[derive(Debug)]
+pub(crate) struct HeldTarget {
+    /// As it is told.
+    pub(crate) candidate: Candidate,
+    /// What it was found by: a crash loop finds its replacement by the same.
+    pub(crate) target: Target,
+    /// The hold.
+    pub(crate) grasp: Grasp,
+}
+
+/// The hold on a candidate.
+#[derive(Debug)]
+pub(crate) enum Grasp {
+    /// The node.
+    Host,
+    /// A process.
+    Process {
+        /// It, and no other.
+        pidfd: OwnedFd,
+        /// Its identity.
+        id: process::Identity,
+    },
+    /// A cgroup.
+    Groups(Vec<cgroup::Group>),
+    /// A network namespace.
+    Netns {
+        /// It.
+        netns: netns::Netns,
+        /// The processes it was found by, if it was.
+        found_by: Vec<(OwnedFd, u32)>,
+    },
+}
+
+impl Grasp {
+    /// Whether what is held is still there; a namespace by name and the node always are.
+    pub(crate) fn is_there(&self) -> bool {
+        match self {
+            Self::Process { pidfd, .. } => !kernel::has_ended(pidfd.as_fd()),
+            Self::Netns { found_by, .. } => {
+                let lives = |(pidfd, _): &(OwnedFd, u32)| !kernel::has_ended(pidfd.as_fd());
+                found_by.is_empty() || found_by.iter().any(lives)
+            }
+            Self::Groups(groups) => groups.iter().any(|g| cgroup::processes(&g.fd).is_ok()),
+            Self::Host => true,
+        }
+    }
+}
+
+/// Whether a target that was named still goes by that name. Our own hold keeps a deleted namespace alive, so that only
+/// its name tells that it was deleted.
+pub(crate) fn name_still_means(held: &HeldTarget) -> bool {
+    match (&held.target, &held.grasp) {
+        (Target::Netns(NetnsSelector::Name(name)), Grasp::Netns { netns, .. }) => {
+            netns::named(name).is_ok_and(|now| now.inode == netns.inode)
+        }
+        _ => true,
+    }
+}
+
+/// An answer.
+#[derive(Debug, Default)]
+pub(crate) struct Resolution {
+    /// What can be hit.
+    pub(crate) held: Vec<HeldTarget>,
+    /// What matched and is left alone.
+    pub(crate) excluded: Vec<Excluded>,
+}
+
+impl Resolution {
+    fn exclude(&mut self, label: impl Into<String>, reason: impl Into<String>) {
+        self.excluded.push(Excluded {
+            label: label.into(),
+            reason: reason.into(),
+        });
+    }
+}
+
+/// Finds what a target means on this node now, and takes hold of it.
+pub(crate) fn resolve(target: &Target, faults: &[FaultKind], rules: &Rules) -> Resolution {
+    let mut found = Resolution::default();
+    let result = match target {
+        Target::Host(_) => {
+            found.held.push(HeldTarget {
+                candidate: candidate(rules, "host".to_owned(), "the host".to_owned()),
+                target: target.clone(),
+                grasp: Grasp::Host,
+            });
+            Ok(())
+        }
+        Target::Process(selector) => processes(selector, target, rules, &mut found),
+        Target::Cgroup(path) => group(path, target, faults, rules, &mut found),
+        Target::Unit(unit) => self::unit(unit, target, faults, rules, &mut found),
+        Target::Netns(NetnsSelector::Name(name)) => named_netns(name, target, rules, &mut found),
+        Target::Netns(NetnsSelector::Process(selector)) => {
+            netns_of(selector, target, rules, &mut found)
+        }
+    };
+    if let Err(reason) = result {
+        found.exclude(target.to_string(), reason);
+    }
+    if found.held.len() > CANDIDATES_MAX {
+        let more = found.held.len() - CANDIDATES_MAX;
+        found.held.truncate(CANDIDATES_MAX);
+        found.exclude(
+            format!("{more} more"),
+            format!("an answer has at most {CANDIDATES_MAX} candidates: select more narrowly"),
+        );
+    }
+    found
+}
+
+fn candidate(rules: &Rules, id: String, label: String) -> Candidate {
+    Candidate {
+        id: TargetId(id),
+        node: rules.node.clone(),
+        label,
+        pid: None,
+        cgroup: None,
+    }
+}
+
+/// Why a process is never hit, if it is not.
+fn spared(found: &process::Found, rules: &Rules) -> Option<String> {
+    if found.id.pid == 1 {
+        return Some("PID 1 is never hit: the node would go down with it".to_owned());
+    }
+    if found.kernel_thread {
+        return Some("it is a kernel thread".to_owned());
+    }
+    if let Some(who) = rules.spare_pids.get(&found.id.pid) {
+        return Some(format!("it is {who}"));
+    }
+    let comm = process::comm_of(found.id.pid).unwrap_or_default();
+    let protects = |name: &&String| **name == found.name || **name == comm;
+    let name = rules.protected_names.iter().find(protects)?;
+    Some(format!("the node's policy protects processes named {name}"))
+}
+
+fn processes(
+    selector: &ProcessSelector,
+    target: &Target,
+    rules: &Rules,
+    resolution: &mut Resolution,
+) -> Result<(), String> {
+    for found in process::matching(selector)? {
+        let label = format!("process {} {}", found.id.pid, found.name);
+        if let Some(reason) = spared(&found, rules) {
+            resolution.exclude(label, reason);
+            continue;
+        }
+        let pidfd = match process::hold(found.id) {
+            Ok(pidfd) => pidfd,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => continue,
+            Err(error) => {
+                resolution.exclude(label, format!("it cannot be held: {error}"));
+                continue;
+            }
+        };
+        let id = format!("process:{}:{}", found.id.pid, found.id.started);
+        resolution.held.push(HeldTarget {
+            candidate: Candidate {
+                pid: Some(found.id.pid),
+                cgroup: main_path(cgroup::paths_of(found.id.pid).unwrap_or_default()),
+                ..candidate(rules, id, label)
+            },
+            target: target.clone(),
+            grasp: Grasp::Process {
+                pidfd,
+                id: found.id,
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The path that people know: the memory controller's, else the CPU's, else v2's.
+fn main_path(paths: Vec<(Vec<String>, String)>) -> Option<String> {
+    let of = |name: &str| paths.iter().find(|(c, _)| c.iter().any(|c| c == name));
+    let found = of("memory")
+        .or_else(|| of("cpu"))
+        .or_else(|| paths.iter().find(|(c, _)| c.is_empty()));
+    found.map(|(_, path)| path.clone())
+}
+
+fn group(
+    path: &str,
+    target: &Target,
+    faults: &[FaultKind],
+    rules: &Rules,
+    resolution: &mut Resolution,
+) -> Result<(), String> {
+    let hierarchies =
+        cgroup::hierarchies().map_err(|error| format!("cannot list cgroups: {error}"))?;
+    let groups = cgroup::groups_at(path, &hierarchies)
+        .map_err(|error| format!("cannot open cgroup {path}: {error}"))?;
+    let path = format!("/{}", path.trim_matches('/'));
+    if groups.is_empty() {
+        return Err(format!(
+            "there is no cgroup {path}: see `systemd-cgls` or /sys/fs/cgroup"
+        ));
+    }
+    if path == "/" {
+        return Err("the root cgroup is the node itself: say `host`".to_owned());
+    }
+    if let Some(unit) = protected_unit(&path, rules) {
+        return Err(format!("the node's policy protects unit {unit}"));
+    }
+    if faults.contains(&FaultKind::Kill) {
+        for group in &groups {
+            let inside = cgroup::processes(&group.fd).unwrap_or_default();
+            if let Some(who) = inside.iter().find_map(|pid| rules.spare_pids.get(pid)) {
+                return Err(format!("{who} is in it"));
+            }
+        }
+    }
+    let label = match target {
+        Target::Unit(unit) => format!("unit {unit}"),
+        _ => format!("cgroup {path}"),
+    };
+    resolution.held.push(HeldTarget {
+        candidate: Candidate {
+            cgroup: Some(path.clone()),
+            ..candidate(rules, format!("cgroup:{path}"), label)
+        },
+        target: target.clone(),
+        grasp: Grasp::Groups(groups),
+    });
+    Ok(())
+}
+
+fn protected_unit<'a>(path: &str, rules: &'a Rules) -> Option<&'a String> {
+    let parts: Vec<&str> = path.split('/').collect();
+    rules
+        .protected_units
+        .iter()
+        .find(|unit| parts.contains(&unit.as_str()))
+}
+
+fn unit(
+    unit: &str,
+    target: &Target,
+    faults: &[FaultKind],
+    rules: &Rules,
+    resolution: &mut Resolution,
+) -> Result<(), String> {
+    let hierarchies =
+        cgroup::hierarchies().map_err(|error| format!("cannot list cgroups: {error}"))?;
+    let full = if unit.contains('.') {
+        unit.to_owned()
+    } else {
+        format!("{unit}.service")
+    };
+    let path = cgroup::unit_path(&full, &hierarchies).ok_or_else(|| {
+        format!("no running unit {full} has a cgroup here: see `systemctl status {full}`")
+    })?;
+    group(&path, target, faults, rules, resolution)
+}
+
+fn named_netns(
+    name: &str,
+    target: &Target,
+    rules: &Rules,
+    resolution: &mut Resolution,
+) -> Result<(), String> {
+    let netns = netns::named(name)?;
+    if Some(netns.inode) == netns::own_inode() {
+        return Err("it is the node's own network namespace: say `host`".to_owned());
+    }
+    let id = format!("netns:{}", netns.inode);
+    resolution.held.push(HeldTarget {
+        candidate: candidate(rules, id, format!("netns {name}")),
+        target: target.clone(),
+        grasp: Grasp::Netns {
+            netns,
+            found_by: Vec::new(),
+        },
+    });
+    Ok(())
+}
+
+fn netns_of(
+    selector: &ProcessSelector,
+    target: &Target,
+    rules: &Rules,
+    resolution: &mut Resolution,
+) -> Result<(), String> {
+    let own = netns::own_inode();
+    let mut namespaces: BTreeMap<u64, (netns::Netns, Vec<(OwnedFd, u32)>, String)> =
+        BTreeMap::new();
+    for found in process::matching(selector)? {
+        let label = format!("process {} {}", found.id.pid, found.name);
+        // Our own process is in the node's namespace; naming it would only be noise.
+        if rules.spare_pids.contains_key(&found.id.pid) {
+            continue;
+        }
+        let held = process::hold(found.id).and_then(|pidfd| {
+            let netns = netns::of_process(found.id.pid)?;
+            Ok((pidfd, netns))
+        });
+        let (pidfd, netns) = match held {
+            Ok(held) => held,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => continue,
+            Err(error) => {
+                resolution.exclude(
+                    label,
+                    format!("its network namespace cannot be opened: {error}"),
+                );
+                continue;
+            }
+        };
+        if Some(netns.inode) == own {
+            resolution.exclude(
+                label,
+                "it lives in the node's own network namespace, where others would be hit too: say `host` if you \
+                 mean that",
+            );
+            continue;
+        }
+        let entry = namespaces
+            .entry(netns.inode)
+            .or_insert_with(|| (netns, Vec::new(), label));
+        if entry.1.len() < WATCHED_MAX {
+            entry.1.push((pidfd, found.id.pid));
+        }
+    }
+    for (inode, (netns, found_by, label)) in namespaces {
+        let more = match found_by.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        resolution.held.push(HeldTarget {
+            candidate: Candidate {
+                pid: found_by.first().map(|(_, pid)| *pid),
+                ..candidate(
+                    rules,
+                    format!("netns:{inode}"),
+                    format!("netns of {label}{more}"),
+                )
+            },
+            target: target.clone(),
+            grasp: Grasp::Netns { netns, found_by },
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Processes: held by pidfd, tied to their parent, named for `ps`.
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// A descriptor that stands for one process and never for another (pidfd_open(2), Linux 5.3).
+///
+/// # Errors
+/// `ESRCH` when there is no such process.
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Sends a signal to exactly that process (pidfd_send_signal(2)).
+///
+/// # Errors
+/// `ESRCH` when it is gone, `EPERM` without `CAP_KILL`, `EINVAL` for a number that is no signal.
+pub(crate) fn signal(pidfd: impl AsFd, number: i32) -> io::Result<()> {
+    let signal =
+        Signal::from_named_raw(number).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
+}
+
+/// Whether the process has ended: a pidfd is readable from then on.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+        pidfd,
+        rustix::event::PollFlags::IN,
+    )];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(n) if n > 0)
+}
+
+/// Reaps a child, if it has ended.
+///
+/// # Errors
+/// `ECHILD` when it is no child of this process, or is reaped already.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let status = rustix::process::waitid(WaitId::PidFd(pidfd), options)?;
+    Ok(status.map(|status| {
+        status
+            .exit_status()
+            .map(Exit::Code)
+            .or_else(|| status.terminating_signal().map(Exit::Signal))
+            .unwrap_or(Exit::Code(-1))
+    }))
+}
+
+/// This process dies by SIGKILL when the *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`). The kernel
+/// clears this when credentials or some namespaces change: call it again after each.
+///
+/// # Errors
+/// None that is documented for a valid signal.
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(
+        Signal::KILL,
+    ))?)
+}
+
+/// The parent's pid; 0 when it lives in another pid namespace or is gone there.
+pub(crate) fn parent() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_pid().cast_unsigned())
+}
+
+/// The name in `comm`, of which the kernel keeps 15 bytes.
+pub(crate) fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
+    Ok(rustix::thread::set_name(name)?)
+}
+
+/// Every signal at its default action and none blocked, whatever the parent left us with: a lease that ends with
+/// SIGALRM must not meet a mask. SIGPIPE stays ignored, as Rust's runtime has it.
+pub(crate) fn reset_signals() -> io::Result<()> {
+    // Signals are 1 to 64 on Linux; the C library keeps 32 and 33 for itself and refuses them.
+    for number in 1..=64 {
+        if matches!(
+            number,
+            libc::SIGKILL | libc::SIGSTOP | libc::SIGPIPE | 32 | 33
+        ) {
+            continue;
+        }
+        // SAFETY: SIG_DFL installs no handler, so no code of ours can run in signal context.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    nix::sys::signal::sigprocmask(
+        nix::sys::signal::SigmaskHow::SIG_SETMASK,
+        Some(&nix::sys::signal::SigSet::empty()),
+        None,
+    )?;
+    Ok(())
+}
+
+/// Takes over a descriptor that was inherited under this number, and keeps it from being inherited again.
+///
+/// # Errors
+/// `EBADF` when nothing is open there.
+pub(crate) fn adopt_fd(number: i32) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the number is only looked at here; `fcntl_setfd` fails with EBADF when nothing is open there.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: it is open (the call above succeeded), was handed to this process by its parent for this purpose, and
+    // nothing else in this process owns it: callers adopt each number once, before they open anything.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Lets the runtime say when a descriptor is readable.
+///
+/// # Errors
+/// `EMFILE` and the like, of epoll(7).
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` answers with the same open descriptor for as long as it lives, and the AsyncFd owns it.
+    unsafe { tokio::io::unix::AsyncFd::register(fd) }.map_err(Into::into)
+}
+
+/// Enters the network namespace, with the whole (single-threaded) process.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`.
+pub(crate) fn enter_netns(netns: impl AsFd) -> io::Result<()> {
+    Ok(nix::sched::setns(
+        netns,
+        nix::sched::CloneFlags::CLONE_NEWNET,
+    )?)
+}
+
+/// A group of its own: Ctrl-C at the controller's terminal is for the controller, which then says stop.
+pub(crate) fn own_group() -> io::Result<()> {
+    match rustix::process::setpgid(None, None) {
+        // A session's leader already has its own group.
+        Err(rustix::io::Errno::PERM) => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,130 @@
+//! The link to the controller: WebSocket frames over a socket, one JSON message each.
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX};
+use std::os::fd::OwnedFd;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// Messages waiting for a controller that reads slowly. Doses are dropped when it is full; when something else does
+/// not fit, the link counts as lost: the controller has read nothing for minutes.
+pub(crate) const OUTBOX_MAX: usize = 4096;
+/// The default of 128 KiB each way is for servers; ours are a few hundred bytes a second.
+const BUFFER_BYTES: usize = 4096;
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// The socket is none.
+    #[error("the inherited link cannot be used")]
+    Open {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The other side does not speak WebSocket.
+    #[error("the controller did not shake hands")]
+    Handshake {
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The controller speaks another version.
+    #[error(
+        "the controller speaks version {theirs} of the protocol, this agent {ours}: install the same version of both"
+    )]
+    Version {
+        /// The controller's.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+}
+
+/// What the controller says, message by message.
+pub(crate) struct Inbox(SplitStream<WebSocketStream<UnixStream>>);
+
+/// Opens the link on an inherited socket. Messages go out through the returned sender; the task ends with it.
+pub(crate) async fn open(
+    socket: OwnedFd,
+) -> Result<(Inbox, mpsc::Sender<FromAgent>, tokio::task::JoinHandle<()>), LinkError> {
+    let open = |source| LinkError::Open { source };
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true).map_err(open)?;
+    let socket = UnixStream::from_std(socket).map_err(open)?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    let (stream, _) =
+        tokio_tungstenite::client_async_with_config("ws://controller/agent", socket, Some(config))
+            .await
+            .map_err(|source| LinkError::Handshake {
+                source: Box::new(source),
+            })?;
+    let (sink, stream) = stream.split();
+    let (sender, receiver) = mpsc::channel(OUTBOX_MAX);
+    let writer = tokio::spawn(write(sink, receiver));
+    Ok((Inbox(stream), sender, writer))
+}
+
+async fn write(
+    mut sink: SplitSink<WebSocketStream<UnixStream>, Message>,
+    mut outbox: mpsc::Receiver<FromAgent>,
+) {
+    while let Some(message) = outbox.recv().await {
+        let text = match serde_json::to_string(&message) {
+            Ok(text) => text,
+            Err(error) => {
+                tracing::error!(%error, "a message cannot be encoded");
+                continue;
+            }
+        };
+        if text.len() > MESSAGE_BYTES_MAX {
+            tracing::error!(
+                bytes = text.len(),
+                "a message is too long for the wire and is dropped"
+            );
+            continue;
+        }
+        // The reader sees the end of the link and says so.
+        if sink.send(Message::text(text)).await.is_err() {
+            return;
+        }
+    }
+    let _ = sink.close().await;
+}
+
+impl Inbox {
+    /// The next message; `None` when the link is lost, or talks nonsense.
+    pub(crate) async fn next(&mut self) -> Option<FromController> {
+        loop {
+            let text = match self.0.next().await? {
+                Ok(Message::Text(text)) => text,
+                // The library answers pings by itself.
+                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+                Ok(Message::Close(_)) => return None,
+                Ok(_) => {
+                    tracing::error!("the controller sent a frame that is not text");
+                    return None;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the link is lost");
+                    return None;
+                }
+            };
+            match serde_json::from_str(text.as_str()) {
+                Ok(message) => return Some(message),
+                // A newer controller may say what this agent does not know; what is known keeps working.
+                Err(error) => {
+                    tracing::warn!(%error, "a message of the controller's is not understood")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! The agent's one task: hears the controller, decides, and keeps account of the faults.
+//!
+//! Nothing here waits: finding targets, resolving names and holding faults happen in tasks of their own, so that a
+//! stop is heard at once whatever else is under way.
+
+use crate::admit::{self, Admission, Asked, Live, Site};
+use crate::boot::Ready;
+use crate::hold::speech::{Attached, HoldSpec, Prey};
+use crate::hold::supervise::{self, Start, Wish};
+use crate::inventory::{self, Grasp, HeldTarget, Resolution, Rules};
+use crate::kernel::{cgroup, clock};
+use crate::link::{self, LinkError};
+use crate::names;
+use squall_experiments::capability::Means;
+use squall_experiments::fault::FaultKind;
+use squall_experiments::filter::ResolvedFilter;
+use squall_experiments::ids::{FaultId, RunId, TargetId};
+use squall_experiments::target::Target;
+use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
+/// takes them at once.
+const REPORTS_MAX: usize = 8192;
+/// How many ends are remembered, so that arming again what has ended is answered with its end.
+const FINISHED_MAX: usize = 4096;
+/// How many targets are held at once: each is a descriptor or two.
+const TARGETS_MAX: usize = 20_000;
+/// How long the faults may take to end when the agent does. What is left then dies with it.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
+/// How often live faults are looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+struct Entry {
+    run: RunId,
+    live: Live,
+    wish: watch::Sender<Wish>,
+    /// What to say when it is armed again.
+    armed: Option<FromAgent>,
+    since: Instant,
+    names_due: Option<Instant>,
+}
+
+struct Agent {
+    ready: Ready,
+    spare_pids: Vec<u32>,
+    targets: HashMap<TargetId, Arc<HeldTarget>>,
+    faults: HashMap<FaultId, Entry>,
+    finished: HashMap<FaultId, FromAgent>,
+    finished_order: VecDeque<FaultId>,
+    outbox: mpsc::Sender<FromAgent>,
+    reports: mpsc::Sender<FromAgent>,
+    resolutions: mpsc::Sender<(u64, Resolution)>,
+    /// The controller does not read any more.
+    lost: bool,
+}
+
+/// Serves until the link or the agent is told to end; the faults end first.
+pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError> {
+    let open = |source| LinkError::Open { source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(open)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(open)?;
+    let (mut inbox, outbox, writer) = link::open(socket).await?;
+    let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
+    let (resolutions, mut resolved) = mpsc::channel(64);
+    let mut agent = Agent {
+        ready,
+        spare_pids: Vec::new(),
+        targets: HashMap::new(),
+        faults: HashMap::new(),
+        finished: HashMap::new(),
+        finished_order: VecDeque::new(),
+        outbox,
+        reports,
+        resolutions,
+        lost: false,
+    };
+    agent.hello();
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let result = loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            message = inbox.next() => match message {
+                Some(message) => if let Err(error) = agent.hear(message) { break Err(error) },
+                None => break Ok(()),
+            },
+            Some(report) = reported.recv() => agent.report(report),
+            Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
+            _ = look.tick(), if !agent.faults.is_empty() => agent.look(),
+        }
+        if agent.lost {
+            break Ok(());
+        }
+    };
+    agent.end(&mut reported).await;
+    drop(agent);
+    // What was still to be said, if anybody listens.
+    let _ = tokio::time::timeout(Duration::from_millis(200), writer).await;
+    result
+}
+
+impl Agent {
+    fn hello(&mut self) {
+        self.say(FromAgent::Hello(wire::Hello {
+            protocol: wire::PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.ready.node.clone(),
+            pid: std::process::id(),
+            capabilities: self.ready.capabilities.clone(),
+        }));
+    }
+
+    fn say(&mut self, message: FromAgent) {
+        let dose = matches!(message, FromAgent::Dosed(_));
+        if self.outbox.try_send(message).is_err() && !dose && !self.lost {
+            tracing::error!("the controller does not read: the link counts as lost");
+            self.lost = true;
+        }
+    }
+
+    fn hear(&mut self, message: FromController) -> Result<(), LinkError> {
+        match message {
+            FromController::Welcome(welcome) => {
+                if welcome.protocol != wire::PROTOCOL {
+                    return Err(LinkError::Version {
+                        theirs: welcome.protocol,
+                        ours: wire::PROTOCOL,
+                    });
+                }
+                self.spare_pids = welcome.spare_pids;
+            }
+            FromController::Stop(stop) => self.stop(&stop),
+            FromController::Renew(renew) => self.renew(&renew),
+            FromController::Resolve(resolve) => self.resolve(resolve),
+            FromController::Arm(arm) => self.arm(&arm),
+        }
+        Ok(())
+    }
+
+    fn rules(&self) -> Rules {
+        let me = std::process::id();
+        let mut rules = Rules {
+            protected_names: self.ready.policy.protect.processes.clone(),
+            protected_units: self.ready.policy.protect.units.clone(),
+            node: self.ready.node.clone(),
+            ..Rules::default()
+        };
+        for pid in inventory::process::ancestors(me) {
+            rules.spare_pids.insert(pid, "an ancestor of the agent");
+        }
+        for pid in &self.spare_pids {
+            rules.spare_pids.insert(*pid, "the controller");
+        }
+        for entry in self.faults.values() {
+            if let Some(FromAgent::Armed(armed)) = &entry.armed {
+                rules
+                    .spare_pids
+                    .insert(armed.holder, "the holder of a fault");
+            }
+        }
+        rules.spare_pids.insert(me, "the agent");
+        rules
+    }
+
+    fn resolve(&mut self, resolve: wire::Resolve) {
+        let rules = self.rules();
+        let answer = self.resolutions.clone();
+        tokio::spawn(async move {
+            let found = tokio::task::spawn_blocking(move || {
+                inventory::resolve(&resolve.target, &resolve.faults, &rules)
+            });
+            if let Ok(found) = found.await {
+                let _ = answer.send((resolve.request, found)).await;
+            }
+        });
+    }
+
+    fn resolved(&mut self, request: u64, resolution: Resolution) {
+        let candidates = resolution
+            .held
+            .iter()
+            .map(|h| h.candidate.clone())
+            .collect();
+        if self.targets.len() + resolution.held.len() > TARGETS_MAX {
+            let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
+            self.targets.retain(|id, _| used.contains(id));
+        }
+        for held in resolution.held {
+            // What is held already and lives is the same: keep the older hold.
+            let known = self.targets.get(&held.candidate.id);
+            if !known.is_some_and(|known| known.grasp.is_there()) {
+                self.targets
+                    .insert(held.candidate.id.clone(), Arc::new(held));
+            }
+        }
+        self.say(FromAgent::Resolved(wire::Resolved {
+            request,
+            candidates,
+            excluded: resolution.excluded,
+        }));
+    }
+
+    fn arm(&mut self, arm: &wire::Arm) {
+        let received = Instant::now();
+        if let Some(end) = self.finished.get(&arm.id).cloned() {
+            return self.say(end);
+        }
+        let held = self
+            .targets
+            .get(&arm.target)
+            .filter(|held| held.grasp.is_there());
+        let site = held.map(|held| match held.grasp {
+            Grasp::Host => Site::Host,
+            Grasp::Process { .. } => Site::Process,
+            Grasp::Groups(_) => Site::Group,
+            Grasp::Netns { .. } => Site::Netns,
+        });
+        let live: Vec<Live> = self
+            .faults
+            .values()
+            .map(|entry| entry.live.clone())
+            .collect();
+        let asked = Asked {
+            id: &arm.id,
+            fault: &arm.fault,
+            target: &arm.target,
+            lease: arm.lease,
+            means: arm.means,
+            site,
+        };
+        let policy = &self.ready.policy;
+        let held = held.cloned();
+        match (
+            admit::admit(asked, &live, &self.ready.capabilities, &policy.limits),
+            held,
+        ) {
+            (Admission::Accept(means), Some(held)) => self.start(arm, means, &held, received),
+            (Admission::AlreadySo, _) => {
+                let armed = self
+                    .faults
+                    .get(&arm.id)
+                    .and_then(|entry| entry.armed.clone());
+                if let Some(armed) = armed {
+                    self.say(armed);
+                }
+            }
+            (Admission::Deny(denial), _) => self.refuse(&arm.id, denial.to_string(), true),
+            (Admission::Accept(_), None) => {
+                let denial = admit::Denial::UnknownTarget(arm.target.clone());
+                self.refuse(&arm.id, denial.to_string(), true);
+            }
+        }
+    }
+
+    fn refuse(&mut self, id: &FaultId, reason: String, denied: bool) {
+        self.say(FromAgent::Refused(wire::Refused {
+            id: id.clone(),
+            reason,
+            denied,
+        }));
+    }
+
+    fn start(&mut self, arm: &wire::Arm, means: Means, held: &Arc<HeldTarget>, received: Instant) {
+        let (attached, fds) = match attach(&held.grasp, arm.fault.kind()) {
+            Ok(attached) => attached.into_iter().unzip(),
+            Err(error) => {
+                let reason = format!("{} cannot be held: {error}", held.candidate.label);
+                return self.refuse(&arm.id, reason, false);
+            }
+        };
+        let prey = (arm.fault.kind() == FaultKind::Kill).then(|| self.prey(&held.target));
+        let spec = HoldSpec {
+            id: arm.id.clone(),
+            parent: 0,
+            lease_ms: arm.lease.get() / 1_000_000,
+            seed: arm.seed,
+            fault: arm.fault.clone(),
+            means,
+            filter: ResolvedFilter::default(),
+            attached,
+            prey,
+        };
+        let (wish, wished) = watch::channel(Wish::default());
+        let names = arm.fault.filter().is_some_and(names::has_names);
+        self.faults.insert(
+            arm.id.clone(),
+            Entry {
+                run: arm.run.clone(),
+                live: Live {
+                    id: arm.id.clone(),
+                    fault: arm.fault.clone(),
+                    target: arm.target.clone(),
+                    means,
+                },
+                wish,
+                armed: None,
+                since: received,
+                names_due: names.then(|| received + names::AGAIN),
+            },
+        );
+        let start = Start {
+            spec,
+            fds,
+            label: held.candidate.label.clone(),
+            received,
+        };
+        let spare = self.ready.policy.spare();
+        let reports = self.reports.clone();
+        tokio::spawn(begin(start, spare, wished, move |report| {
+            let dose = matches!(report, FromAgent::Dosed(_));
+            if reports.try_send(report).is_err() && !dose {
+                tracing::error!("a fault's report is lost: the agent does not keep up");
+            }
+        }));
+    }
+
+    fn prey(&self, target: &Target) -> Prey {
+        Prey {
+            selector: match target {
+                // A pid does not come back: what was named by it has no replacement.
+                Target::Process(selector) if selector.pid.is_none() => Some(selector.clone()),
+                _ => None,
+            },
+            spare_pids: self.rules().spare_pids.into_keys().collect(),
+            spare_names: self.ready.policy.protect.processes.clone(),
+        }
+    }
+
+    fn renew(&mut self, renew: &wire::Renew) {
+        let lease = renew.lease.min(self.ready.policy.limits.lease).duration();
+        for id in &renew.faults {
+            if let Some(entry) = self.faults.get(id) {
+                entry
+                    .wish
+                    .send_modify(|wish| wish.renewals = (wish.renewals.0 + 1, lease));
+            }
+        }
+    }
+
+    fn stop(&mut self, stop: &Stop) {
+        let now = Instant::now();
+        for (id, entry) in &self.faults {
+            let meant = match stop {
+                Stop::Faults(ids) => ids.contains(id),
+                Stop::Run(run) => entry.run == *run,
+                Stop::All => true,
+            };
+            if meant {
+                entry.end(now, None);
+            }
+        }
+        // Who asks for the end of what has ended, or never was, is told so.
+        if let Stop::Faults(ids) = stop {
+            for id in ids
+                .iter()
+                .filter(|id| !self.faults.contains_key(id))
+                .cloned()
+                .collect::<Vec<_>>()
+            {
+                let end = self.finished.get(&id).cloned();
+                self.say(end.unwrap_or_else(|| {
+                    FromAgent::Ended(wire::Ended {
+                        id,
+                        cause: EndCause::Stopped,
+                        dose: None,
+                        at_us: clock::epoch_us(),
+                        took_us: Some(0),
+                    })
+                }));
+            }
+        }
+    }
+
+    /// Takes down what a fault's task says, and passes it on.
+    fn report(&mut self, report: FromAgent) {
+        match &report {
+            FromAgent::Armed(armed) => {
+                if let Some(entry) = self.faults.get_mut(&armed.id) {
+                    entry.armed = Some(report.clone());
+                }
+            }
+            FromAgent::Ended(wire::Ended { id, .. })
+            | FromAgent::Refused(wire::Refused { id, .. }) => {
+                self.faults.remove(id);
+                self.finished.insert(id.clone(), report.clone());
+                self.finished_order.push_back(id.clone());
+                if self.finished_order.len() > FINISHED_MAX {
+                    if let Some(oldest) = self.finished_order.pop_front() {
+                        self.finished.remove(&oldest);
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.say(report);
+    }
+
+    /// Looks after live faults: the policy's longest stay, names, and namespaces whose name is gone.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let most = self.ready.policy.limits.hold;
+        for (id, entry) in &mut self.faults {
+            if now.duration_since(entry.since) > most.duration() {
+                let reason = format!("the node's policy lets no fault stay longer than {most}");
+                entry.end(now, Some(EndCause::Failed(reason)));
+            }
+            let target = self.targets.get(&entry.live.target);
+            if target.is_some_and(|target| !inventory::name_still_means(target)) {
+                entry.end(now, Some(EndCause::TargetGone));
+            }
+            if entry.names_due.is_some_and(|due| now >= due) {
+                entry.names_due = Some(now + names::AGAIN);
+                if let Some(filter) = entry.live.fault.filter().cloned() {
+                    let (wish, spare) = (entry.wish.clone(), self.ready.policy.spare());
+                    tokio::spawn(rename(id.clone(), filter, spare, wish));
+                }
+            }
+        }
+    }
+
+    /// Ends every fault, waits for the proof, and says it.
+    async fn end(&mut self, reported: &mut mpsc::Receiver<FromAgent>) {
+        self.stop(&Stop::All);
+        let limit = tokio::time::sleep(SHUTDOWN_LIMIT);
+        tokio::pin!(limit);
+        while !self.faults.is_empty() {
+            tokio::select! {
+                Some(report) = reported.recv() => self.report(report),
+                () = &mut limit => {
+                    tracing::error!(faults = self.faults.len(), "not shown gone; the kernel ends them with the agent");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn end(&self, since: Instant, because: Option<EndCause>) {
+        self.wish.send_if_modified(|wish| {
+            let news = wish.stop.is_none();
+            if news {
+                wish.stop = Some(since);
+                wish.stop_because = because;
+            }
+            news
+        });
+    }
+}
+
+/// Resolves the fault's names, then holds it. A stop while names are being resolved ends it before it began.
+async fn begin<T: supervise::Tell>(
+    mut start: Start,
+    spare: Vec<squall_experiments::filter::ResolvedEndpoint>,
+    mut wished: watch::Receiver<Wish>,
+    tell: T,
+) {
+    if let Some(filter) = start.spec.fault.filter().cloned() {
+        let stopped = async {
+            // An error means that nobody can wish anything any more: as good as a stop.
+            let _ = wished.wait_for(|wish| wish.stop.is_some()).await;
+        };
+        let reason = tokio::select! {
+            biased;
+            () = stopped => Err("it was stopped before it was in force".to_owned()),
+            resolved = names::resolve(&filter, &spare) => resolved,
+        };
+        match reason {
+            Ok(filter) => start.spec.filter = filter,
+            Err(reason) => {
+                return tell(FromAgent::Refused(wire::Refused {
+                    id: start.spec.id.clone(),
+                    reason,
+                    denied: false,
+                }));
+            }
+        }
+    }
+    supervise::hold(start, wished, tell).await;
+}
+
+/// Resolves a live fault's names again. What does not resolve just now keeps its last addresses.
+async fn rename(
+    id: FaultId,
+    filter: squall_experiments::filter::Filter,
+    spare: Vec<squall_experiments::filter::ResolvedEndpoint>,
+    wish: watch::Sender<Wish>,
+) {
+    match names::resolve(&filter, &spare).await {
+        Ok(resolved) => {
+            wish.send_if_modified(|wish| {
+                let news = wish.filter.1.as_ref() != Some(&resolved);
+                if news {
+                    wish.filter = (wish.filter.0 + 1, Some(resolved));
+                }
+                news
+            });
+        }
+        Err(error) => {
+            tracing::warn!(fault = %id, error, "a name does not resolve any more; its last addresses stay")
+        }
+    }
+}
+
+/// The descriptors that a holder needs, and what each is.
+fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached, OwnedFd)>> {
+    let pressure = matches!(kind, FaultKind::Cpu | FaultKind::Memory);
+    let mut attached = Vec::new();
+    let mut groups = Vec::new();
+    match grasp {
+        Grasp::Host if pressure => groups = cgroup::groups_at("/", &cgroup::hierarchies()?)?,
+        Grasp::Host => {}
+        Grasp::Process { pidfd, id } => {
+            if pressure {
+                groups = cgroup::groups_of(id.pid, &cgroup::hierarchies()?)?;
+                // Still the same process, so these are its groups.
+                if inventory::process::identity(id.pid) != Some(*id) {
+                    return Err(io::Error::other("it has just ended"));
+                }
+            }
+            attached.push((Attached::Process { pid: id.pid }, pidfd.try_clone()?));
+        }
+        Grasp::Groups(held) => {
+            for group in held {
+                groups.push(cgroup::Group {
+                    controllers: group.controllers.clone(),
+                    path: group.path.clone(),
+                    fd: group.fd.try_clone()?,
+                });
+            }
+        }
+        Grasp::Netns { netns, found_by } => {
+            attached.push((Attached::Netns, netns.fd.try_clone()?));
+            for (pidfd, pid) in found_by {
+                attached.push((Attached::Process { pid: *pid }, pidfd.try_clone()?));
+            }
+        }
+    }
+    if pressure {
+        groups = cgroup::that_account(groups);
+    }
+    for group in groups {
+        let what = Attached::Cgroup {
+            controllers: group.controllers,
+            path: group.path,
+        };
+        attached.push((what, group.fd));
+    }
+    Ok(attached)
+}

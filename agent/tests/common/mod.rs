@@ -1,0 +1,243 @@
+//! A controller's side of the link, for tests: speaks the real wire with the real program.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use futures_util::{SinkExt, StreamExt};
+use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::ids::{FaultId, RunId, TargetId};
+use squall_experiments::target::{ProcessSelector, Target};
+use squall_experiments::units::Lease;
+use squall_experiments::wire::*;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Agent {
+    pub(crate) child: Child,
+    pub(crate) link: Option<WebSocketStream<UnixStream>>,
+    pub(crate) hello: Hello,
+    requests: u64,
+}
+
+/// A process to aim at, killed when the test is over.
+pub(crate) struct Victim(pub(crate) Child);
+
+impl Victim {
+    pub(crate) fn new() -> Self {
+        Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+    pub(crate) fn selector(&self) -> Target {
+        Target::Process(ProcessSelector {
+            pid: Some(self.pid()),
+            ..Default::default()
+        })
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Agent {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(more: &[&str]) -> Self {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        // As standard input it reaches this child and no other, whatever other tests start meanwhile.
+        let child = Command::new(env!("CARGO_BIN_EXE_squall-agent"))
+            .args(["run", "--link-fd", "0"])
+            .args(more)
+            .env("SQUALL_LOG", "info")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let stream = UnixStream::from_std(ours).unwrap();
+        let mut link = tokio_tungstenite::accept_async(stream).await.unwrap();
+        let first = link.next().await.unwrap().unwrap().into_text().unwrap();
+        let FromAgent::Hello(hello) = serde_json::from_str(&first).unwrap() else {
+            panic!("the first word is {first}");
+        };
+        let mut agent = Self {
+            child,
+            link: Some(link),
+            hello,
+            requests: 0,
+        };
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            spare_pids: vec![std::process::id()],
+        };
+        agent.say(FromController::Welcome(welcome)).await;
+        agent
+    }
+
+    pub(crate) async fn say(&mut self, message: FromController) {
+        let text = serde_json::to_string(&message).unwrap();
+        self.link
+            .as_mut()
+            .unwrap()
+            .send(Message::text(text))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn hear(&mut self) -> FromAgent {
+        let next = self.link.as_mut().unwrap().next();
+        let text = tokio::time::timeout(PATIENCE, next)
+            .await
+            .expect("no word in time");
+        let text = text.expect("the link ended").unwrap().into_text().unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The first message that `wanted` takes; doses in between are passed over.
+    pub(crate) async fn expect<T>(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&FromAgent) -> Option<T>,
+    ) -> T {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < PATIENCE, "{what} did not come");
+            let message = self.hear().await;
+            if let Some(found) = wanted(&message) {
+                return found;
+            }
+            assert!(
+                matches!(message, FromAgent::Dosed(_)),
+                "waiting for {what}, got {message:?}"
+            );
+        }
+    }
+
+    pub(crate) async fn resolve(&mut self, target: Target, kind: FaultKind) -> Resolved {
+        self.requests += 1;
+        let request = self.requests;
+        let faults = vec![kind];
+        self.say(FromController::Resolve(Resolve {
+            request,
+            target,
+            faults,
+        }))
+        .await;
+        self.expect("an answer", |m| match m {
+            FromAgent::Resolved(r) if r.request == request => Some(r.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn send_arm(
+        &mut self,
+        id: &str,
+        fault: Fault,
+        target: TargetId,
+        lease: Duration,
+    ) {
+        self.say(FromController::Arm(Arm {
+            id: FaultId::from(id),
+            run: RunId::from("run"),
+            fault,
+            target,
+            lease: Lease::clamped(lease),
+            seed: 7,
+            means: None,
+        }))
+        .await;
+    }
+
+    pub(crate) async fn armed(&mut self) -> Armed {
+        self.expect("armed", |m| match m {
+            FromAgent::Armed(a) => Some(a.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn refused(&mut self) -> Refused {
+        self.expect("refused", |m| match m {
+            FromAgent::Refused(r) => Some(r.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn ended(&mut self) -> Ended {
+        self.expect("ended", |m| match m {
+            FromAgent::Ended(e) => Some(e.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Resolves a victim and arms one fault on it.
+    pub(crate) async fn arm(
+        &mut self,
+        id: &str,
+        fault: &str,
+        target: Target,
+        lease: Duration,
+    ) -> Armed {
+        let fault: Fault = serde_json::from_str(fault).unwrap();
+        let resolved = self.resolve(target, fault.kind()).await;
+        let candidate = resolved
+            .candidates
+            .first()
+            .unwrap_or_else(|| panic!("{resolved:?}"));
+        self.send_arm(id, fault, candidate.id.clone(), lease).await;
+        self.armed().await
+    }
+
+    pub(crate) async fn stop(&mut self, id: &str) {
+        self.say(FromController::Stop(Stop::Faults(vec![FaultId::from(id)])))
+            .await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until the process is gone (a zombie is gone); returns how long that took.
+pub(crate) fn gone(pid: u32, what: &str) -> Duration {
+    let begun = Instant::now();
+    while is_there(pid) {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{what} (process {pid}) is still there"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    begun.elapsed()
+}
+
+pub(crate) fn is_there(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
+pub(crate) fn signal(pid: u32, number: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), number).unwrap();
+}
