@@ -276,7 +276,7 @@ fn a_long_run_stays_a_small_page() {
         events.push(last);
     }
     let page = page(&events);
-    assert!(page.len() < 200_000, "{} bytes", page.len());
+    assert!(page.len() < 80_000, "{} bytes", page.len());
 }
 
 #[test]
