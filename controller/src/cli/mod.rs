@@ -17,6 +17,7 @@ mod plan;
 mod run;
 mod say;
 
+use crate::demo;
 use crate::fleet::Program;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -63,7 +64,16 @@ enum Verb {
         /// Which shell
         shell: clap_complete::Shell,
     },
-    /// Serves a controller as this node's agent: `squall agent --help`
+    /// Shows the point in two minutes: one experiment, a service that breaks and one that holds
+    Demo(demo::Options),
+    /// The services of the demo
+    #[command(hide = true, disable_help_flag = true)]
+    DemoService {
+        /// Which, and its settings
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Serves a controller as this node's agent: see `squall agent --help`
     #[command(disable_help_flag = true)]
     Agent {
         /// The agent's own arguments
@@ -98,6 +108,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
             clap_complete::generate(shell, &mut command, "squall", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
+        Verb::Demo(options) => demo::main(&options),
+        Verb::DemoService { rest } => demo::service_main(&rest),
         Verb::Agent { .. } => say::failed(INCONCLUSIVE, &NoAgentHere),
     }
 }

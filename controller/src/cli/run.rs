@@ -2,6 +2,7 @@
 
 use super::{BAD_INPUT, FileArg, INCONCLUSIVE, files, say};
 use crate::fleet::Program;
+use crate::live::{self, Lengths, Output};
 use crate::report::{self, Summary};
 use crate::run::{self, FEED_EVENTS_MAX, Halt, Order, Outcome, RunError};
 use crate::store::{self, Store};
@@ -82,15 +83,19 @@ async fn watched(
     order: Order,
     agent: &Program,
     store: Option<&Store>,
-    _json: bool,
+    json: bool,
 ) -> Result<Outcome, RunError> {
     let (halt, halting) = Halt::new();
     let signals = tokio::spawn(hear_signals(halt));
-    let (feed, _watching) = broadcast::channel(FEED_EVENTS_MAX);
+    let (feed, watching) = broadcast::channel(FEED_EVENTS_MAX);
+    let lengths = Lengths::of(&order.experiment);
+    let output = if json { Output::Stderr } else { Output::Stdout };
+    let view = tokio::spawn(live::watch(watching, lengths, output));
     let outcome = run::here(order, agent, store, feed, halting).await;
     signals.abort();
-    if let Ok(outcome) = &outcome {
-        eprintln!("{}: {}", outcome.finished.verdict, outcome.finished.because);
+    // Without a run the feed is closed, and the view ends as it does after the verdict.
+    if let Err(error) = view.await {
+        tracing::warn!(%error, "the live view failed");
     }
     outcome
 }

@@ -1,1 +1,638 @@
+//! The machine, driven through whole runs without a clock, a socket or a kernel.
 
+use super::fixture::{self, SECOND_US};
+use super::machine::{Effect, Input, Machine};
+use crate::judge::{Outcome, Trial};
+use proptest::prelude::*;
+use squall_experiments::dose::{Dose, Evidence, NetworkDose};
+use squall_experiments::event::{Finished, Happening, StopReason};
+use squall_experiments::experiment::Experiment;
+use squall_experiments::ids::FaultId;
+use squall_experiments::run_life::RunState;
+use squall_experiments::verdict::Verdict;
+use squall_experiments::wire::{
+    Armed, Dosed, EndCause, Ended, FromAgent, FromController, Refused, Stop,
+};
+
+const BEGAN_US: u64 = 1_000_000 * SECOND_US;
+/// 50 attempts a second.
+const TRIAL_EVERY_US: u64 = SECOND_US / 50;
+/// No run of the fixture lasts longer.
+const RUN_US_MAX: u64 = 120 * SECOND_US;
+
+/// How an agent and a service of the tests behave.
+#[derive(Debug, Clone)]
+struct World {
+    machine: Machine,
+    now_us: u64,
+    said: Vec<Happening>,
+    sent: Vec<FromController>,
+    /// What was asked for and is not yet gone.
+    live: Vec<FaultId>,
+    /// The share of attempts that fail, in percent, while a fault is live.
+    fails_under_fault: u64,
+    /// The same without one.
+    fails: u64,
+    /// Packets that the faults take hold of in a second.
+    matched: u64,
+    /// The agent answers.
+    answers: bool,
+    /// The agent ends faults.
+    ends: bool,
+    /// The probes report.
+    reports: bool,
+    attempts: u64,
+    observing: bool,
+}
+
+impl World {
+    fn new(experiment: &Experiment) -> Self {
+        Self {
+            machine: Machine::new(&fixture::run(), experiment, fixture::planned(experiment)),
+            now_us: BEGAN_US,
+            said: Vec::new(),
+            sent: Vec::new(),
+            live: Vec::new(),
+            fails_under_fault: 0,
+            fails: 0,
+            matched: 10,
+            answers: true,
+            ends: true,
+            reports: true,
+            attempts: 0,
+            observing: false,
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        let effects = self.machine.take(self.now_us, input);
+        for effect in effects {
+            match effect {
+                Effect::Say(happening) => self.said.push(happening),
+                Effect::Observe => self.observing = true,
+                Effect::Send(message) => {
+                    self.sent.push(message.clone());
+                    self.answer(message);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, message: FromController) {
+        match message {
+            FromController::Arm(arm) => {
+                self.live.push(arm.id.clone());
+                if self.answers {
+                    self.take(Input::Agent(armed(&arm.id)));
+                }
+            }
+            FromController::Stop(stop) if self.ends => {
+                let gone: Vec<FaultId> = match stop {
+                    Stop::Faults(ids) => ids,
+                    Stop::Run(_) | Stop::All => self.live.clone(),
+                };
+                for id in gone {
+                    self.live.retain(|live| *live != id);
+                    self.take(Input::Agent(ended(&id, EndCause::Stopped)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One step of 20 ms: an attempt, a tick, and each second the doses.
+    fn step(&mut self) {
+        self.now_us += TRIAL_EVERY_US;
+        if self.observing && self.reports {
+            self.attempts += 1;
+            let share = if self.live.is_empty() {
+                self.fails
+            } else {
+                self.fails_under_fault
+            };
+            let fails = (self.attempts * share) % 100 < share;
+            self.take(Input::Trial(0, attempt(self.now_us, fails)));
+        }
+        if self.now_us.is_multiple_of(SECOND_US) {
+            for id in self.live.clone() {
+                self.take(Input::Agent(dosed(&id, self.matched)));
+            }
+        }
+        self.take(Input::Tick);
+    }
+
+    fn until(&mut self, state: RunState) {
+        let limit = self.now_us + RUN_US_MAX;
+        while self.machine.state() != state {
+            assert!(
+                self.now_us < limit,
+                "never {state:?}: {:?}",
+                self.machine.state()
+            );
+            self.step();
+        }
+    }
+
+    fn through(&mut self) -> Finished {
+        self.take(Input::Begin);
+        self.until(RunState::Finished);
+        self.finished()
+    }
+
+    fn finished(&self) -> Finished {
+        match self.said.last() {
+            Some(Happening::Finished(finished)) => finished.clone(),
+            other => panic!("the last word was {other:?}"),
+        }
+    }
+
+    fn decided(&self) -> Option<&StopReason> {
+        self.said.iter().find_map(|happening| match happening {
+            Happening::StopDecided(reason) => Some(reason),
+            _ => None,
+        })
+    }
+
+    fn stops_sent(&self) -> usize {
+        let stop = |message: &&FromController| matches!(message, FromController::Stop(_));
+        self.sent.iter().filter(stop).count()
+    }
+}
+
+fn attempt(now_us: u64, fails: bool) -> Trial {
+    Trial {
+        due_us: now_us - 10_000,
+        ended_us: now_us,
+        outcome: if fails {
+            Outcome::Failed("status 503".into())
+        } else {
+            Outcome::Success
+        },
+        status: Some(if fails { 503 } else { 200 }),
+        value: None,
+        exit: None,
+        bodies: Vec::new(),
+    }
+}
+
+fn armed(id: &FaultId) -> FromAgent {
+    FromAgent::Armed(Armed {
+        id: id.clone(),
+        holder: 1,
+        evidence: Evidence::default(),
+        at_us: 0,
+        took_us: 1,
+    })
+}
+
+fn ended(id: &FaultId, cause: EndCause) -> FromAgent {
+    FromAgent::Ended(Ended {
+        id: id.clone(),
+        cause,
+        dose: None,
+        at_us: 0,
+        took_us: Some(1),
+    })
+}
+
+fn dosed(id: &FaultId, matched: u64) -> FromAgent {
+    let dose = NetworkDose {
+        matched,
+        ..NetworkDose::default()
+    };
+    FromAgent::Dosed(Dosed {
+        id: id.clone(),
+        dose: Dose::Network(dose),
+        at_us: 0,
+    })
+}
+
+#[test]
+fn a_system_that_bears_it_is_held_after_every_phase() {
+    let mut world = World::new(&fixture::experiment());
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Held, "{}", finished.because);
+    let entered: Vec<RunState> = world
+        .said
+        .iter()
+        .filter_map(|happening| match happening {
+            Happening::Entered(state) => Some(*state),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        entered,
+        [
+            RunState::Gated,
+            RunState::Baseline,
+            RunState::Injecting(0),
+            RunState::Injecting(1),
+            RunState::Recovering,
+            RunState::Finished
+        ]
+    );
+    assert_eq!(world.decided(), Some(&StopReason::Done));
+    assert!(finished.revert_ms.is_some() && finished.recover_ms.is_some());
+    assert_eq!(finished.detect_ms, None);
+    assert!(world.live.is_empty());
+}
+
+#[test]
+fn a_system_that_does_not_is_broken_and_stopped_within_a_second() {
+    let mut world = World::new(&fixture::experiment());
+    world.fails_under_fault = 50;
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Broken, "{}", finished.because);
+    assert!(
+        finished.because.contains("success >= 99%"),
+        "{}",
+        finished.because
+    );
+    assert_eq!(world.decided(), Some(&StopReason::Violated));
+    let detect_ms = finished.detect_ms.unwrap();
+    assert!(detect_ms > 0.0 && detect_ms < 1000.0, "{detect_ms}");
+    assert!(finished.recover_ms.is_some());
+    // The second half of the ramp was never reached.
+    let arms = world
+        .sent
+        .iter()
+        .filter(|m| matches!(m, FromController::Arm(_)));
+    assert_eq!(arms.count(), 1);
+}
+
+#[test]
+fn leases_are_renewed_five_times_as_often_as_they_end_and_not_after_a_stop() {
+    let mut world = World::new(&fixture::experiment());
+    world.through();
+    let renews = world
+        .sent
+        .iter()
+        .filter(|m| matches!(m, FromController::Renew(_)));
+    // Two stages of 5 s each, a lease of 10 s: each stage's first renewal is due 2 s after arming.
+    assert_eq!(renews.count(), 4);
+    let last_renew = world
+        .sent
+        .iter()
+        .rposition(|m| matches!(m, FromController::Renew(_)));
+    let stop = world
+        .sent
+        .iter()
+        .position(|m| matches!(m, FromController::Stop(_)));
+    assert!(last_renew < stop);
+}
+
+#[test]
+fn a_fault_that_touched_nothing_is_no_evidence() {
+    let mut world = World::new(&fixture::experiment());
+    world.matched = 0;
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(
+        finished.because.contains("touched nothing"),
+        "{}",
+        finished.because
+    );
+}
+
+#[test]
+fn too_few_samples_are_no_evidence() {
+    let mut experiment = fixture::experiment();
+    experiment.steady_state[0].confirm = 1;
+    experiment.method[0].hold = "200ms".parse().unwrap();
+    let mut world = World::new(&experiment);
+    world.matched = 5;
+    // So that a dose is seen within the short hold.
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(0));
+    world.until(RunState::Injecting(1));
+    for id in world.live.clone() {
+        world.take(Input::Agent(dosed(&id, 1)));
+    }
+    world.until(RunState::Finished);
+    let finished = world.finished();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(
+        finished.because.contains("fewer than"),
+        "{}",
+        finished.because
+    );
+}
+
+#[test]
+fn nothing_is_injected_into_a_system_that_is_not_well() {
+    let mut world = World::new(&fixture::experiment());
+    world.fails = 30;
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(matches!(world.decided(), Some(StopReason::Baseline(_))));
+    assert!(world.sent.is_empty(), "{:?}", world.sent);
+}
+
+#[test]
+fn a_probe_that_says_nothing_is_not_well_either() {
+    let mut world = World::new(&fixture::experiment());
+    world.reports = false;
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(world.sent.is_empty());
+}
+
+#[test]
+fn a_probe_that_falls_silent_under_the_fault_breaks_the_run() {
+    let mut experiment = fixture::experiment();
+    experiment.method[0].hold = "60s".parse().unwrap();
+    let mut world = World::new(&experiment);
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(0));
+    world.reports = false;
+    world.until(RunState::Recovering);
+    let no_data = world
+        .said
+        .iter()
+        .any(|happening| matches!(happening, Happening::Violated(violation) if violation.no_data));
+    assert!(no_data);
+    world.until(RunState::Finished);
+    assert_eq!(world.finished().verdict, Verdict::Broken);
+}
+
+#[test]
+fn a_steady_state_that_does_not_come_back_is_broken_though_it_stood_under_the_fault() {
+    let mut world = World::new(&fixture::experiment());
+    world.take(Input::Begin);
+    world.until(RunState::Recovering);
+    world.fails = 50;
+    world.until(RunState::Finished);
+    let finished = world.finished();
+    assert_eq!(finished.verdict, Verdict::Broken);
+    assert!(
+        finished.because.contains("not back within 10s"),
+        "{}",
+        finished.because
+    );
+    assert_eq!(finished.recover_ms, None);
+}
+
+#[test]
+fn what_was_due_under_the_fault_is_judged_even_when_it_comes_in_later() {
+    let mut world = World::new(&fixture::experiment());
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(1));
+    // The hold ends; forty requests of its last moments fail only now.
+    world.until(RunState::Recovering);
+    let due_us = world.now_us - SECOND_US;
+    for _ in 0..40 {
+        let late = Trial {
+            due_us,
+            ..attempt(world.now_us, true)
+        };
+        world.take(Input::Trial(0, late));
+    }
+    world.until(RunState::Finished);
+    assert_eq!(world.finished().verdict, Verdict::Broken);
+}
+
+#[test]
+fn a_person_stops_it_at_once_and_no_recovery_is_waited_for() {
+    let mut world = World::new(&fixture::experiment());
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(0));
+    world.take(Input::Halt);
+    world.step();
+    assert_eq!(world.machine.state(), RunState::Finished);
+    assert_eq!(world.finished().verdict, Verdict::Halted);
+    assert!(world.live.is_empty() && world.stops_sent() >= 1);
+}
+
+#[test]
+fn a_node_that_says_no_before_anything_is_in_force_refuses_the_run() {
+    for (denied, verdict) in [(true, Verdict::Refused), (false, Verdict::Inconclusive)] {
+        let mut world = World::new(&fixture::experiment());
+        world.answers = false;
+        world.take(Input::Begin);
+        world.until(RunState::Injecting(0));
+        let id = world.live.pop().unwrap();
+        let reason = "policy: no faults on Fridays".to_owned();
+        world.take(Input::Agent(FromAgent::Refused(Refused {
+            id,
+            reason,
+            denied,
+        })));
+        world.until(RunState::Finished);
+        assert_eq!(world.finished().verdict, verdict);
+    }
+}
+
+#[test]
+fn a_fault_that_ends_by_itself_makes_the_run_inconclusive_and_one_that_is_done_does_not() {
+    for (cause, verdict) in [
+        (
+            EndCause::HolderKilled("signal 9".into()),
+            Verdict::Inconclusive,
+        ),
+        (EndCause::LeaseEnded, Verdict::Inconclusive),
+        (EndCause::Done, Verdict::Held),
+    ] {
+        let mut world = World::new(&fixture::experiment());
+        world.take(Input::Begin);
+        world.until(RunState::Injecting(0));
+        let id = world.live.pop().unwrap();
+        world.take(Input::Agent(dosed(&id, 3)));
+        world.take(Input::Agent(ended(&id, cause.clone())));
+        world.until(RunState::Finished);
+        assert_eq!(world.finished().verdict, verdict, "{cause:?}");
+    }
+}
+
+#[test]
+fn a_lost_agent_is_inconclusive_and_its_faults_are_named() {
+    let mut world = World::new(&fixture::experiment());
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(0));
+    world.ends = false;
+    world.take(Input::AgentLost("it closed the link".into()));
+    world.live.clear();
+    world.until(RunState::Finished);
+    let finished = world.finished();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(
+        finished.because.contains("NOT SHOWN GONE"),
+        "{}",
+        finished.because
+    );
+    assert!(finished.revert_ms.is_none());
+}
+
+#[test]
+fn a_fault_that_does_not_go_is_told_again_and_said_loudly() {
+    let mut world = World::new(&fixture::experiment());
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(0));
+    world.ends = false;
+    world.take(Input::Halt);
+    world.until(RunState::Finished);
+    assert!(world.stops_sent() > 10, "{}", world.stops_sent());
+    let stuck = world
+        .said
+        .iter()
+        .filter(|h| matches!(h, Happening::Stuck(_)));
+    assert_eq!(stuck.count(), 1);
+    assert!(world.finished().because.contains("NOT SHOWN GONE"));
+}
+
+#[test]
+fn a_fault_that_is_never_in_force_ends_the_run() {
+    let mut world = World::new(&fixture::experiment());
+    world.answers = false;
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(
+        finished.because.contains("not in force in time"),
+        "{}",
+        finished.because
+    );
+}
+
+#[test]
+fn the_second_step_begins_when_the_faults_of_the_first_are_gone() {
+    let mut experiment = fixture::experiment();
+    experiment.method.push(experiment.method[0].clone());
+    let mut world = World::new(&experiment);
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(1));
+    world.ends = false;
+    world.until(RunState::Injecting(2));
+    let arms = |world: &World| {
+        let arm = |m: &&FromController| matches!(m, FromController::Arm(_));
+        world.sent.iter().filter(arm).count()
+    };
+    assert_eq!(arms(&world), 2, "nothing new while the old is there");
+    for id in world.live.clone() {
+        world.live.retain(|live| *live != id);
+        world.take(Input::Agent(ended(&id, EndCause::Stopped)));
+    }
+    assert_eq!(arms(&world), 3);
+    world.ends = true;
+    world.until(RunState::Finished);
+    assert_eq!(
+        world.finished().verdict,
+        Verdict::Held,
+        "{}",
+        world.finished().because
+    );
+}
+
+#[test]
+fn the_same_inputs_give_the_same_run() {
+    let run = || {
+        let mut world = World::new(&fixture::experiment());
+        world.fails_under_fault = 7;
+        world.through();
+        world.said
+    };
+    assert_eq!(run(), run());
+}
+
+/// Anything that can happen to a run.
+#[derive(Debug, Clone)]
+enum Any {
+    Steps(u8),
+    Fails(u8),
+    Mute,
+    DeafToStop,
+    Lost,
+    Refuse,
+    EndOne,
+    ArmTwice,
+}
+
+fn any_input() -> impl Strategy<Value = Any> {
+    prop_oneof![
+        8 => any::<u8>().prop_map(Any::Steps),
+        1 => (0..100u8).prop_map(Any::Fails),
+        1 => Just(Any::Mute),
+        1 => Just(Any::DeafToStop),
+        1 => Just(Any::Lost),
+        1 => Just(Any::Refuse),
+        1 => Just(Any::EndOne),
+        1 => Just(Any::ArmTwice),
+    ]
+}
+
+fn happen(world: &mut World, any: &Any) {
+    let first = world.live.first().cloned();
+    match any {
+        Any::Steps(count) => (0..*count).for_each(|_| world.step()),
+        Any::Fails(share) => world.fails_under_fault = u64::from(*share),
+        Any::Mute => world.answers = false,
+        Any::DeafToStop => world.ends = false,
+        Any::Lost => world.take(Input::AgentLost("gone".into())),
+        Any::Refuse => {
+            if let Some(id) = first {
+                let reason = "no".to_owned();
+                let denied = false;
+                world.take(Input::Agent(FromAgent::Refused(Refused {
+                    id,
+                    reason,
+                    denied,
+                })));
+            }
+        }
+        Any::EndOne => {
+            if let Some(id) = first {
+                world.live.retain(|live| *live != id);
+                world.take(Input::Agent(ended(&id, EndCause::TargetGone)));
+            }
+        }
+        Any::ArmTwice => {
+            if let Some(id) = first {
+                world.take(Input::Agent(armed(&id)));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// From wherever a run is: stop leads to recovering (or to the end, where nothing may act), with a word to the agent when anything
+    /// may act, and the run then ends by itself within a limit.
+    #[test]
+    fn stop_is_never_refused(happenings in proptest::collection::vec(any_input(), 0..24)) {
+        let mut world = World::new(&fixture::experiment());
+        world.take(Input::Begin);
+        for any in &happenings {
+            happen(&mut world, any);
+        }
+        let may_act = !world.live.is_empty() && world.machine.state() != RunState::Finished;
+        let before = world.stops_sent();
+        world.take(Input::Halt);
+        prop_assert!(matches!(world.machine.state(), RunState::Recovering | RunState::Finished));
+        if may_act {
+            prop_assert!(world.stops_sent() > before);
+        }
+        world.until(RunState::Finished);
+        prop_assert!(world.machine.verdict().is_some());
+        let ends = world.said.iter().filter(|h| matches!(h, Happening::Finished(_))).count();
+        prop_assert_eq!(ends, 1);
+        prop_assert!(matches!(world.said.last(), Some(Happening::Finished(_))));
+    }
+
+    /// A violation that was never confirmed under a fault is never called broken, and a held run had every fault in force.
+    #[test]
+    fn verdicts_rest_on_what_was_said(happenings in proptest::collection::vec(any_input(), 0..24)) {
+        let mut world = World::new(&fixture::experiment());
+        world.take(Input::Begin);
+        for any in &happenings {
+            happen(&mut world, any);
+        }
+        world.until(RunState::Finished);
+        let armed = world.said.iter().filter(|h| matches!(h, Happening::Armed(_))).count();
+        let violated = world.said.iter().any(|h| matches!(h, Happening::Violated(_)));
+        let recovered = world.said.iter().any(|h| matches!(h, Happening::Recovered));
+        match world.finished().verdict {
+            Verdict::Held => prop_assert!(armed == 2 && recovered && !violated),
+            Verdict::Broken => prop_assert!(armed > 0 && (violated || !recovered)),
+            _ => {}
+        }
+    }
+}
