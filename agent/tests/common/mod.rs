@@ -5,7 +5,7 @@
 use futures_util::{SinkExt, StreamExt};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
-use squall_experiments::target::{ProcessSelector, Target};
+use squall_experiments::target::{NetnsSelector, ProcessSelector, Target};
 use squall_experiments::units::Lease;
 use squall_experiments::wire::*;
 use std::os::fd::OwnedFd;
@@ -31,6 +31,37 @@ pub(crate) struct Victim(pub(crate) Child);
 impl Victim {
     pub(crate) fn new() -> Self {
         Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+    /// Takes no notice of SIGUSR1, so that a crash loop can go on and on.
+    pub(crate) fn deaf() -> Self {
+        Self::of(
+            Command::new("sh").args(["-c", "trap '' USR1; exec sleep 600"]),
+            "sleep",
+        )
+    }
+    /// Lives in a network namespace of its own.
+    pub(crate) fn in_netns() -> Self {
+        Self::of(
+            Command::new("unshare").args(["-n", "sleep", "600"]),
+            "sleep",
+        )
+    }
+    /// Starts it and waits until it is what it is to be.
+    fn of(command: &mut Command, comm: &str) -> Self {
+        let victim = Self(command.spawn().unwrap());
+        let path = format!("/proc/{}/comm", victim.pid());
+        let begun = Instant::now();
+        while std::fs::read_to_string(&path).unwrap().trim() != comm {
+            assert!(begun.elapsed() < PATIENCE, "the victim does not start");
+            std::thread::yield_now();
+        }
+        victim
+    }
+    pub(crate) fn netns(&self) -> Target {
+        Target::Netns(NetnsSelector::Process(ProcessSelector {
+            pid: Some(self.pid()),
+            ..Default::default()
+        }))
     }
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()

@@ -1,0 +1,243 @@
+//! The promises about a fault's end, each for every way of holding one: by burner threads, by memory, by a crash loop
+//! and by kernel objects of a network namespace.
+//!
+//! Here the processes are watched; that the victim's own measurements are back is tested with the lab's worlds.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+use common::{Agent, Victim, gone, is_there, signal};
+use nix::sys::signal::Signal;
+use squall_experiments::ids::FaultId;
+use squall_experiments::units::Lease;
+use squall_experiments::wire::{EndCause, FromAgent, FromController, Renew, Stop};
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(600);
+/// What the promise says of a kill: gone within 100 ms. A machine that also compiles may take a few times that.
+const AT_ONCE: Duration = Duration::from_millis(100 * SLACK as u64);
+const SLACK: u32 = 3;
+
+/// One fault of each way of holding, and the kind of victim it needs.
+const FAULTS: [(&str, bool); 4] = [
+    (r#"{"cpu": {"load": "10%"}}"#, false),
+    (r#"{"memory": {"size": "32MiB", "reserve": "0B"}}"#, false),
+    (r#"{"kill": {"signal": "USR1", "every": "50ms"}}"#, false),
+    (r#"{"delay": {"time": "20ms"}}"#, true),
+];
+
+/// Runs a test body once per fault, with an agent and a victim of its own.
+macro_rules! for_each_fault {
+    (|$agent:ident, $victim:ident, $fault:ident, $target:ident| $body:block) => {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: holding faults needs root");
+            return;
+        }
+        for ($fault, netns) in FAULTS {
+            eprintln!("-- {}", $fault);
+            let $victim = if netns {
+                Victim::in_netns()
+            } else {
+                Victim::deaf()
+            };
+            let $target = if netns {
+                $victim.netns()
+            } else {
+                $victim.selector()
+            };
+            #[allow(unused_mut)]
+            let mut $agent = Agent::start().await;
+            $body
+        }
+    };
+}
+
+#[tokio::test]
+async fn a_killed_holder_is_the_end_and_is_told() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, LONG).await;
+        signal(armed.holder, Signal::SIGKILL);
+        let ended = agent.ended().await;
+        assert!(
+            matches!(ended.cause, EndCause::HolderKilled(_)),
+            "{ended:?}"
+        );
+        assert!(!is_there(armed.holder));
+    });
+}
+
+#[tokio::test]
+async fn a_killed_agent_takes_its_faults_along() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, LONG).await;
+        signal(agent.hello.pid, Signal::SIGKILL);
+        let took = gone(armed.holder, "the holder");
+        assert!(took < AT_ONCE, "{took:?}");
+    });
+}
+
+#[tokio::test]
+async fn a_stopped_agent_cannot_stretch_a_lease() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, SHORT).await;
+        let begun = Instant::now();
+        signal(agent.hello.pid, Signal::SIGSTOP);
+        gone_or_zombie(armed.holder);
+        let took = begun.elapsed();
+        assert!(took < SHORT + AT_ONCE, "{took:?}");
+        signal(agent.hello.pid, Signal::SIGCONT);
+        assert_eq!(agent.ended().await.cause, EndCause::LeaseEnded);
+    });
+}
+
+#[tokio::test]
+async fn a_stopped_holder_cannot_stretch_a_lease_even_with_its_agent_stopped() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, SHORT).await;
+        let begun = Instant::now();
+        signal(agent.hello.pid, Signal::SIGSTOP);
+        signal(armed.holder, Signal::SIGSTOP);
+        gone_or_zombie(armed.holder);
+        let took = begun.elapsed();
+        assert!(took < SHORT + AT_ONCE, "{took:?}");
+        signal(agent.hello.pid, Signal::SIGCONT);
+        assert_eq!(agent.ended().await.cause, EndCause::LeaseEnded);
+    });
+}
+
+#[tokio::test]
+async fn a_hung_holder_is_killed_when_it_is_told_to_stop() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, LONG).await;
+        signal(armed.holder, Signal::SIGSTOP);
+        agent.stop("f").await;
+        let ended = agent.ended().await;
+        assert_eq!(ended.cause, EndCause::Stopped);
+        assert!(!is_there(armed.holder));
+        assert!(ended.took_us.unwrap() < 1_000_000, "{ended:?}");
+    });
+}
+
+#[tokio::test]
+async fn without_a_word_it_ends_with_its_lease_and_with_one_it_stays() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, SHORT).await;
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * SHORT {
+            let renew = Renew {
+                faults: vec![FaultId::from("f")],
+                lease: Lease::clamped(SHORT),
+            };
+            agent.say(FromController::Renew(renew)).await;
+            tokio::time::sleep(SHORT / 4).await;
+            assert!(is_there(armed.holder), "ended though it was renewed");
+        }
+        let last = Instant::now();
+        assert_eq!(agent.ended().await.cause, EndCause::LeaseEnded);
+        let took = last.elapsed();
+        assert!(took > SHORT / 2 && took < SHORT + AT_ONCE, "{took:?}");
+    });
+}
+
+#[tokio::test]
+async fn a_lost_link_ends_everything_and_the_agent() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, LONG).await;
+        drop(agent.link.take());
+        let took = gone(armed.holder, "the holder");
+        assert!(took < AT_ONCE, "{took:?}");
+        gone(agent.hello.pid, "the agent");
+    });
+}
+
+#[tokio::test]
+async fn a_terminated_agent_ends_its_faults_in_order() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, LONG).await;
+        signal(agent.hello.pid, Signal::SIGTERM);
+        assert_eq!(agent.ended().await.cause, EndCause::Stopped);
+        assert!(!is_there(armed.holder));
+        gone(agent.hello.pid, "the agent");
+    });
+}
+
+#[tokio::test]
+async fn a_fault_does_not_outlive_its_target() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let armed = agent.arm("f", fault, target, LONG).await;
+        drop(victim);
+        if fault.contains("kill") {
+            // A crash loop waits for its target to come back.
+            agent.stop("f").await;
+            assert_eq!(agent.ended().await.cause, EndCause::Stopped);
+        } else {
+            assert_eq!(agent.ended().await.cause, EndCause::TargetGone);
+        }
+        assert!(!is_there(armed.holder));
+    });
+}
+
+#[tokio::test]
+async fn saying_it_twice_is_saying_it_once() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let first = agent.arm("f", fault, target.clone(), LONG).await;
+        let again = agent.arm("f", fault, target.clone(), LONG).await;
+        assert_eq!(first.holder, again.holder);
+        agent.stop("f").await;
+        let ended = agent.ended().await;
+        agent.stop("f").await;
+        assert_eq!(agent.ended().await, ended);
+        let resolved = agent
+            .resolve(target, squall_experiments::fault::FaultKind::Kill)
+            .await;
+        let id = resolved.candidates[0].id.clone();
+        agent
+            .send_arm("f", serde_json::from_str(fault).unwrap(), id, LONG)
+            .await;
+        assert_eq!(agent.ended().await, ended);
+    });
+}
+
+#[tokio::test]
+async fn a_stop_overtakes_an_arming() {
+    for_each_fault!(|agent, victim, fault, target| {
+        let resolved = agent
+            .resolve(target, squall_experiments::fault::FaultKind::Kill)
+            .await;
+        let target = &resolved.candidates[0].id;
+        for number in 0..10 {
+            let id = format!("f{number}");
+            agent
+                .send_arm(
+                    &id,
+                    serde_json::from_str(fault).unwrap(),
+                    target.clone(),
+                    LONG,
+                )
+                .await;
+            agent.say(FromController::Stop(Stop::All)).await;
+            let begun = Instant::now();
+            loop {
+                match agent.hear().await {
+                    FromAgent::Ended(_) | FromAgent::Refused(_) => break,
+                    FromAgent::Armed(_) | FromAgent::Dosed(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(begun.elapsed() < Duration::from_secs(2));
+        }
+        assert_eq!(children(agent.hello.pid), Vec::<u32>::new());
+    });
+}
+
+fn gone_or_zombie(pid: u32) {
+    gone(pid, "the holder");
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_ascii_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
