@@ -41,10 +41,7 @@ pub(crate) fn arm_fault(
             Ok((Box::new(held), evidence))
         }
         Means::Queue => {
-            // Tried anew rather than remembered: this process has just started, and it is a matter of milliseconds.
-            let how = NetAbilities::probe_queue()
-                .map_err(|reasons| HoldError::Unable(reasons.join("; ")))?;
-            let (held, evidence) = UserQueue::arm(filter, shape, how)?;
+            let (held, evidence) = UserQueue::arm(filter, shape)?;
             Ok((Box::new(held), evidence))
         }
         Means::Nftables | Means::Process => Err(HoldError::Unable(format!(

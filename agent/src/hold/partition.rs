@@ -16,7 +16,7 @@ use super::held::{Held, HoldError};
 use super::names;
 use super::steer::{self, LinkHooks};
 use crate::kernel::net::netlink::{Netlink, Protocol};
-use crate::kernel::net::nft::expr::{Base, Compare, Expressions, Meta, Reject, Verdict};
+use crate::kernel::net::nft::expr::{Base, Expressions, Meta, Reject, Verdict};
 use crate::kernel::net::nft::{Draft, Family, Hook, OwnedTable};
 
 /// Before detours (-300): what is dropped is not worth delaying.
@@ -84,7 +84,7 @@ impl Partition {
         let mut table = OwnedTable::create(Family::Inet, name)?;
         let is_tcp = Expressions::default()
             .meta(Meta::TransportProtocol)
-            .cmp(Compare::Equal, &[TCP]);
+            .equals(&[TCP]);
         let act = vec![
             is_tcp.counter().reject(Reject::TcpReset),
             Expressions::default()
@@ -193,17 +193,14 @@ fn answers() -> [Expressions; 3] {
     let of = |protocol: u8| {
         Expressions::default()
             .meta(Meta::TransportProtocol)
-            .cmp(Compare::Equal, &[protocol])
+            .equals(&[protocol])
     };
-    let kind = |list: Expressions, kind: u8| {
-        list.payload(Base::Transport, 0, 1)
-            .cmp(Compare::Equal, &[kind])
-    };
+    let kind = |list: Expressions, kind: u8| list.payload(Base::Transport, 0, 1).equals(&[kind]);
     [
         of(TCP)
             .payload(Base::Transport, TCP_FLAGS_AT, 1)
             .mask(&[TCP_RST])
-            .cmp(Compare::Equal, &[TCP_RST]),
+            .equals(&[TCP_RST]),
         kind(of(ICMP), 3),
         kind(of(ICMPV6), 1),
     ]

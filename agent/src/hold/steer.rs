@@ -321,7 +321,7 @@ fn ignore_absent(result: Result<(), NetError>) -> Result<(), NetError> {
 /// Checks that the kernel has the rule that acts, with these expressions; says its counter (packets, bytes).
 pub(crate) fn read_action(table: &OwnedTable, needed: &str) -> Result<(u64, u64), HoldError> {
     let (mut packets, mut bytes, mut found) = (0, 0, false);
-    for rule in table.rules()?.iter().filter(|r| r.chain == ACT) {
+    for rule in table.rules(ACT)? {
         found |= rule.expressions.iter().any(|e| e == needed);
         let (p, b) = rule.counter.unwrap_or_default();
         packets += p;
@@ -338,8 +338,7 @@ pub(crate) fn read_action(table: &OwnedTable, needed: &str) -> Result<(u64, u64)
 
 /// How many rules pick packets, and how many spare them, as the kernel has them.
 pub(crate) fn picks_read_back(table: &OwnedTable) -> Result<String, HoldError> {
-    let rules = table.rules()?;
-    let leads = rules.iter().filter(|r| r.chain == PICK).count();
+    let leads = table.rules(PICK)?.len();
     Ok(format!("{table}: {leads} rules that spare or pick packets"))
 }
 

@@ -2,7 +2,7 @@
 
 use super::world::{Holding, NAMED, NEIGHBOUR, World, arriving, leaving, shaping_means};
 use squall_experiments::capability::Means;
-use squall_experiments::filter::ResolvedFilter;
+use squall_experiments::filter::{Direction, ResolvedFilter};
 
 /// What a measured delay may be off by: netem 1 ms + 1 %, the queue 2 ms + 2 %.
 fn tolerance_ms(means: Means, asked_ms: f64) -> f64 {
@@ -17,7 +17,7 @@ fn a_delay_is_as_long_as_asked_and_the_neighbour_has_none() {
     let Some(world) = World::new() else { return };
     for means in shaping_means() {
         for (filter, word) in [(arriving(), "arriving"), (leaving(), "leaving")] {
-            let before = NAMED.map(|a| world.median_ms(a));
+            let before = NAMED.map(|a| world.least_ms(a));
             let holding = Holding::start(&world, means, r#"{"delay":{"time":"50ms"}}"#, filter);
             for (address, before) in NAMED.iter().zip(before) {
                 let tolerance = tolerance_ms(means, 50.0);
@@ -29,7 +29,7 @@ fn a_delay_is_as_long_as_asked_and_the_neighbour_has_none() {
                 );
             }
             for address in NEIGHBOUR {
-                let there = world.median_ms(address);
+                let there = world.least_ms(address);
                 eprintln!("{means:?} {word} {address}: {there:.3} ms");
                 assert!(there < 5.0, "the neighbour {address}: {there}");
             }
@@ -40,7 +40,7 @@ fn a_delay_is_as_long_as_asked_and_the_neighbour_has_none() {
                 dose.matched >= 30 && dose.delayed >= 30 && dose.overflowed == 0,
                 "{dose:?}"
             );
-            assert!(world.median_ms(NAMED[0]) < 5.0, "it is over");
+            assert!(world.least_ms(NAMED[0]) < 5.0, "it is over");
         }
     }
 }
@@ -93,7 +93,8 @@ fn bursty_loss_comes_in_bursts() {
     for means in shaping_means() {
         let fault = r#"{"loss":{"model":{"gemodel":{"p":"2%","r":"20%"}}}}"#;
         let holding = Holding::start(&world, means, fault, arriving());
-        let heard = world.volley(NAMED[0], 10_000, 4);
+        let mut heard = world.volley(NAMED[0], 10_000, 4);
+        heard.sort_unstable();
         holding.stop();
         let lost = 1.0 - heard.len() as f64 / 10_000.0;
         let bursts = heard.windows(2).filter(|w| w[1] - w[0] > 1).count();
@@ -166,8 +167,9 @@ fn reordered_packets_overtake_the_others() {
         let back = heard.windows(2).filter(|w| w[1] < w[0]).count();
         eprintln!("{means:?}: {back} steps back in {}, {dose:?}", heard.len());
         assert_eq!(heard.len(), 2_000);
-        // Each run of overtakers is followed by a step back: 19 % of the packets, fewer where they are sent in clumps.
-        assert!((100..=500).contains(&back), "{means:?} {back}");
+        // Each run of overtakers is followed by a step back: 19 % of the packets, fewer where they are sent in clumps,
+        // and none where nothing overtakes.
+        assert!((40..=500).contains(&back), "{means:?} {back}");
     }
 }
 
@@ -193,5 +195,29 @@ fn a_rate_is_kept() {
             heard == 100 && (0.78..0.90).contains(&took),
             "{means:?} {heard} in {took}"
         );
+    }
+}
+
+#[test]
+fn a_packet_on_lo_is_delayed_once() {
+    let Some(world) = World::new() else { return };
+    for means in shaping_means() {
+        for direction in [Direction::Both, Direction::Ingress, Direction::Egress] {
+            let filter = ResolvedFilter {
+                direction,
+                ..ResolvedFilter::default()
+            };
+            let holding = Holding::start(&world, means, r#"{"delay":{"time":"20ms"}}"#, filter);
+            for address in NAMED {
+                // The target talks to itself: there and back are two packets.
+                let there = world.own_round_trip_ms(address, 40.0, 2.0 * tolerance_ms(means, 20.0));
+                eprintln!("{means:?} {direction:?} {address}: {there:.3} ms");
+                assert!(
+                    (there - 40.0).abs() <= 2.0 * tolerance_ms(means, 20.0),
+                    "{means:?} {direction:?}: {there}"
+                );
+            }
+            holding.stop();
+        }
     }
 }

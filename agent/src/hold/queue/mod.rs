@@ -24,11 +24,11 @@ use squall_experiments::filter::{Direction, ResolvedFilter};
 
 use self::model::{Fate, Model};
 use self::waiting::Waiting;
-use super::held::{Held, HoldError};
+use super::held::{Held, HoldError, chain};
 use super::names;
 use super::steer;
 use crate::kernel::net::nfqueue::{Copying, Packet, Queue, Verdict};
-use crate::kernel::net::nft::expr::{Compare, Expressions, Meta, QueueMeans, Verdict as Leads};
+use crate::kernel::net::nft::expr::{Expressions, Meta, QueueMeans, Verdict as Leads};
 use crate::kernel::net::nft::{Draft, Family, Hook, OwnedTable};
 use crate::kernel::net::rawsend::RawSender;
 use crate::kernel::net::shape::Shape;
@@ -94,7 +94,6 @@ impl UserQueue {
     pub(crate) fn arm(
         filter: &ResolvedFilter,
         shape: Shape,
-        means: QueueMeans,
     ) -> Result<(Self, Evidence), HoldError> {
         let failed = |e: nix::Error| HoldError::kernel("create", "the queue's timer")(e);
         let timer = TimerFd::new(
@@ -117,13 +116,8 @@ impl UserQueue {
         };
 
         let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
-        let act = Expressions::default()
-            .counter()
-            .queue(means, queue.number(), 1);
-        let mut draft = Draft::default();
-        steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
-        draft_hooks(&mut draft, filter.direction, doubles.then_some(tag));
-        table.commit(&draft)?;
+        let tag = doubles.then_some(tag);
+        let means = commit_rules(&mut table, filter, queue.number(), tag)?;
 
         let mut warnings = warnings(filter.direction, copying);
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
@@ -344,10 +338,10 @@ impl UserQueue {
     }
 
     fn count(&self) -> Result<NetworkDose, HoldError> {
-        let found = self.table.rules()?;
-        let act = found
-            .iter()
-            .find(|r| r.chain == steer::ACT)
+        let act = self
+            .table
+            .rules(steer::ACT)?
+            .first()
             .and_then(|r| r.counter);
         let Some((queued, bytes)) = act else {
             return Err(HoldError::Unable(format!(
@@ -434,6 +428,38 @@ impl Held for UserQueue {
     }
 }
 
+/// Makes the chains with nft's own `queue`, or, where the kernel lacks that, with the xtables target. Each is a
+/// transaction of its own: a refused one leaves nothing.
+fn commit_rules(
+    table: &mut OwnedTable,
+    filter: &ResolvedFilter,
+    number: u16,
+    copies: Option<u32>,
+) -> Result<QueueMeans, HoldError> {
+    let draft_by = |means| {
+        let act = Expressions::default().counter().queue(means, number, 1);
+        let mut draft = Draft::default();
+        steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
+        draft_hooks(&mut draft, filter.direction, copies);
+        draft
+    };
+    let Err(native) = table.commit(&draft_by(QueueMeans::Native)) else {
+        return Ok(QueueMeans::Native);
+    };
+    // ENOENT: no such expression.
+    if native.errno() != Some(libc::ENOENT) {
+        return Err(native.into());
+    }
+    match table.commit(&draft_by(QueueMeans::Compat)) {
+        Ok(()) => Ok(QueueMeans::Compat),
+        Err(compat) => Err(HoldError::Unable(format!(
+            "this kernel has no way into a queue: nft `queue`: {}; xtables NFQUEUE: {}",
+            chain(&native),
+            chain(&compat)
+        ))),
+    }
+}
+
 /// The base chains of a direction: name, hook, priority.
 fn hooks(direction: Direction) -> Vec<(&'static str, Hook, i32)> {
     let arriving = ("in", Hook::Prerouting, IN_PRIORITY);
@@ -453,14 +479,14 @@ fn draft_hooks(draft: &mut Draft, direction: Direction, copies: Option<u32>) {
             // Our own copies have met their fate already.
             let own = Expressions::default()
                 .meta(Meta::Priority)
-                .cmp(Compare::Equal, &tag.to_ne_bytes());
+                .equals(&tag.to_ne_bytes());
             draft.rule(chain, own.verdict(&Leads::Accept));
         }
         if leaving && direction == Direction::Both {
             // What is sent over lo arrives here too, and is met there: `lo` has index 1 in every namespace.
             let on_lo = Expressions::default()
                 .meta(Meta::OutLink)
-                .cmp(Compare::Equal, &1u32.to_ne_bytes());
+                .equals(&1u32.to_ne_bytes());
             draft.rule(chain, on_lo.verdict(&Leads::Accept));
         }
         draft.rule(
@@ -473,7 +499,7 @@ fn draft_hooks(draft: &mut Draft, direction: Direction, copies: Option<u32>) {
         draft.base_chain("copies", Hook::Output, IN_PRIORITY);
         let own = Expressions::default()
             .meta(Meta::Priority)
-            .cmp(Compare::Equal, &tag.to_ne_bytes());
+            .equals(&tag.to_ne_bytes());
         draft.rule("copies", own.no_track());
     }
 }

@@ -7,7 +7,7 @@ use netlink_packet_route::link::{
 };
 
 use super::NetError;
-use super::attr;
+use super::attr::{self, Body};
 use super::netlink::{Ask, CREATE, EXCLUSIVE, Netlink};
 
 const RTM_NEWLINK: u16 = 16;
@@ -21,6 +21,8 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 /// `struct rtnl_link_stats64`, whose second u64 is the packets sent.
 const IFLA_STATS64: u16 = 23;
+const IFLA_EXT_MASK: u16 = 29;
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 /// `struct ifinfomsg`: family, pad, u16 type, i32 index, u32 flags, u32 change.
@@ -46,11 +48,11 @@ pub(crate) struct Link {
     pub(crate) master: Option<u32>,
     /// The link it sits on, where that is in this same namespace (a VLAN's or macvlan's parent).
     pub(crate) lower: Option<u32>,
-    /// Packets it has sent since it was made; an ifb counts those it has handed back.
+    /// Packets it has sent since it was made; an ifb counts those it has handed back. Not told in a list.
     pub(crate) sent_packets: u64,
 }
 
-/// All links of the namespace the socket was opened in.
+/// All links of the namespace the socket was opened in, without their counters.
 ///
 /// # Errors
 /// When the kernel refuses the list.
@@ -59,8 +61,11 @@ pub(crate) fn list(route: &mut Netlink) -> Result<Vec<Link>, NetError> {
         operation: "list",
         object: "the network links",
     };
+    // A node with a thousand containers has a thousand links, and most of each answer would be counters.
+    let mut body = Body::with_header(&ifinfomsg(0));
+    body.put(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
     // Read by hand: one attribute a newer kernel spells differently must not hide a link from us.
-    let found = route.dump(ask, RTM_GETLINK, &emit(&LinkMessage::default()))?;
+    let found = route.dump(ask, RTM_GETLINK, body.bytes())?;
     Ok(found
         .iter()
         .filter(|(kind, _)| *kind == RTM_NEWLINK)
@@ -71,17 +76,45 @@ pub(crate) fn list(route: &mut Netlink) -> Result<Vec<Link>, NetError> {
 /// The link of that name, if there is one.
 ///
 /// # Errors
-/// When the kernel refuses the list.
+/// When the kernel refuses to tell.
 pub(crate) fn by_name(route: &mut Netlink, name: &str) -> Result<Option<Link>, NetError> {
-    Ok(list(route)?.into_iter().find(|l| l.name == name))
+    let mut body = Body::with_header(&ifinfomsg(0));
+    body.put_str(IFLA_IFNAME, name);
+    one(route, name, &body)
 }
 
 /// The link of that index, if there is one.
 ///
 /// # Errors
-/// When the kernel refuses the list.
+/// When the kernel refuses to tell.
 pub(crate) fn by_index(route: &mut Netlink, index: u32) -> Result<Option<Link>, NetError> {
-    Ok(list(route)?.into_iter().find(|l| l.index == index))
+    one(
+        route,
+        &format!("number {index}"),
+        &Body::with_header(&ifinfomsg(index)),
+    )
+}
+
+fn one(route: &mut Netlink, name: &str, body: &Body) -> Result<Option<Link>, NetError> {
+    let object = format!("link {name}");
+    match route.fetch(
+        Ask {
+            operation: "look up",
+            object: &object,
+        },
+        RTM_GETLINK,
+        body.bytes(),
+    ) {
+        Ok(found) => Ok(found.iter().find_map(|body| parse(body))),
+        Err(e) if e.is_absent() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn ifinfomsg(index: u32) -> [u8; IFINFOMSG_BYTES] {
+    let mut header = [0; IFINFOMSG_BYTES];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header
 }
 
 /// Creates an `ifb` device, down. It must not exist yet.

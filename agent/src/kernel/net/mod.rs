@@ -3,11 +3,6 @@
 //! Everything here speaks netlink itself and acts in the network namespace of the calling thread; a socket
 //! stays bound to the namespace it was opened in. Nothing here knows of experiments, faults or leases.
 
-#![allow(
-    dead_code,
-    reason = "the fault families that use it are being built on it"
-)]
-
 pub(crate) mod attr;
 pub(crate) mod links;
 pub(crate) mod netem;
@@ -40,18 +35,6 @@ pub(crate) enum NetError {
         /// The error number.
         #[source]
         errno: io::Error,
-    },
-    /// The kernel answered with something that cannot be understood.
-    #[error(
-        "the kernel's answer to {operation} {object} is malformed: {what}; please report this with the output of `uname -r`"
-    )]
-    Malformed {
-        /// What was asked.
-        operation: &'static str,
-        /// Of what.
-        object: String,
-        /// What is wrong with the answer.
-        what: String,
     },
     /// What was made is not what the kernel reports.
     #[error(

@@ -169,6 +169,35 @@ impl Netlink {
         }
     }
 
+    /// Asks for one object; the bodies of what is answered before the acknowledgement.
+    ///
+    /// # Errors
+    /// What the kernel refuses: that there is no such object, for one.
+    pub(crate) fn fetch(
+        &mut self,
+        ask: Ask<'_>,
+        kind: u16,
+        body: &[u8],
+    ) -> Result<Vec<Vec<u8>>, NetError> {
+        let sequence = self.next_sequence();
+        let mut buffer = Vec::with_capacity(HEADER_BYTES + body.len());
+        frame(&mut buffer, kind, NLM_F_REQUEST | NLM_F_ACK, sequence, body);
+        self.send(ask, &buffer)?;
+        let mut found = Vec::new();
+        loop {
+            let bytes = self.receive(ask)?;
+            for reply in replies(&bytes).filter(|r| r.sequence == sequence) {
+                match reply.kind {
+                    NLMSG_ERROR => {
+                        return reply.refusal().map_or(Ok(found), |r| Err(refused(ask, r)));
+                    }
+                    kind if kind >= TYPE_MIN => found.push(reply.body.to_vec()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// Asks for all objects of a kind; each answer is its type and body.
     ///
     /// # Errors

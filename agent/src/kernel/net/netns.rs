@@ -53,21 +53,6 @@ impl Netns {
         )
     }
 
-    /// A named one (`ip netns list`).
-    ///
-    /// # Errors
-    /// When there is none of that name, or the name is not a plain file name.
-    pub(crate) fn named(name: &str) -> Result<Self, NetError> {
-        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-            return Err(NetError::io(
-                "open",
-                format!("network namespace `{name}`"),
-                io::ErrorKind::InvalidInput.into(),
-            ));
-        }
-        Self::open(&Path::new(NAMED_FOLDER).join(name), name)
-    }
-
     fn open(path: &Path, label: &str) -> Result<Self, NetError> {
         let failed = |e| {
             NetError::io(
@@ -101,7 +86,7 @@ impl Netns {
     }
 
     /// What tells it from others.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }

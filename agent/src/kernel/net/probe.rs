@@ -49,43 +49,6 @@ impl NetAbilities {
         }
     }
 
-    /// Tries only what the queue needs.
-    ///
-    /// # Errors
-    /// One reason for each missing part.
-    pub(crate) fn probe_queue() -> Result<QueueMeans, Vec<String>> {
-        let tried = in_scratch(|| {
-            let native = queue_by(QueueMeans::Native);
-            let compat = if native.is_ok() {
-                Ok(())
-            } else {
-                queue_by(QueueMeans::Compat)
-            };
-            Ok(Self {
-                queue_native: native,
-                queue_compat: compat,
-                ..Self::all_well()
-            })
-        });
-        tried.map_err(|e| vec![describe(&e)])?.queue()
-    }
-
-    fn all_well() -> Self {
-        let yes = || Ok(());
-        Self {
-            owned_table: yes(),
-            ingress_hook: yes(),
-            egress_hook: yes(),
-            forward: yes(),
-            ifb: yes(),
-            netem: yes(),
-            reject: yes(),
-            queue_native: yes(),
-            queue_compat: yes(),
-            queue_socket: yes(),
-        }
-    }
-
     fn none(reason: &str) -> Self {
         let no = || Err(reason.to_owned());
         Self {

@@ -10,6 +10,8 @@ const NFTA_DATA_VERDICT: u16 = 2;
 /// The first 16-byte register; every comparison here loads it afresh.
 const REG_1: u32 = 1;
 const REG_VERDICT: u32 = 0;
+/// `NFT_CMP_EQ`, `NFT_RANGE_EQ`.
+const OP_EQUAL: u32 = 0;
 
 /// What `meta` can load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +20,6 @@ pub(crate) enum Meta {
     Protocol = 1,
     /// The packet's queueing priority (`SO_PRIORITY`), u32.
     Priority = 2,
-    /// The receiving link's index, u32.
-    InLink = 4,
     /// The sending link's index, u32.
     OutLink = 5,
     /// The network protocol, u8 (2 for IPv4, 10 for IPv6).
@@ -35,15 +35,6 @@ pub(crate) enum Base {
     Network = 1,
     /// The transport header.
     Transport = 2,
-}
-
-/// How `cmp` compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compare {
-    /// Equal.
-    Equal = 0,
-    /// Not equal.
-    Unequal = 1,
 }
 
 /// What `reject` answers.
@@ -69,8 +60,6 @@ pub(crate) enum QueueMeans {
 pub(crate) enum Verdict {
     /// Nothing more happens to the packet at this hook.
     Accept,
-    /// It is gone.
-    Drop,
     /// Back to the chain that jumped here.
     Return,
     /// To another chain, and back.
@@ -117,15 +106,13 @@ impl Expressions {
         })
     }
 
-    /// Goes on only where the loaded value compares so.
+    /// Goes on only where the loaded value is this one.
     #[must_use]
-    pub(crate) fn cmp(self, compare: Compare, value: &[u8]) -> Self {
+    pub(crate) fn equals(self, value: &[u8]) -> Self {
         self.push("cmp", |b| {
-            b.put_be32(1, REG_1)
-                .put_be32(2, compare as u32)
-                .nest(3, |d| {
-                    d.put(NFTA_DATA_VALUE, value);
-                });
+            b.put_be32(1, REG_1).put_be32(2, OP_EQUAL).nest(3, |d| {
+                d.put(NFTA_DATA_VALUE, value);
+            });
         })
     }
 
@@ -149,7 +136,7 @@ impl Expressions {
     #[must_use]
     pub(crate) fn range(self, from: &[u8], to: &[u8]) -> Self {
         self.push("range", |b| {
-            b.put_be32(1, REG_1).put_be32(2, Compare::Equal as u32);
+            b.put_be32(1, REG_1).put_be32(2, OP_EQUAL);
             b.nest(3, |d| {
                 d.put(NFTA_DATA_VALUE, from);
             });
@@ -228,10 +215,9 @@ impl Expressions {
     /// Ends the rule.
     #[must_use]
     pub(crate) fn verdict(self, verdict: &Verdict) -> Self {
-        // NF_DROP 0, NF_ACCEPT 1; NFT_JUMP -3, NFT_GOTO -4, NFT_RETURN -5.
+        // NF_ACCEPT 1; NFT_JUMP -3, NFT_GOTO -4, NFT_RETURN -5.
         let (code, chain) = match verdict {
-            Verdict::Drop => (0i32, None),
-            Verdict::Accept => (1, None),
+            Verdict::Accept => (1i32, None),
             Verdict::Jump(chain) => (-3, Some(chain)),
             Verdict::Goto(chain) => (-4, Some(chain)),
             Verdict::Return => (-5, None),

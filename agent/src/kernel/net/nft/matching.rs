@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Family;
-use super::expr::{Base, Compare, Expressions, Meta, Verdict};
+use super::expr::{Base, Expressions, Meta, Verdict};
 
 /// An address with a prefix length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,9 +85,7 @@ impl Match {
             for protocol in self.protocols(version) {
                 let mut list = ip_version(family, version);
                 if let Some(number) = protocol {
-                    list = list
-                        .meta(Meta::TransportProtocol)
-                        .cmp(Compare::Equal, &[number]);
+                    list = list.meta(Meta::TransportProtocol).equals(&[number]);
                 }
                 list = self.source.expressions(list, version, false);
                 lists.push(self.destination.expressions(list, version, true));
@@ -139,7 +137,7 @@ impl End {
         if let Some(Ports { first, last }) = self.ports {
             list = list.payload(Base::Transport, if is_destination { 2 } else { 0 }, 2);
             list = if first == last {
-                list.cmp(Compare::Equal, &first.to_be_bytes())
+                list.equals(&first.to_be_bytes())
             } else {
                 list.range(&first.to_be_bytes(), &last.to_be_bytes())
             };
@@ -160,10 +158,10 @@ impl Net {
         }
         let loaded = list.payload(Base::Network, offset, bytes.len() as u32);
         if mask.iter().all(|b| *b == 0xff) {
-            return loaded.cmp(Compare::Equal, &bytes);
+            return loaded.equals(&bytes);
         }
         let masked: Vec<u8> = bytes.iter().zip(&mask).map(|(b, m)| b & m).collect();
-        loaded.mask(&mask).cmp(Compare::Equal, &masked)
+        loaded.mask(&mask).equals(&masked)
     }
 }
 
@@ -186,13 +184,13 @@ fn ip_version(family: Family, version: Version) -> Expressions {
             };
             Expressions::default()
                 .meta(Meta::Protocol)
-                .cmp(Compare::Equal, &ether.to_be_bytes())
+                .equals(&ether.to_be_bytes())
         }
         Family::Inet => {
             let number = if version == Version::V4 { 2 } else { 10 };
             Expressions::default()
                 .meta(Meta::NetworkProtocol)
-                .cmp(Compare::Equal, &[number])
+                .equals(&[number])
         }
     }
 }
@@ -203,7 +201,7 @@ fn ip_version(family: Family, version: Version) -> Expressions {
 pub(crate) fn spare_neighbour_discovery(family: Family) -> Expressions {
     ip_version(family, Version::V6)
         .meta(Meta::TransportProtocol)
-        .cmp(Compare::Equal, &[ICMPV6])
+        .equals(&[ICMPV6])
         .payload(Base::Transport, 0, 1)
         .range(&[133], &[137])
         .verdict(&Verdict::Return)

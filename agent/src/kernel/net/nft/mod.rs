@@ -204,12 +204,6 @@ impl OwnedTable {
         }
     }
 
-    /// Its name.
-    #[must_use]
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Its family.
     #[must_use]
     pub(crate) fn family(&self) -> Family {
@@ -246,13 +240,13 @@ impl OwnedTable {
         read::chains(&mut reader, self.family, &self.name)
     }
 
-    /// The rules as the kernel has them, with their counters.
+    /// A chain's rules as the kernel has them, with their counters.
     ///
     /// # Errors
     /// When the kernel refuses the list.
-    pub(crate) fn rules(&self) -> Result<Vec<RuleSeen>, NetError> {
+    pub(crate) fn rules(&self, chain: &str) -> Result<Vec<RuleSeen>, NetError> {
         let mut reader = Netlink::open(Protocol::Netfilter)?;
-        read::rules(&mut reader, self.family, &self.name)
+        read::rules(&mut reader, self.family, &self.name, chain)
     }
 
     /// Deletes the table now, and says whether that went well. Dropping it has the same effect.

@@ -100,13 +100,16 @@ pub(super) fn rules(
     reader: &mut Netlink,
     family: Family,
     table: &str,
+    chain: &str,
 ) -> Result<Vec<RuleSeen>, NetError> {
     let mut body = header(family);
-    body.put_str(1, table);
+    body.put_str(1, table).put_str(2, chain);
     let found = dump(reader, "the nftables rules", GETRULE, &body)?;
     Ok(found
         .iter()
         .filter_map(|(_, body)| rule(of_family(body, family)?, table))
+        // Older kernels list the whole table.
+        .filter(|r| r.chain == chain)
         .collect())
 }
 
