@@ -124,7 +124,8 @@ fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
     // One thread, the main one: a holder dies with the *thread* that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        // Each may wait for a resolver that does not answer; they end after a second of idleness.
+        .max_blocking_threads(16)
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .build()
         .map_err(|source| link::LinkError::Open { source })?;

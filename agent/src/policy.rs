@@ -14,7 +14,7 @@ pub(crate) const PATH: &str = "/etc/squall/policy.yaml";
 const FILE_BYTES_MAX: u64 = 256 << 10;
 
 /// What this node allows.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Policy {
     /// What is never touched.
@@ -47,15 +47,6 @@ pub(crate) struct Limits {
     pub(crate) lease: Lease,
     /// The longest that one fault may stay, whatever is renewed.
     pub(crate) hold: Hold,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            protect: Protect::default(),
-            limits: Limits::default(),
-        }
-    }
 }
 
 impl Default for Protect {

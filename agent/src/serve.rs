@@ -394,10 +394,10 @@ impl Agent {
                 self.faults.remove(id);
                 self.finished.insert(id.clone(), report.clone());
                 self.finished_order.push_back(id.clone());
-                if self.finished_order.len() > FINISHED_MAX {
-                    if let Some(oldest) = self.finished_order.pop_front() {
-                        self.finished.remove(&oldest);
-                    }
+                if self.finished_order.len() > FINISHED_MAX
+                    && let Some(oldest) = self.finished_order.pop_front()
+                {
+                    self.finished.remove(&oldest);
                 }
             }
             _ => {}

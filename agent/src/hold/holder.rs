@@ -75,7 +75,7 @@ fn live() -> Result<(), HoldError> {
         return Ok(());
     };
     let armed = arm(&spec, fds, &lease);
-    let (held, watched, evidence) = match armed {
+    let (held, company, evidence) = match armed {
         Ok(armed) => armed,
         Err(error) => {
             let reason = chain(&error);
@@ -83,10 +83,38 @@ fn live() -> Result<(), HoldError> {
         }
     };
     tell(&control, &FromHolder::Armed(evidence))?;
-    hold(&control, &lease, held, watched)
+    hold(&control, &lease, held, company)
 }
 
-type ArmedFault = (Box<dyn Held>, Vec<OwnedFd>, Evidence);
+type ArmedFault = (Box<dyn Held>, Company, Evidence);
+
+/// What the fault is for: with the last of it the fault ends.
+#[derive(Debug, Default)]
+struct Company {
+    /// The target's processes.
+    processes: Vec<OwnedFd>,
+    /// A cgroup that was aimed at as such.
+    group: Option<OwnedFd>,
+    had_processes: bool,
+}
+
+impl Company {
+    /// Whether everything that was aimed at has ended.
+    fn is_gone(&mut self) -> bool {
+        self.processes
+            .retain(|pidfd| !process::has_ended(pidfd.as_fd()));
+        self.had_processes && self.processes.is_empty()
+    }
+
+    /// Whether this holder is alone in the target's cgroup. A group with groups below it is never empty to us.
+    fn is_alone(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| {
+            let me = std::process::id();
+            let others = cgroup::processes(group).is_ok_and(|all| all.iter().any(|pid| *pid != me));
+            !others && !cgroup::has_children(group)
+        })
+    }
+}
 
 /// Everything between the order and the evidence.
 fn arm(
@@ -108,6 +136,7 @@ fn arm(
     enter(spec, &grip)?;
     process::die_with_parent().map_err(HoldError::kernel("tie to its parent", "the holder"))?;
     still_ours(spec)?;
+    let aimed_at = aimed_at(spec, &grip)?;
     let (held, mut evidence) = match &spec.fault {
         Fault::Kill(fault) => kill::arm(fault, spec, &mut grip)?,
         Fault::Cpu(fault) => cpu::arm(fault, &grip)?,
@@ -116,8 +145,13 @@ fn arm(
     };
     evidence.warnings.append(&mut warnings);
     // A namespace is pinned by the process in it; a descriptor of its own is not needed any more.
-    let watched = grip.processes.into_iter().map(|(pidfd, _)| pidfd).collect();
-    Ok((held, watched, evidence))
+    let processes: Vec<OwnedFd> = grip.processes.into_iter().map(|(pidfd, _)| pidfd).collect();
+    let company = Company {
+        had_processes: !processes.is_empty(),
+        processes,
+        group: aimed_at,
+    };
+    Ok((held, company, evidence))
 }
 
 /// The agent may have died between our start and the moment we were tied to it: then somebody else adopted us.
@@ -194,19 +228,32 @@ fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
     Ok(())
 }
 
+/// The group that a pressure fault was aimed at, where it was a group and not a process in one or the node.
+fn aimed_at(spec: &HoldSpec, grip: &Grip) -> Result<Option<OwnedFd>, HoldError> {
+    let pressure = matches!(spec.fault, Fault::Cpu(_) | Fault::Memory(_));
+    let group = grip.groups.first().filter(|group| group.path != "/");
+    match group {
+        Some(group) if pressure && grip.processes.is_empty() => group
+            .fd
+            .try_clone()
+            .map(Some)
+            .map_err(HoldError::kernel("duplicate", "the cgroup's descriptor")),
+        _ => Ok(None),
+    }
+}
+
 /// Holds until something ends it.
 fn hold(
     control: &OwnedFd,
     lease: &timer::LeaseTimer,
     mut held: Box<dyn Held>,
-    mut watched: Vec<OwnedFd>,
+    mut company: Company,
 ) -> Result<(), HoldError> {
-    let has_target = !watched.is_empty();
     let mut dose_due = Instant::now() + DOSE_EVERY;
     let mut fds = Vec::new();
     let cause = loop {
         let until = held.next_turn().map_or(dose_due, |turn| turn.min(dose_due));
-        if wait(control, &watched, held.as_ref(), until)? {
+        if wait(control, &company.processes, held.as_ref(), until)? {
             match next_word(control, &mut fds, Some(Duration::ZERO))? {
                 // The agent has closed the channel or died: whatever it wanted, it wants no longer.
                 None | Some(ToHolder::Stop) => break EndCause::Stopped,
@@ -222,8 +269,7 @@ fn hold(
                 Some(ToHolder::Hold(_)) => {}
             }
         }
-        watched.retain(|pidfd| !process::has_ended(pidfd.as_fd()));
-        if has_target && watched.is_empty() {
+        if company.is_gone() {
             break EndCause::TargetGone;
         }
         if let Err(error) = held.turn() {
@@ -234,6 +280,9 @@ fn hold(
         }
         if Instant::now() >= dose_due {
             dose_due += DOSE_EVERY;
+            if company.is_alone() {
+                break EndCause::TargetGone;
+            }
             match held.dose() {
                 Ok(dose) => tell(control, &FromHolder::Dose(dose))?,
                 Err(error) => break EndCause::Failed(chain(&error)),

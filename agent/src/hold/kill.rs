@@ -61,14 +61,8 @@ pub(crate) fn arm(
             |found: &inventory::Found| Some(found.id.pid) != target.as_ref().map(|(_, pid)| *pid);
         siblings.extend(found.into_iter().filter(other).map(|found| found.id));
     }
-    let group = if target.is_none() {
-        let v2_or_pids = grip.groups.iter().position(|g| {
-            g.controllers.is_empty() || g.controllers.iter().any(|c| c == "pids" || c == "cpu")
-        });
-        v2_or_pids.map(|at| grip.groups.swap_remove(at))
-    } else {
-        None
-    };
+    // Every hierarchy lists the same processes for one path, or nearly; one is enough.
+    let group = target.is_none().then(|| grip.groups.pop()).flatten();
     let mut killer = Killer {
         signal: number(fault.signal),
         every,
@@ -145,21 +139,21 @@ impl Killer {
 
     /// The one process that stands for the target: itself while it lives, then its replacement.
     fn one(&mut self) -> Result<Option<(OwnedFd, u32)>, HoldError> {
-        if let Some((pidfd, pid)) = &self.target {
-            if !process::has_ended(pidfd.as_fd()) {
-                let again = pidfd.try_clone().map_err(HoldError::kernel(
-                    "duplicate",
-                    format!("the pidfd of {pid}"),
-                ))?;
-                return Ok(Some((again, *pid)));
-            }
+        if let Some((pidfd, pid)) = &self.target
+            && !process::has_ended(pidfd.as_fd())
+        {
+            let again = pidfd.try_clone().map_err(HoldError::kernel(
+                "duplicate",
+                format!("the pidfd of {pid}"),
+            ))?;
+            return Ok(Some((again, *pid)));
         }
         let Some(selector) = &self.prey.selector else {
             return Ok(None);
         };
         let found = inventory::matching(selector).map_err(HoldError::Unable)?;
         let fair = |f: &inventory::Found| {
-            !self.siblings.contains(&f.id) && self.prey.may_be_hit(f.id.pid, &f.name)
+            !self.siblings.contains(&f.id) && !f.kernel_thread && self.prey.may_be_hit(f.id.pid)
         };
         let Some(newest) = found.into_iter().filter(fair).max_by_key(|f| f.id.started) else {
             return Ok(None);
@@ -190,8 +184,7 @@ impl Killer {
             let Ok(pidfd) = process::pidfd_open(pid) else {
                 continue;
             };
-            let name = inventory::name_of(pid).unwrap_or_default();
-            if self.prey.may_be_hit(pid, &name) {
+            if self.prey.may_be_hit(pid) {
                 taken.push((pidfd, pid));
             }
         }
@@ -210,11 +203,15 @@ impl Killer {
 
 impl Prey {
     /// Never ourselves, PID 1, or what was named as spared.
-    pub(crate) fn may_be_hit(&self, pid: u32, name: &str) -> bool {
+    pub(crate) fn may_be_hit(&self, pid: u32) -> bool {
+        let names = [inventory::name_of(pid), inventory::comm_of(pid)];
         pid != 1
             && pid != std::process::id()
             && !self.spare_pids.contains(&pid)
-            && !self.spare_names.iter().any(|spared| spared == name)
+            && !names
+                .iter()
+                .flatten()
+                .any(|name| self.spare_names.contains(name))
     }
 }
 

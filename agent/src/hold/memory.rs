@@ -263,9 +263,19 @@ impl Taken {
             + if full || self.hungry {
                 LOOK_EVERY
             } else {
-                STEP_EVERY
+                self.next_page()
             };
         Ok(())
+    }
+
+    /// How long until the rate allows something worth waking up for.
+    #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^52")]
+    fn next_page(&self) -> Duration {
+        /// Waking for less costs more than it moves.
+        const WORTH_BYTES: f64 = (256 << 10) as f64;
+        self.rate.map_or(STEP_EVERY, |rate| {
+            Duration::from_secs_f64(WORTH_BYTES / rate as f64).clamp(STEP_EVERY, LOOK_EVERY)
+        })
     }
 }
 

@@ -197,10 +197,10 @@ impl<T: Tell> Task<'_, T> {
         }
         if wish.filter.0 > self.filter {
             self.filter = wish.filter.0;
-            if let Some(filter) = &wish.filter.1 {
-                if let Err(error) = self.say(&ToHolder::Update(filter.clone())) {
-                    tracing::warn!(fault = %self.start.spec.id, %error, "new addresses could not be told to the holder");
-                }
+            if let Some(filter) = &wish.filter.1
+                && let Err(error) = self.say(&ToHolder::Update(filter.clone()))
+            {
+                tracing::warn!(fault = %self.start.spec.id, %error, "new addresses could not be told to the holder");
             }
         }
     }
@@ -310,10 +310,10 @@ impl<T: Tell> Task<'_, T> {
         self.killed = true;
         self.deadline = Instant::now() + GONE_LIMIT;
         self.lease_end = self.deadline;
-        if let Err(error) = process::signal(self.pidfd.get_ref(), libc::SIGKILL) {
-            if error.raw_os_error() != Some(libc::ESRCH) {
-                tracing::error!(holder = self.holder, %error, "the holder cannot be killed");
-            }
+        if let Err(error) = process::signal(self.pidfd.get_ref(), libc::SIGKILL)
+            && error.raw_os_error() != Some(libc::ESRCH)
+        {
+            tracing::error!(holder = self.holder, %error, "the holder cannot be killed");
         }
     }
 
@@ -388,15 +388,17 @@ impl<T: Tell> Task<'_, T> {
         loop {
             let netns = self.netns().and_then(|fd| fd.try_clone_to_owned().ok());
             let holder = self.holder;
-            let swept = tokio::task::spawn_blocking(move || {
-                network::sweep(netns.as_ref().map(AsFd::as_fd), holder)
-            });
-            let left = match swept.await {
-                Ok(Ok(left)) if left.is_empty() => return,
-                Ok(Ok(left)) => left.join("; "),
-                Ok(Err(error)) => super::held::chain(&error),
-                Err(error) => error.to_string(),
-            };
+            let left =
+                match on_a_thread(move || network::sweep(netns.as_ref().map(AsFd::as_fd), holder))
+                    .await
+                {
+                    Ok(Ok(left)) if left.is_empty() => return,
+                    Ok(Ok(left)) => left.join("; "),
+                    Ok(Err(error)) => super::held::chain(&error),
+                    Err(error) => format!(
+                        "nobody knows, because no thread could be started to look ({error})"
+                    ),
+                };
             self.event(FaultEvent::NotShownGone);
             self.stuck(format!(
                 "its holder is gone, and the kernel still shows: {left}"
@@ -414,6 +416,18 @@ impl<T: Tell> Task<'_, T> {
             .position(|a| *a == Attached::Netns)?;
         self.start.fds.get(at).map(AsFd::as_fd)
     }
+}
+
+/// Work that blocks, on a thread of its own: the runtime's few may all be waiting for a resolver that does not answer,
+/// and the proof of an end waits for nobody.
+async fn on_a_thread<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> io::Result<R> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("squall-sweep".to_owned())
+        .spawn(move || done.send(work()).ok())?;
+    result.await.map_err(io::Error::other)
 }
 
 fn micros(since: Instant) -> u64 {

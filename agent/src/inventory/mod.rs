@@ -165,6 +165,9 @@ fn spared(found: &process::Found, rules: &Rules) -> Option<String> {
     if let Some(who) = rules.spare_pids.get(&found.id.pid) {
         return Some(format!("it is {who}"));
     }
+    if found.parent == std::process::id() {
+        return Some("it holds a fault".to_owned());
+    }
     let comm = process::comm_of(found.id.pid).unwrap_or_default();
     let protects = |name: &&String| **name == found.name || **name == comm;
     let name = rules.protected_names.iter().find(protects)?;
@@ -313,6 +316,9 @@ fn named_netns(
     Ok(())
 }
 
+/// A namespace, the processes that led to it, and the first of them in words.
+type Shared = (netns::Netns, Vec<(OwnedFd, u32)>, String);
+
 fn netns_of(
     selector: &ProcessSelector,
     target: &Target,
@@ -320,8 +326,7 @@ fn netns_of(
     resolution: &mut Resolution,
 ) -> Result<(), String> {
     let own = netns::own_inode();
-    let mut namespaces: BTreeMap<u64, (netns::Netns, Vec<(OwnedFd, u32)>, String)> =
-        BTreeMap::new();
+    let mut namespaces: BTreeMap<u64, Shared> = BTreeMap::new();
     for found in process::matching(selector)? {
         let label = format!("process {} {}", found.id.pid, found.name);
         // Our own process is in the node's namespace; naming it would only be noise.

@@ -24,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) id: Identity,
     /// The base name of its executable, or its comm where that cannot be read.
     pub(crate) name: String,
+    /// Its parent's pid.
+    pub(crate) parent: u32,
     /// Kernel threads have no program to be hit.
     pub(crate) kernel_thread: bool,
 }
@@ -159,6 +161,7 @@ pub(crate) fn matching(selector: &ProcessSelector) -> Result<Vec<Found>, String>
                     started: stat.started,
                 },
                 name: executable.unwrap_or(stat.comm),
+                parent: stat.parent,
                 kernel_thread: stat.flags & KERNEL_THREAD != 0,
             });
         }

@@ -291,6 +291,12 @@ pub(crate) fn processes(group: impl AsFd) -> io::Result<Vec<u32>> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
+/// Whether there are groups below it; yes when it cannot be told.
+pub(crate) fn has_children(group: impl AsFd) -> bool {
+    // The link count of a cgroup's directory is two and one for each directory in it, on v1 and v2.
+    rustix::fs::fstat(group).map_or(true, |stat| stat.st_nlink > 2)
+}
+
 /// How many levels the group is below the hierarchy's root.
 pub(crate) fn depth(path: &str) -> usize {
     path.split('/').filter(|part| !part.is_empty()).count()

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod group;
+
 use futures_util::{SinkExt, StreamExt};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
