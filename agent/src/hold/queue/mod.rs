@@ -512,7 +512,11 @@ fn action_expression(means: QueueMeans) -> &'static str {
 }
 
 fn warnings(direction: Direction, copying: Copying) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = vec![
+        "packets that wait here are lost when another fault, or any other nftables or iptables chain, of this network \
+         namespace is taken away: the kernel empties every queue then"
+            .to_owned(),
+    ];
     if direction != Direction::Ingress {
         warnings.push(
             "bulk TCP sent from here is throttled far below the link's rate while it is delayed on its way out (TCP small \
