@@ -118,6 +118,9 @@ fn told(one: &Played) -> Vec<String> {
     if !timings.is_empty() {
         lines.push(format!("     {}", timings.join(", ")));
     }
+    for fault in run.faults.iter().filter(|f| f.dose.is_some()) {
+        lines.push(format!("     {}: {}", fault.fault, fault.dose_in_words));
+    }
     if let Some(stats) = &one.stats {
         lines.push(format!("     {}", counts(stats)));
     }
@@ -125,10 +128,10 @@ fn told(one: &Played) -> Vec<String> {
 }
 
 fn counts(stats: &Stats) -> String {
-    let mut said = vec![format!("{} paid at once", counted(stats.paid, "order"))];
+    let mut said = vec![format!("{} paid", counted(stats.paid, "order"))];
     if stats.pending > 0 {
         said.push(format!(
-            "{} accepted as payment-pending, of which {} were charged afterwards",
+            "{} accepted as payment-pending, {} of them charged since",
             counted(stats.pending, "order"),
             stats.settled
         ));

@@ -58,6 +58,10 @@ impl Telling {
             last.to_ms = last.to_ms.max(last.from_ms).min(self.end_ms);
         }
         stages(&mut said, self.end_ms);
+        let in_force = in_force(&said.faults, self.end_ms);
+        for expectation in &mut said.expectations {
+            expectation.sum_up(&in_force);
+        }
         said
     }
 
@@ -225,11 +229,6 @@ impl Telling {
     }
 
     fn observed(&mut self, at: f64, window: &Window) {
-        let under_fault = self
-            .said
-            .phases
-            .last()
-            .is_some_and(|p| p.kind == PhaseKind::Injecting);
         let of_probe = self
             .said
             .expectations
@@ -239,21 +238,19 @@ impl Telling {
             let check = window.checks.get(index).cloned().unwrap_or_default();
             // What is not finite cannot be drawn, nor be written as JSON.
             let measured = check.measured.filter(|m| m.is_finite());
-            expectation.take(
-                Point {
-                    at_ms: at,
-                    length_ms: ms(window.length_ms.saturating_mul(1000)),
-                    measured,
-                    bound: check.bound.filter(|b| b.is_finite()),
-                    satisfied: check.satisfied,
-                    evidence: if check.evidence.is_finite() {
-                        check.evidence
-                    } else {
-                        f64::MAX
-                    },
+            expectation.last = measured.or(expectation.last);
+            expectation.points.push(Point {
+                at_ms: at,
+                length_ms: ms(window.length_ms.saturating_mul(1000)),
+                measured,
+                bound: check.bound.filter(|b| b.is_finite()),
+                satisfied: check.satisfied,
+                evidence: if check.evidence.is_finite() {
+                    check.evidence
+                } else {
+                    f64::MAX
                 },
-                under_fault,
-            );
+            });
         }
     }
 
@@ -390,16 +387,40 @@ impl FaultReport {
     }
 }
 
-impl ExpectationReport {
-    fn take(&mut self, point: Point, under_fault: bool) {
-        self.points.push(point);
-        let Some(measured) = point.measured else {
-            return;
-        };
-        self.last = Some(measured);
-        if !under_fault {
-            return;
+/// When at least one fault was in force, as stretches of time that do not touch, in order.
+fn in_force(faults: &[FaultReport], end_ms: f64) -> Vec<(f64, f64)> {
+    let armed = faults
+        .iter()
+        .filter_map(|f| Some((f.armed_at_ms?, f.ended_at_ms.unwrap_or(end_ms))));
+    let mut spans: Vec<(f64, f64)> = armed.collect();
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    spans.dedup_by(|next, so_far| {
+        let touch = next.0 <= so_far.1;
+        if touch {
+            so_far.1 = so_far.1.max(next.1);
         }
+        touch
+    });
+    spans
+}
+
+impl ExpectationReport {
+    /// Looks at the windows under fault.
+    fn sum_up(&mut self, in_force: &[(f64, f64)]) {
+        self.windows_under_fault = 0;
+        self.windows_unsatisfied = 0;
+        self.worst_under_fault = None;
+        for index in 0..self.points.len() {
+            let point = self.points[index];
+            if let Some(measured) = point.measured
+                && point.is_under(in_force)
+            {
+                self.add_under_fault(&point, measured);
+            }
+        }
+    }
+
+    fn add_under_fault(&mut self, point: &Point, measured: f64) {
         self.windows_under_fault += 1;
         let first_unsatisfied = !point.satisfied && self.windows_unsatisfied == 0;
         self.windows_unsatisfied += u64::from(!point.satisfied);
@@ -419,5 +440,18 @@ impl ExpectationReport {
         if worse {
             self.worst_under_fault = Some(measured);
         }
+    }
+}
+
+impl Point {
+    /// Whether the window says something of the time under fault: for a quarter of it a fault was in force, or it
+    /// saw all of a shorter fault. Windows do not begin when faults do.
+    fn is_under(&self, in_force: &[(f64, f64)]) -> bool {
+        const SHARE_LEAST: f64 = 0.25;
+        let from_ms = self.at_ms - self.length_ms;
+        in_force.iter().any(|(armed, gone)| {
+            let overlap = gone.min(self.at_ms) - armed.max(from_ms);
+            overlap > 0.0 && (overlap >= SHARE_LEAST * self.length_ms || overlap >= gone - armed)
+        })
     }
 }

@@ -38,6 +38,7 @@ struct Page<'a> {
     stop: Option<String>,
     started: Option<String>,
     because: String,
+    broke_after: Option<String>,
 }
 
 /// A number worth a glance.
@@ -90,6 +91,7 @@ impl<'a> Page<'a> {
                 .map(|m| (span_ms(m.at_ms), m.what.as_str()))
                 .collect(),
             stop: run.stop_reason.as_ref().map(stop_in_words),
+            broke_after: run.timings.detect_ms.map(span_ms),
             because: sentence(&run.because),
             // To the second: what matters within the run is told in milliseconds below.
             started: run

@@ -68,6 +68,25 @@ fn within_the_bound_the_nearest_to_it_is_the_worst() {
 }
 
 #[test]
+fn a_window_counts_as_under_fault_by_the_time_it_shares_with_it() {
+    // In force from 1.9 s to 2.4 s: the first window ends just after, the second sees all of it, the third nothing.
+    let events = [
+        event(0, Happening::Created(Box::new(created()))),
+        event(10, Happening::Planned(plan())),
+        event(11, Happening::Entered(RunState::Baseline)),
+        event(1_890, Happening::Entered(RunState::Injecting(0))),
+        armed(1_900, "run-1/0.0.0"),
+        window(2_000, 10_000, 50),
+        ended(2_400, "run-1/0.0.0"),
+        window(3_000, 20_000, 50),
+        window(4_000, 390_000, 50),
+    ];
+    let run = Summary::of(&events);
+    assert_eq!(run.expectations[1].windows_under_fault, 1);
+    assert_eq!(run.expectations[1].worst_under_fault, Some(20_000.0));
+}
+
+#[test]
 fn every_beginning_of_a_run_is_a_report() {
     for whole in [broken(), held()] {
         for length in 0..=whole.len() {
