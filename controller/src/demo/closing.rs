@@ -6,7 +6,7 @@
 
 use super::service::{Stats, Version};
 use crate::report::Summary;
-use crate::report::words::{counted, span_ms};
+use crate::report::words::{count, counted, span_ms};
 use console::style;
 use squall_experiments::verdict::Verdict;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ impl Words {
             Version::V1 => ("v1", "waits for payment, however long it takes"),
             Version::V2 => (
                 "v2",
-                "gives payment 150 ms, then accepts the order as payment-pending",
+                "gives payment 100 ms, then accepts the order as payment-pending",
             ),
         };
         println!(
@@ -133,7 +133,7 @@ fn counts(stats: &Stats) -> String {
         said.push(format!(
             "{} accepted as payment-pending, {} of them charged since",
             counted(stats.pending, "order"),
-            stats.settled
+            count(stats.settled)
         ));
     }
     if stats.refused > 0 {

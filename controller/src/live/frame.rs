@@ -245,11 +245,13 @@ fn endings(run: &Summary, paint: &Paint) -> Vec<String> {
             .iter()
             .filter_map(|f| f.armed_at_ms)
             .min_by(f64::total_cmp);
-        let after = armed.map_or(String::new(), |armed| {
-            format!(", {} after the fault", span_ms(first.at_ms - armed))
-        });
+        let after = armed
+            .filter(|armed| *armed <= first.at_ms)
+            .map_or(String::new(), |armed| {
+                format!(" {} after the fault", span_ms(first.at_ms - armed))
+            });
         lines.push(format!(
-            "{} {} of {}: {}{after}",
+            "{}{after}: {} of {}: {}",
             paint.bad("violated"),
             clean(&first.expectation),
             clean(&first.probe),

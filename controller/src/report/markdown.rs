@@ -36,12 +36,11 @@ fn write(out: &mut String, run: &Summary) -> fmt::Result {
         writeln!(out, "> {}\n", plain(&run.hypothesis))?;
     }
     if let Some(first) = &run.first_broken {
-        let (probe, measured) = (plain(&first.probe), plain(&first.measured));
-        writeln!(
-            out,
-            "**What broke first:** {} of {probe}: {measured}\n",
-            code(&first.expectation)
-        )?;
+        let after = run.timings.detect_ms.map_or(String::new(), |ms| {
+            format!(", {} after the fault was in force", span_ms(ms))
+        });
+        let (text, probe) = (code(&first.expectation), plain(&first.probe));
+        writeln!(out, "**What broke first:** {text} of {probe}{after}.\n")?;
     }
     expectations(out, &run.expectations)?;
     faults(out, &run.faults)?;

@@ -2,11 +2,13 @@
 
 use super::sample::{armed, broken, created, ended, event, held, plan, window};
 use super::{FaultOutcome, PhaseKind, Summary, html, markdown, schema};
-use squall_experiments::event::{ExpectationRef, FaultRefused, Finished, Happening, StopReason};
+use squall_experiments::event::{
+    Event, ExpectationRef, FaultRefused, Finished, Happening, StopReason,
+};
 use squall_experiments::run_life::RunState;
 use squall_experiments::verdict::Verdict;
 
-fn page(events: &[squall_experiments::event::Event]) -> String {
+fn page(events: &[Event]) -> String {
     html(&Summary::of(events)).unwrap()
 }
 
@@ -149,7 +151,7 @@ fn what_is_not_shown_gone_is_said_loudly() {
 }
 
 /// Everything in a run that somebody else may have written, hostile.
-fn hostile() -> Vec<squall_experiments::event::Event> {
+fn hostile() -> Vec<Event> {
     const EVIL: &str =
         "\"'><script>alert(1)</script><img src=http://evil.example/x onerror=1>|`@all\n# h";
     let mut created = created();
@@ -240,7 +242,21 @@ fn golden(name: &str, written: &str) {
 
 #[test]
 fn reports_are_what_they_were() {
-    for (name, events) in [("broken", broken()), ("held", held())] {
+    // The last two were recorded from `squall demo`, event by event.
+    let recorded = |text| serde_json::from_str(text).unwrap();
+    let runs: [(&str, Vec<Event>); 4] = [
+        ("broken", broken()),
+        ("held", held()),
+        (
+            "demo-v1",
+            recorded(include_str!("golden/demo-v1.events.json")),
+        ),
+        (
+            "demo-v2",
+            recorded(include_str!("golden/demo-v2.events.json")),
+        ),
+    ];
+    for (name, events) in runs {
         let run = Summary::of(&events);
         golden(&format!("{name}.html"), &html(&run).unwrap());
         golden(&format!("{name}.md"), &markdown(&run));

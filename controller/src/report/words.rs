@@ -67,7 +67,7 @@ fn percent(fraction: f64) -> String {
 }
 
 /// 12345678 as `12,345,678`.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

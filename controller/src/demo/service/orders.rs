@@ -23,8 +23,9 @@ use tokio::sync::{Semaphore, mpsc};
 /// Connections to payment: what a service that was sized on a good day would have. A charge takes 5 ms then, so
 /// eight connections serve 1,600 orders a second.
 const PAYMENT_CONNECTIONS: usize = 8;
-/// v2's deadline for payment: thirty times what payment takes on a good day, and a third of what the order may take.
-const DEADLINE_MS: u64 = 150;
+/// v2's deadline for payment: twenty times what payment takes on a good day, and a quarter of what the order may
+/// take, so that even a machine that is busy compiling leaves room.
+const DEADLINE_MS: u64 = 100;
 /// Orders that may wait to be charged in the background: more than the demo's load makes in its whole life. Past
 /// it, orders are refused rather than forgotten.
 const PENDING_MAX: usize = 20_000;
