@@ -280,3 +280,6 @@ fn networks_meet(one: Network, other: Network) -> bool {
     let wide = |network: Network| Network::new(network.address, prefix);
     one.address.is_ipv4() == other.address.is_ipv4() && wide(one) == wide(other)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Admission against a small model: what a person with pen and paper would say of a handful of faults on a handful of
+//! targets.
+
+use super::*;
+use proptest::prelude::*;
+use squall_experiments::capability::Capability;
+use std::collections::BTreeMap;
+
+/// The targets of the model, and what each is.
+const TARGETS: [(&str, Option<Site>); 5] = [
+    ("host", Some(Site::Host)),
+    ("process", Some(Site::Process)),
+    ("group", Some(Site::Group)),
+    ("netns", Some(Site::Netns)),
+    ("nobody", None),
+];
+
+/// Port sets of the model: bit n is port n + 1. Filters are `to` ports; an empty set is every packet.
+fn delay(ports: u8) -> Fault {
+    let ports: Vec<String> = (0..4)
+        .filter(|n| ports >> n & 1 == 1)
+        .map(|n| (n + 1).to_string())
+        .collect();
+    let filter = serde_json::json!({ "to": { "ports": ports } });
+    serde_json::from_value(serde_json::json!({ "delay": { "time": "10ms", "filter": filter } }))
+        .unwrap()
+}
+
+fn fault(kind: u8, ports: u8) -> Fault {
+    let text = match kind {
+        0 => return delay(ports),
+        1 => r#"{"partition": {}}"#,
+        2 => r#"{"kill": {}}"#,
+        3 => r#"{"cpu": {"load": "10%"}}"#,
+        _ => r#"{"memory": {"size": "1MiB"}}"#,
+    };
+    serde_json::from_str(text).unwrap()
+}
+
+/// What a node can: bit 0 detour, bit 1 queue; the rest is always there.
+fn capabilities(shaping: u8) -> Capabilities {
+    let means = |kind: FaultKind| match kind {
+        kind if kind.is_shaping() => {
+            let all = [(1, Means::Detour), (2, Means::Queue)];
+            all.into_iter()
+                .filter(|(bit, _)| shaping & bit != 0)
+                .map(|(_, m)| m)
+                .collect()
+        }
+        FaultKind::Partition => vec![Means::Nftables],
+        _ => vec![Means::Process],
+    };
+    let capability = |fault| Capability {
+        fault,
+        means: means(fault),
+        notes: Vec::new(),
+    };
+    Capabilities {
+        faults: FaultKind::ALL.into_iter().map(capability).collect(),
+        ..Capabilities::default()
+    }
+}
+
+/// What the model remembers of a live fault.
+#[derive(Debug, Clone, PartialEq)]
+struct Noted {
+    kind: u8,
+    ports: u8,
+    target: usize,
+    detoured: bool,
+}
+
+/// The model's own answer, from the rules as the README tells them.
+fn expected(
+    live: &BTreeMap<u8, Noted>,
+    (id, kind, ports, target): (u8, u8, u8, usize),
+    shaping: u8,
+    most: usize,
+) -> &'static str {
+    if let Some(same) = live.get(&id) {
+        let equal =
+            same.kind == kind && (kind != 0 || same.ports == ports) && same.target == target;
+        return if equal { "already" } else { "deny" };
+    }
+    let fits = match (kind, target) {
+        (_, 4) => false,
+        (0 | 1, site) => site == 0 || site == 3,
+        (2, site) => site == 1 || site == 2,
+        (_, site) => site != 3,
+    };
+    if !fits || live.len() >= most {
+        return "deny";
+    }
+    if kind != 0 {
+        return "accept";
+    }
+    let crossed = live.values().any(|other| {
+        other.detoured
+            && other.target == target
+            && (other.ports == 0 || ports == 0 || other.ports & ports != 0)
+    });
+    match (shaping & 1 != 0, shaping & 2 != 0) {
+        (false, false) => "deny",
+        (true, _) if !crossed => "detour",
+        (true, false) => "deny",
+        (_, true) => "queue",
+    }
+}
+
+proptest! {
+    #[test]
+    fn admission_answers_as_the_model_does(
+        steps in prop::collection::vec((0u8..6, 0u8..5, 0u8..16, 0usize..5, any::<bool>()), 1..40),
+        shaping in 0u8..4,
+        most in 1usize..6,
+    ) {
+        let capabilities = capabilities(shaping);
+        let limits = Limits { faults: most, ..Limits::default() };
+        let mut live: Vec<Live> = Vec::new();
+        let mut model: BTreeMap<u8, Noted> = BTreeMap::new();
+        for (id, kind, ports, target, end) in steps {
+            if end {
+                model.remove(&id);
+                live.retain(|l| l.id.0 != id.to_string());
+                continue;
+            }
+            let (name, site) = TARGETS[target];
+            let (fault_id, fault, target_id) = (FaultId(id.to_string()), fault(kind, ports), TargetId::from(name));
+            let asked = Asked {
+                id: &fault_id,
+                fault: &fault,
+                target: &target_id,
+                lease: limits.lease,
+                means: None,
+                site,
+            };
+            let answer = admit(asked, &live, &capabilities, &limits);
+            let said = match &answer {
+                Admission::Accept(Means::Detour) => "detour",
+                Admission::Accept(Means::Queue) => "queue",
+                Admission::Accept(_) => "accept",
+                Admission::AlreadySo => "already",
+                Admission::Deny(denial) => {
+                    prop_assert!(denial.to_string().len() > 20, "{denial}");
+                    "deny"
+                }
+            };
+            prop_assert_eq!(said, expected(&model, (id, kind, ports, target), shaping, most));
+            if let Admission::Accept(means) = answer {
+                model.insert(id, Noted { kind, ports, target, detoured: means == Means::Detour });
+                live.push(Live { id: fault_id, fault, target: target_id, means });
+            }
+        }
+    }
+
+    #[test]
+    fn networks_meet_exactly_when_an_address_is_in_both(a: u32, one in 0u8..=32, flip in 0u32..32, other in 0u8..=32) {
+        let b = a ^ (1 << flip);
+        let network = |bits: u32, prefix| Network::new(std::net::Ipv4Addr::from(bits).into(), prefix).unwrap();
+        // The addresses differ in one bit only, `flip` from the right: the shorter prefix decides.
+        let within = u32::from(one.min(other)) <= 31 - flip;
+        prop_assert_eq!(networks_meet(network(a, one), network(b, other)), within);
+    }
+}
+
+fn one_on_netns(lease: Lease, means: Option<Means>, limits: &Limits) -> Admission {
+    let (id, target, fault) = (FaultId::from("f"), TargetId::from("n"), delay(0));
+    let asked = Asked {
+        id: &id,
+        fault: &fault,
+        target: &target,
+        lease,
+        means,
+        site: Some(Site::Netns),
+    };
+    admit(asked, &[], &capabilities(3), limits)
+}
+
+#[test]
+fn a_lease_beyond_the_nodes_is_denied() {
+    let short = Limits {
+        lease: "5s".parse().unwrap(),
+        ..Limits::default()
+    };
+    let denied = one_on_netns("6s".parse().unwrap(), None, &short);
+    assert!(matches!(
+        denied,
+        Admission::Deny(Denial::LeaseTooLong { .. })
+    ));
+    assert_eq!(
+        one_on_netns("5s".parse().unwrap(), None, &short),
+        Admission::Accept(Means::Detour)
+    );
+}
+
+#[test]
+fn means_that_were_asked_for_are_given_or_denied() {
+    let lease = "5s".parse().unwrap();
+    let ask = |means| one_on_netns(lease, Some(means), &Limits::default());
+    assert_eq!(ask(Means::Queue), Admission::Accept(Means::Queue));
+    assert!(matches!(
+        ask(Means::Nftables),
+        Admission::Deny(Denial::NotByThat { .. })
+    ));
+}
+
+#[test]
+fn other_protocols_and_families_are_not_in_the_way() {
+    let filter = |text: &str| serde_json::from_str::<Filter>(text).unwrap();
+    let tcp = filter(r#"{"protocol": "tcp"}"#);
+    let udp = filter(r#"{"protocol": "udp"}"#);
+    assert!(!may_overlap(&tcp, &udp) && may_overlap(&tcp, &Filter::default()));
+    let four = filter(r#"{"to": {"hosts": ["0.0.0.0/0"]}}"#);
+    let six = filter(r#"{"to": {"hosts": ["::/0"]}}"#);
+    let name = filter(r#"{"to": {"hosts": ["db.shop"]}}"#);
+    assert!(!may_overlap(&four, &six) && may_overlap(&four, &name));
+}
