@@ -1,1 +1,129 @@
+//! The link, against an agent of the tests on the other end of a socketpair.
 
+use super::link::framing;
+use super::{Agent, FleetError, Heard, Program, greet};
+use futures_util::{SinkExt, StreamExt};
+use squall_experiments::capability::Capabilities;
+use squall_experiments::fault::FaultKind;
+use squall_experiments::ids::RunId;
+use squall_experiments::target::{HostTarget, Target};
+use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL, Renew, Resolved, Stop};
+use tokio::net::UnixStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+type Socket = WebSocketStream<UnixStream>;
+
+async fn dial(stream: UnixStream, protocol: u32) -> Socket {
+    let (mut socket, _) =
+        tokio_tungstenite::client_async_with_config("ws://squall/agent", stream, Some(framing()))
+            .await
+            .unwrap();
+    let hello = FromAgent::Hello(Hello {
+        protocol,
+        version: "0".into(),
+        node: "node".into(),
+        pid: 1,
+        capabilities: Capabilities::default(),
+    });
+    say(&mut socket, &hello).await;
+    socket
+}
+
+async fn say(socket: &mut Socket, message: &FromAgent) {
+    let text = serde_json::to_string(message).unwrap();
+    socket.send(Message::text(text)).await.unwrap();
+}
+
+async fn hear(socket: &mut Socket) -> FromController {
+    let message = socket.next().await.unwrap().unwrap();
+    serde_json::from_str(message.to_text().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn hello_welcome_a_question_and_an_end() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let agent = tokio::spawn(async move {
+        let mut socket = dial(theirs, PROTOCOL).await;
+        let FromController::Welcome(welcome) = hear(&mut socket).await else {
+            panic!("no welcome");
+        };
+        let FromController::Resolve(resolve) = hear(&mut socket).await else {
+            panic!("no question");
+        };
+        let resolved = |request| {
+            FromAgent::Resolved(Resolved {
+                request,
+                candidates: Vec::new(),
+                excluded: Vec::new(),
+            })
+        };
+        // An answer to another question is not the answer to this one.
+        say(&mut socket, &resolved(resolve.request + 1)).await;
+        say(&mut socket, &resolved(resolve.request)).await;
+        welcome.spare_pids
+    });
+    let mut session = greet(ours).await.unwrap();
+    let target = Target::Host(HostTarget {});
+    let resolved = session
+        .resolve(&target, vec![FaultKind::Delay])
+        .await
+        .unwrap();
+    assert_eq!(resolved.request, 1);
+    assert_eq!(agent.await.unwrap(), [std::process::id()]);
+    assert!(matches!(session.hear().await, Heard::Lost(_)));
+}
+
+#[tokio::test]
+async fn a_stop_overtakes_what_waits() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let dialled = tokio::spawn(dial(theirs, PROTOCOL));
+    let session = greet(ours).await.unwrap();
+    let mut socket = dialled.await.unwrap();
+    let lease = squall_experiments::experiment::Experiment::lease_default();
+    let faults = vec!["x".repeat(1000).as_str().into()];
+    for _ in 0..2000 {
+        // More than the socket's buffer holds: most of these wait.
+        assert!(session.say(FromController::Renew(Renew {
+            faults: faults.clone(),
+            lease
+        })));
+    }
+    // Until the writer is stuck on a full socket, there is nothing to overtake.
+    tokio::task::yield_now().await;
+    assert!(session.say(FromController::Stop(Stop::Run(RunId::from("r")))));
+    let mut before = 0;
+    loop {
+        match hear(&mut socket).await {
+            FromController::Stop(_) => break,
+            FromController::Renew(_) => before += 1,
+            _ => {}
+        }
+    }
+    assert!(before < 1500, "{before} renewals went first");
+}
+
+#[tokio::test]
+async fn another_version_is_refused() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let dialled = tokio::spawn(dial(theirs, PROTOCOL + 1));
+    let refused = greet(ours).await.unwrap_err();
+    assert!(matches!(refused, FleetError::Protocol { .. }), "{refused}");
+    drop(dialled.await);
+}
+
+#[tokio::test]
+async fn a_program_that_ends_at_once_is_said_with_its_status() {
+    let program = Program {
+        path: "/bin/false".into(),
+        args: Vec::new(),
+    };
+    let error = Agent::start(&program).await.unwrap_err();
+    assert!(error.to_string().contains("exit status: 1"), "{error}");
+    let program = Program {
+        path: "/no/such/agent".into(),
+        args: Vec::new(),
+    };
+    let error = Agent::start(&program).await.unwrap_err();
+    assert!(matches!(error, FleetError::Start { .. }));
+}

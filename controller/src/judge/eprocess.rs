@@ -27,7 +27,9 @@ const ODDS_RATIO_MIN: f64 = 1.5;
 /// The greatest alternative rate; a bet on certainty would be lost by one healthy trial.
 const RATE_MAX: f64 = 0.98;
 
-/// The rate of violations that a phase must be long enough to catch, before its silence is taken for health.
+/// The rate of violations that a phase must be long enough to catch, before its silence is taken for health: so many
+/// times the tolerated one, and at least a quarter.
+const TIMES_TO_SEE: f64 = 10.0;
 const RATE_TO_SEE: f64 = 0.25;
 
 /// One bet: a rate, and what it holds.
@@ -115,19 +117,18 @@ impl EProcess {
         self.violations
     }
 
-    /// After how many trials it would have been confirmed, about, that a quarter of them violate (or, where an eighth
-    /// and more is tolerated, a rate halfway to all): Wald's bound, plus what the mixture costs. Fewer trials
-    /// without a stop say nothing.
+    /// After how many trials a clear break would have been confirmed, about: Wald's bound, plus what the mixture costs.
+    /// Fewer trials without a stop say nothing. Clear is ten times the tolerated rate, at least a quarter of all
+    /// trials, and at most halfway from the tolerated rate to all.
     #[must_use]
     pub fn samples_needed(&self) -> u64 {
         if self.tolerated >= RATE_MAX {
             return 1;
         }
-        let seen = if self.tolerated < RATE_TO_SEE / 2.0 {
-            RATE_TO_SEE
-        } else {
-            f64::midpoint(self.tolerated, 1.0).min(RATE_MAX)
-        };
+        let halfway = f64::midpoint(self.tolerated, 1.0).min(RATE_MAX);
+        let seen = (self.tolerated * TIMES_TO_SEE)
+            .max(RATE_TO_SEE)
+            .min(halfway);
         if self.tolerated <= 0.0 {
             // The chance of a quarter never showing in so many is alpha.
             return ceil((self.alpha.ln() / (1.0 - seen).ln()).max(1.0));
@@ -235,23 +236,20 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_violating_is_confirmed_within_about_the_samples_needed() {
-        for tolerated in [0.001, 0.01, 0.05, 0.2, 0.5] {
+    fn a_clear_break_is_confirmed_within_about_the_samples_needed() {
+        for (tolerated, violating_of_100) in
+            [(0.001, 25), (0.01, 25), (0.05, 50), (0.1, 55), (0.5, 75)]
+        {
             let mut test = EProcess::new(tolerated, 0.0005);
             let needed = test.samples_needed();
-            let every = if tolerated < 0.125 { 4 } else { 0 };
             let mut taken = 0;
             while !test.confirmed() {
                 taken += 1;
-                // A quarter where that is the rate to see, else three of four.
-                let violates = if every == 4 {
-                    taken % 4 == 0
-                } else {
-                    taken % 4 != 0
-                };
-                test.take(violates);
-                assert!(taken <= 3 * needed + 4, "{tolerated}: {taken} of {needed}");
+                // Spread evenly.
+                test.take((taken * violating_of_100) % 100 < violating_of_100);
+                assert!(taken <= 2 * needed, "{tolerated}: {taken} of {needed}");
             }
+            assert!(needed < 100, "{tolerated}: {needed}");
         }
     }
 }

@@ -6,6 +6,7 @@ use super::tally::Tally;
 use super::trial::Trial;
 use squall_experiments::event::{CheckPoint, ExpectationRef};
 use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure};
+use std::collections::BTreeSet;
 
 /// A baseline in which this much evidence stands against an expectation (five healthy ones in a hundred) is not fit to
 /// start from. Far weaker than what stops a run: starting from a broken system shows nothing.
@@ -111,6 +112,8 @@ pub(super) struct Judged {
     in_window: Seen,
     windows: u64,
     windows_in_row: u64,
+    /// Attempts, by when they were due, that were later than the bound before they ended: taken already.
+    late: BTreeSet<u64>,
 }
 
 impl Judged {
@@ -136,6 +139,7 @@ impl Judged {
             in_window: Seen::default(),
             windows: 0,
             windows_in_row: 0,
+            late: BTreeSet::new(),
         };
         judged.begin();
         judged
@@ -148,6 +152,7 @@ impl Judged {
         self.in_window = Seen::default();
         self.windows = 0;
         self.windows_in_row = 0;
+        self.late.clear();
     }
 
     fn rule(&self) -> Rule {
@@ -205,7 +210,44 @@ impl Judged {
 
     /// Takes one attempt; the first that confirms a violation says so.
     pub(super) fn take(&mut self, trial: &Trial) -> Option<Finding> {
+        if self.late.remove(&trial.due_us) {
+            return None;
+        }
         let (violates, number) = self.violates(trial);
+        self.count(violates, number)
+    }
+
+    /// Looks at attempts that are still under way, oldest first: one that is later than the bound violates it now,
+    /// whenever it ends. Waiting for its end would cost the timeout where nothing answers any more.
+    pub(super) fn overdue(
+        &mut self,
+        open: &BTreeSet<u64>,
+        since_us: u64,
+        now_us: u64,
+    ) -> Option<Finding> {
+        let Rule::Samples {
+            violates: Violates::Slower { us, .. },
+            ..
+        } = &self.rule
+        else {
+            return None;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "minutes in microseconds")]
+        let is_late = |due_us: u64| now_us.saturating_sub(due_us) as f64 > *us;
+        let late = open.range(since_us..).take_while(|due| is_late(**due));
+        let late: Vec<u64> = late
+            .filter(|due| !self.late.contains(due))
+            .copied()
+            .collect();
+        let mut found = None;
+        for due_us in late {
+            self.late.insert(due_us);
+            found = found.or(self.count(true, None));
+        }
+        found
+    }
+
+    fn count(&mut self, violates: bool, number: Option<f64>) -> Option<Finding> {
         let was = self.confirmed();
         for seen in [&mut self.in_phase, &mut self.in_window] {
             seen.trials += 1;
@@ -234,7 +276,11 @@ impl Judged {
             Measure::Body(_) => {
                 let found = self.body.and_then(|at| trial.bodies.get(at)?.as_ref());
                 let satisfied = found.is_some_and(|found| self.ready.json(found, baseline));
-                (!satisfied, found.and_then(serde_json::Value::as_f64))
+                // What is not a number is drawn as satisfied or not.
+                let drawn = |found: &serde_json::Value| {
+                    found.as_f64().unwrap_or(f64::from(u8::from(satisfied)))
+                };
+                (!satisfied, found.map(drawn))
             }
             Measure::Success | Measure::Quantile(_) | Measure::Max | Measure::Rate => (false, None),
         }

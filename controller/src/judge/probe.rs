@@ -7,6 +7,7 @@ use squall_experiments::event::{BaselineTaken, ExpectationRef, Window};
 use squall_experiments::expectation::Measure;
 use squall_experiments::experiment::SteadyState;
 use squall_experiments::probe::Probe;
+use std::collections::BTreeSet;
 
 /// Windows are a second long, or as long as a slower probe's interval.
 const WINDOW_US_MIN: u64 = 1_000_000;
@@ -52,6 +53,8 @@ pub struct Judge {
     phase: Tally,
     good_windows_in_row: u32,
     data_windows: u64,
+    /// When the attempts that are under way were due.
+    open: BTreeSet<u64>,
 }
 
 impl Judge {
@@ -90,6 +93,7 @@ impl Judge {
             phase: Tally::new(),
             good_windows_in_row: 0,
             data_windows: 0,
+            open: BTreeSet::new(),
         }
     }
 
@@ -111,8 +115,24 @@ impl Judge {
         (window.attempts > 0).then_some(window)
     }
 
+    /// An attempt that was due then is under way. Those that nobody announces are judged when they end.
+    pub fn begun(&mut self, due_us: u64) {
+        self.open.insert(due_us);
+    }
+
+    /// Looks at the attempts under way: which are later than a bound already?
+    pub fn overdue(&mut self, now_us: u64) -> Vec<Confirmed> {
+        let (open, since_us) = (&self.open, self.since_us);
+        let found = self.expectations.iter_mut().filter_map(|judged| {
+            let finding = judged.overdue(open, since_us, now_us)?;
+            Some(confirmed(&judged.reference, finding))
+        });
+        found.collect()
+    }
+
     /// Takes one attempt and says what it confirmed.
     pub fn take(&mut self, trial: &Trial) -> Vec<Confirmed> {
+        self.open.remove(&trial.due_us);
         self.heard_us = self.heard_us.max(trial.ended_us);
         self.shown.take(trial);
         if trial.due_us < self.since_us {
@@ -129,9 +149,11 @@ impl Judge {
 
     /// The clock went on. Ends the window when it is full, and listens for silence.
     pub fn tick(&mut self, now_us: u64) -> (Option<Window>, Vec<Confirmed>) {
-        let mut found = Vec::new();
+        let mut found = self.overdue(now_us);
         let mut window = None;
-        if now_us >= self.window_began_us + self.window_us {
+        // An attempt each second falls now into one window and now into the next: an empty one may wait for it.
+        let patience = if self.shown.attempts == 0 { 2 } else { 1 };
+        if now_us >= self.window_began_us + patience * self.window_us {
             let (closed, confirmed) = self.close(now_us, true);
             found.extend(confirmed);
             window = Some(closed);

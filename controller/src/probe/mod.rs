@@ -82,6 +82,15 @@ pub enum ProbeError {
     },
 }
 
+/// What a probe says of one attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// It was due then, and is under way.
+    Begun(u64),
+    /// It ended.
+    Ended(Box<Trial>),
+}
+
 /// What one attempt saw, without its times.
 #[derive(Debug)]
 struct Seen {
@@ -152,7 +161,7 @@ pub struct Probes(#[expect(dead_code, reason = "held for its drop")] JoinSet<()>
 pub fn start(
     steady: &[SteadyState],
     clock: Clock,
-    trials: &mpsc::Sender<(usize, Trial)>,
+    trials: &mpsc::Sender<(usize, Report)>,
 ) -> Result<Probes, ProbeError> {
     let mut tasks = JoinSet::new();
     let ready: Result<Vec<_>, _> = steady.iter().map(ready).collect();
@@ -217,7 +226,7 @@ async fn work(
     pace: Pace,
     mut due: mpsc::Receiver<std::time::Instant>,
     clock: Clock,
-    trials: mpsc::Sender<(usize, Trial)>,
+    trials: mpsc::Sender<(usize, Report)>,
 ) {
     let mut under_way = JoinSet::new();
     while let Some(at) = due.recv().await {
@@ -226,14 +235,14 @@ async fn work(
         if under_way.len() >= pace.in_flight_max {
             let reason = format!("{} attempts were already waiting", pace.in_flight_max);
             let seen = Seen::only(Outcome::Unanswered(reason));
-            if trials
-                .send((place, seen.trial(due_us, clock.now_us())))
-                .await
-                .is_err()
-            {
+            let trial = Box::new(seen.trial(due_us, clock.now_us()));
+            if trials.send((place, Report::Ended(trial))).await.is_err() {
                 return;
             }
             continue;
+        }
+        if trials.send((place, Report::Begun(due_us))).await.is_err() {
+            return;
         }
         let (attempt, trials, timeout) = (attempt.clone(), trials.clone(), pace.timeout);
         under_way.spawn(async move {
@@ -241,9 +250,8 @@ async fn work(
             let seen = tokio::time::timeout_at(late, attempt.make()).await;
             let seen = seen.unwrap_or_else(|_| Seen::only(unanswered_within(timeout)));
             // The run is over when nobody listens.
-            let _over = trials
-                .send((place, seen.trial(due_us, clock.now_us())))
-                .await;
+            let trial = Box::new(seen.trial(due_us, clock.now_us()));
+            let _over = trials.send((place, Report::Ended(trial))).await;
         });
     }
 }

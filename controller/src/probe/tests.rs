@@ -1,1 +1,222 @@
+//! Probes against a real service on loopback.
 
+use super::{Report, TRIALS_WAITING_MAX, start};
+use crate::clock::Clock;
+use crate::judge::{Outcome, Trial};
+use crate::run::fixture;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure, Scalar};
+use squall_experiments::experiment::SteadyState;
+use squall_experiments::probe::{Command, Http, Probe, Request, Tcp};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// How long anything here may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn service() -> SocketAddr {
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        "late"
+    };
+    let hang = || async {
+        std::future::pending::<()>().await;
+        "never"
+    };
+    let router = Router::new()
+        .route("/", get(|| async { r#"{"ok":true,"items":[{"n":3}]}"# }))
+        .route("/slow", get(slow))
+        .route("/hang", get(hang))
+        .route("/bad", get(|| async { StatusCode::SERVICE_UNAVAILABLE }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+fn steady(probe: Probe, expect: Vec<Expectation>) -> SteadyState {
+    SteadyState {
+        name: "p".into(),
+        probe,
+        expect,
+        confirm: 3,
+    }
+}
+
+fn http(url: String, timeout: &str, expect: Vec<Expectation>) -> SteadyState {
+    let request = Request {
+        timeout: timeout.parse().unwrap(),
+        ..fixture::request(&url)
+    };
+    let every = "50ms".parse().unwrap();
+    steady(Probe::Http(Http { request, every }), expect)
+}
+
+fn command(argv: &[&str], timeout: &str) -> SteadyState {
+    let argv = argv.iter().map(ToString::to_string).collect();
+    let (timeout, every) = (timeout.parse().unwrap(), "100ms".parse().unwrap());
+    steady(
+        Probe::Command(Command {
+            argv,
+            timeout,
+            every,
+        }),
+        vec![body("$.n")],
+    )
+}
+
+fn body(path: &str) -> Expectation {
+    Expectation {
+        measure: Measure::Body(path.into()),
+        check: Check::Compare(Comparison::Equal, Bound::Absolute(Scalar::Number(3.0))),
+    }
+}
+
+/// The first so many attempts that ended.
+async fn trials(steady: SteadyState, count: usize) -> Vec<Trial> {
+    let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
+    let _probes = start(&[steady], Clock::start(), &say).unwrap();
+    let mut trials = Vec::new();
+    let all = async {
+        while trials.len() < count {
+            if let Some((_, Report::Ended(trial))) = hear.recv().await {
+                trials.push(*trial);
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.unwrap();
+    trials
+}
+
+#[tokio::test]
+async fn http_reads_status_and_body() {
+    let address = service().await;
+    let expect = vec![body("$.items[0].n"), body("$.missing")];
+    let seen = trials(http(format!("http://{address}/"), "2s", expect), 2).await;
+    assert_eq!(seen[0].outcome, Outcome::Success);
+    assert_eq!(seen[0].status, Some(200));
+    assert_eq!(seen[0].bodies, [Some(serde_json::json!(3)), None]);
+    let seen = trials(http(format!("http://{address}/bad"), "2s", vec![]), 1).await;
+    assert_eq!(seen[0].outcome, Outcome::Failed("status 503".into()));
+}
+
+#[tokio::test]
+async fn http_that_hangs_or_is_not_there_is_unanswered() {
+    let address = service().await;
+    let seen = trials(http(format!("http://{address}/hang"), "150ms", vec![]), 1).await;
+    assert!(matches!(&seen[0].outcome, Outcome::Unanswered(why) if why.contains("150ms")));
+    assert!(seen[0].latency_us() >= 150_000);
+    let free = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let seen = trials(http(format!("http://{free}/"), "2s", vec![]), 1).await;
+    assert!(matches!(&seen[0].outcome, Outcome::Unanswered(why) if why.contains("refused")));
+}
+
+/// The rate is kept although every answer takes many times the gap between two requests, and each latency is the service's.
+#[tokio::test]
+async fn load_is_an_open_loop() {
+    let address = service().await;
+    let steady = fixture::load(&format!("http://{address}/slow"), "100/s", vec![]);
+    let seen = trials(steady, 100).await;
+    let mut due: Vec<u64> = seen.iter().map(|trial| trial.due_us).collect();
+    due.sort_unstable();
+    for pair in due.windows(2) {
+        assert_eq!((pair[1] - pair[0]).div_ceil(1000), 10, "{pair:?}");
+    }
+    assert!(seen.iter().all(|trial| trial.latency_us() >= 300_000));
+}
+
+#[tokio::test]
+async fn what_is_due_is_counted_even_when_too_many_wait() {
+    let address = service().await;
+    let ready = super::ready(&fixture::load(
+        &format!("http://{address}/hang"),
+        "200/s",
+        vec![],
+    ));
+    let (attempt, mut pace) = ready.unwrap();
+    pace.in_flight_max = 5;
+    let due = super::pace::pacer("p", pace.every).unwrap();
+    let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
+    let task = tokio::spawn(super::work(0, attempt, pace, due, Clock::start(), say));
+    let refused = async {
+        loop {
+            if let Some((_, Report::Ended(trial))) = hear.recv().await {
+                return *trial;
+            }
+        }
+    };
+    let trial = tokio::time::timeout(LIMIT, refused).await.unwrap();
+    task.abort();
+    assert!(matches!(trial.outcome, Outcome::Unanswered(why) if why.contains("already waiting")));
+}
+
+#[tokio::test]
+async fn tcp_connects_or_says_why_not() {
+    let tcp = |address: SocketAddr| {
+        let address = address.to_string();
+        let (timeout, every) = ("1s".parse().unwrap(), "50ms".parse().unwrap());
+        steady(
+            Probe::Tcp(Tcp {
+                address,
+                timeout,
+                every,
+            }),
+            vec![],
+        )
+    };
+    let seen = trials(tcp(service().await), 1).await;
+    assert_eq!(seen[0].outcome, Outcome::Success);
+    let free = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let seen = trials(tcp(free), 1).await;
+    assert!(matches!(&seen[0].outcome, Outcome::Unanswered(why) if why.contains("refused")));
+}
+
+#[tokio::test]
+async fn command_has_a_value_a_body_and_an_exit_code() {
+    let seen = trials(command(&["/bin/echo", " 41.5 "], "2s"), 1).await;
+    assert_eq!((seen[0].value, seen[0].exit), (Some(41.5), Some(0)));
+    let seen = trials(command(&["/bin/echo", r#"{"n": 3}"#], "2s"), 1).await;
+    assert_eq!(seen[0].bodies, [Some(serde_json::json!(3))]);
+    // One argument with blanks and a dollar stays one argument: there is no shell.
+    let seen = trials(
+        command(&["/usr/bin/test", "$HOME; true", "=", "x"], "2s"),
+        1,
+    )
+    .await;
+    assert_eq!(seen[0].outcome, Outcome::Failed("exit code 1".into()));
+    let seen = trials(command(&["/no/such/program"], "2s"), 1).await;
+    assert!(matches!(&seen[0].outcome, Outcome::Unanswered(why) if why.contains("/no/such")));
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_killed_with_its_children() {
+    // The length marks these processes among all others.
+    let script = "sleep 98761 & sleep 98762";
+    let seen = trials(command(&["/bin/sh", "-c", script], "200ms"), 1).await;
+    assert!(matches!(&seen[0].outcome, Outcome::Unanswered(why) if why.contains("200ms")));
+    let alive = || {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = entries.filter_map(|e| std::fs::read(e.path().join("cmdline")).ok());
+        lines
+            .filter(|line| line.starts_with(b"sleep\x009876"))
+            .count()
+    };
+    let gone = async {
+        while alive() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.unwrap();
+}

@@ -7,8 +7,7 @@ use super::record::Record;
 use super::{Order, Outcome, RunError, watch};
 use crate::clock::Clock;
 use crate::fleet::{Agent, Heard, Program};
-use crate::judge::Trial;
-use crate::probe::{self, Probes, TRIALS_WAITING_MAX};
+use crate::probe::{self, Probes, Report, TRIALS_WAITING_MAX};
 use crate::store::Store;
 use squall_experiments::event::{Created, Event, Happening};
 use squall_experiments::plan::Plan;
@@ -102,7 +101,7 @@ struct Running<'a> {
     machine: Machine,
     clock: Clock,
     order: &'a Order,
-    say_trial: mpsc::Sender<(usize, Trial)>,
+    say_trial: mpsc::Sender<(usize, Report)>,
     probes: Option<Probes>,
     record: Record,
 }
@@ -113,7 +112,7 @@ impl Running<'_> {
         mut self,
         first: Input,
         agent: &mut Agent,
-        mut trials: mpsc::Receiver<(usize, Trial)>,
+        mut trials: mpsc::Receiver<(usize, Report)>,
         halting: &mut Halting,
     ) -> Result<Record, RunError> {
         self.take(first, agent)?;
@@ -140,7 +139,10 @@ impl Running<'_> {
                     }
                 },
                 _ = ticks.tick() => Input::Tick,
-                Some((probe, trial)) = trials.recv() => Input::Trial(probe, trial),
+                Some((probe, report)) = trials.recv() => match report {
+                    Report::Begun(due_us) => Input::Begun(probe, due_us),
+                    Report::Ended(trial) => Input::Trial(probe, *trial),
+                },
             };
             self.take(input, agent)?;
         }

@@ -45,6 +45,8 @@ pub enum Input {
     Begin,
     /// The gates said no, and why.
     Refuse(String),
+    /// An attempt of the n-th probe, due then, is under way.
+    Begun(usize, u64),
     /// An attempt of the n-th probe ended.
     Trial(usize, Trial),
     /// An agent spoke.
@@ -158,9 +160,10 @@ impl Machine {
                 self.finish(now_us, out);
             }
             Input::Trial(probe, trial) => {
-                let confirmed = self.watch.take(probe, &trial, out);
+                let confirmed = self.watch.take(probe, &trial);
                 self.judge(now_us, confirmed, out);
             }
+            Input::Begun(probe, due_us) => self.watch.begun(probe, due_us),
             Input::Agent(message) => self.agent(now_us, &message, out),
             Input::AgentLost(reason) => self.lost(now_us, &reason, out),
             Input::Halt => self.halt(now_us, out),

@@ -11,7 +11,7 @@ mod verdict;
 mod watch;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

@@ -42,12 +42,7 @@ impl Watch {
             .collect();
     }
 
-    pub(super) fn take(
-        &mut self,
-        probe: usize,
-        trial: &Trial,
-        _out: &mut Vec<Effect>,
-    ) -> Vec<Confirmed> {
+    pub(super) fn take(&mut self, probe: usize, trial: &Trial) -> Vec<Confirmed> {
         let now = self.judges.get_mut(probe).map(|judge| judge.take(trial));
         let mut found = now.unwrap_or_default();
         if self.stopped {
@@ -60,6 +55,12 @@ impl Watch {
             found.extend(judge.take(trial));
         }
         found
+    }
+
+    pub(super) fn begun(&mut self, probe: usize, due_us: u64) {
+        if let Some(judge) = self.judges.get_mut(probe) {
+            judge.begun(due_us);
+        }
     }
 
     pub(super) fn tick(&mut self, now_us: u64, out: &mut Vec<Effect>) -> Vec<Confirmed> {
