@@ -5,6 +5,7 @@
 //! listens on nothing.
 
 mod admit;
+mod arming;
 mod boot;
 mod capabilities;
 mod cli;

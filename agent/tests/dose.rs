@@ -1,5 +1,9 @@
 //! Doses of the faults that are processes, measured by the kernel's own accounts of the target's cgroup.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it measured"
+)]
 
 mod common;
 use common::group::Group;
@@ -162,9 +166,10 @@ async fn memory_grows_at_its_rate_and_stays_out_of_the_reserve() {
     let mut agent = Agent::start().await;
     let fault = r#"{"memory": {"size": "60MiB", "rate": "10MiB/s", "reserve": "10MiB"}}"#;
     agent.arm("f", fault, victim.selector(), LEASE).await;
-    let begun = Instant::now();
+    let (begun, before) = (Instant::now(), group.memory());
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let rate = group.memory() as f64 / begun.elapsed().as_secs_f64() / f64::from(1 << 20);
+    let grown = group.memory() - before;
+    let rate = grown as f64 / begun.elapsed().as_secs_f64() / f64::from(1 << 20);
     eprintln!("grows at {rate:.2} MiB/s");
     assert!((rate - 10.0).abs() < 1.0, "{rate}");
     let resolved = agent
@@ -240,10 +245,11 @@ async fn a_crash_loop_hits_the_replacement_and_leaves_the_sibling_alone() {
         gone(replacement.pid(), "its replacement");
     }
     assert!(is_there(sibling.pid()), "the sibling was hit");
+    // A process that takes longer than the interval to die is signalled again.
     agent.stop("f").await;
     let ended = agent.ended().await;
     assert!(
-        matches!(ended.dose, Some(Dose::Kill(ref d)) if d.sent == 4 && d.ended == 4),
+        matches!(ended.dose, Some(Dose::Kill(ref d)) if d.sent >= 4 && d.ended == 4),
         "{ended:?}"
     );
 }

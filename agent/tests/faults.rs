@@ -1,5 +1,9 @@
 //! Faults that are processes, armed and stopped over the real wire.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it measured"
+)]
 
 mod common;
 use common::{Agent, Victim, gone, is_there};

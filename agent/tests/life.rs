@@ -2,7 +2,11 @@
 //! and by kernel objects of a network namespace.
 //!
 //! Here the processes are watched; that the victim's own measurements are back is tested with the lab's worlds.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it measured"
+)]
 
 mod common;
 use common::{Agent, Victim, gone, is_there, signal};

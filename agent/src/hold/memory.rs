@@ -2,8 +2,8 @@
 //!
 //! It grows at the rate asked for, up to the size asked for, and never into the reserve below the nearest limit: what
 //! is left is asked of the kernel before every step. When tasks stall for memory more than [`STALL_SHARE`] of the
-//! time, it steps back: the target is to be squeezed, and the node is not to be lost. Once there it only looks, a few
-//! times a second, and touches nothing again.
+//! time, it steps back: the target is to be squeezed, and the node is not to be lost. Once there it only looks, once
+//! a second, and touches nothing again.
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 const STEP_BYTES: u64 = 4 << 20;
 /// How often a step is made at most.
 const STEP_EVERY: Duration = Duration::from_millis(5);
-/// How often it is looked around when nothing grows.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often it is looked around when nothing grows. A look reads three files: half a millisecond here, twenty on an
+/// emulated machine.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The share of the time that tasks may stall for memory: at half of it work is standing, not slow.
 const STALL_SHARE: f64 = 0.5;
 /// What is given back in one step back.
@@ -45,7 +46,7 @@ struct Taken {
 /// Takes the first step and shows that it is resident.
 pub(crate) fn arm(fault: &Memory, grip: &mut Grip) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let group = take_group(grip);
-    let room = room(group.as_ref())?;
+    let room = room(group.as_ref(), u64::MAX)?;
     let asked = size(fault, group.as_ref())?;
     let reserve = fault.reserve.get();
     let ceiling = room.limit.saturating_sub(reserve);
@@ -114,9 +115,12 @@ fn take_group(grip: &mut Grip) -> Option<(cgroup::Group, bool)> {
 }
 
 /// What is left below the nearest limit: the cgroup's, its ancestors', or the node's memory itself.
-fn room(group: Option<&(cgroup::Group, bool)>) -> Result<cgroup::MemoryRoom, HoldError> {
+fn room(
+    group: Option<&(cgroup::Group, bool)>,
+    enough: u64,
+) -> Result<cgroup::MemoryRoom, HoldError> {
     let host = host_room()?;
-    let inside = group.and_then(|(g, v2)| cgroup::memory_room(&g.fd, &g.path, *v2));
+    let inside = group.and_then(|(g, v2)| cgroup::memory_room(&g.fd, &g.path, *v2, enough));
     Ok(inside.map_or(host, |inside| cgroup::MemoryRoom {
         limit: inside.limit.min(host.limit),
         left: inside.left.min(host.left),
@@ -150,7 +154,7 @@ fn size(fault: &Memory, group: Option<&(cgroup::Group, bool)>) -> Result<u64, Ho
     let whole = match fault.of {
         MemoryBase::Host => host_room()?.limit,
         MemoryBase::Target => {
-            let limit = group.and_then(|(g, v2)| cgroup::memory_room(&g.fd, &g.path, *v2));
+            let limit = group.and_then(|(g, v2)| cgroup::memory_room(&g.fd, &g.path, *v2, 0));
             limit
                 .ok_or_else(|| {
                     HoldError::Unable(
@@ -243,7 +247,7 @@ impl Taken {
             self.back_off();
             return Ok(());
         }
-        let left = room(self.group.as_ref())?.left;
+        let left = room(self.group.as_ref(), self.reserve + STEP_BYTES)?.left;
         if left < self.reserve / 2 {
             // Others have grown into the reserve: make room.
             self.back_off();
@@ -271,10 +275,12 @@ impl Taken {
     /// How long until the rate allows something worth waking up for.
     #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^52")]
     fn next_page(&self) -> Duration {
+        /// A rate so low that it moves less in this time is made of single pages.
+        const PAGE_WAIT_MAX: Duration = Duration::from_millis(250);
         /// Waking for less costs more than it moves.
         const WORTH_BYTES: f64 = (256 << 10) as f64;
         self.rate.map_or(STEP_EVERY, |rate| {
-            Duration::from_secs_f64(WORTH_BYTES / rate as f64).clamp(STEP_EVERY, LOOK_EVERY)
+            Duration::from_secs_f64(WORTH_BYTES / rate as f64).clamp(STEP_EVERY, PAGE_WAIT_MAX)
         })
     }
 }

@@ -22,8 +22,9 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long arming may take: netlink answers in milliseconds, a starved cgroup in a second.
 const ARM_LIMIT: Duration = Duration::from_secs(5);
-/// How long a holder may take to end in an orderly way; it takes a few milliseconds. Then it is killed.
-const STOP_LIMIT: Duration = Duration::from_millis(250);
+/// How long a holder may take to end in an orderly way; it takes a few milliseconds, and some hundred on an emulated
+/// machine. Then it is killed, which ends the fault just as well but loses the last dose.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
 /// How long after SIGKILL a process may be there before it is called stuck, and how often that is said again.
 const GONE_LIMIT: Duration = Duration::from_secs(1);
 /// How much later than the holder's own timers the agent looks after a lease: the kernel should have done it by then.

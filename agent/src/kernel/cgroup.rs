@@ -320,7 +320,14 @@ pub(crate) fn cpu_quota(group: impl AsFd, path: &str, v2: bool) -> Option<f64> {
 
 /// The memory limit nearest to being reached, among the group's and its ancestors': (limit, room left below it), in
 /// bytes. `None` where there is none.
-pub(crate) fn memory_room(group: impl AsFd, path: &str, v2: bool) -> Option<MemoryRoom> {
+/// Idle page cache counts as room; the kernel is asked for it only where less than `enough` is left without, because
+/// summing a group's statistics is what costs here.
+pub(crate) fn memory_room(
+    group: impl AsFd,
+    path: &str,
+    v2: bool,
+    enough: u64,
+) -> Option<MemoryRoom> {
     // v1 writes "none" as the greatest multiple of the page size that fits (memory.rst, "2.1 design").
     const NONE_V1: u64 = 1 << 60;
     let at = |up: usize| {
@@ -338,6 +345,12 @@ pub(crate) fn memory_room(group: impl AsFd, path: &str, v2: bool) -> Option<Memo
         } else {
             "memory.usage_in_bytes"
         })?;
+        if limit.saturating_sub(usage) >= enough {
+            return Some(MemoryRoom {
+                limit,
+                left: limit - usage,
+            });
+        }
         // Page cache that nobody has used lately is given back for the asking.
         let stat = read(&group, up, "memory.stat").unwrap_or_default();
         let key = if v2 {

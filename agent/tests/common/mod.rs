@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(clippy::print_stderr, reason = "a test says what it leaves")]
 pub(crate) mod group;
 
 use futures_util::{SinkExt, StreamExt};

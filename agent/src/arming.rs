@@ -1,0 +1,115 @@
+//! From an order to a holder: the descriptors it needs, the addresses of the fault's names, and the names kept current.
+
+use crate::hold::speech::Attached;
+use crate::hold::supervise::{self, Start, Wish};
+use crate::inventory::{self, Grasp};
+use crate::kernel::cgroup;
+use crate::names;
+use squall_experiments::fault::FaultKind;
+use squall_experiments::filter::{Filter, ResolvedEndpoint};
+use squall_experiments::ids::FaultId;
+use squall_experiments::wire::{self, FromAgent};
+use std::io;
+use std::os::fd::OwnedFd;
+use tokio::sync::watch;
+
+/// Resolves the fault's names, then holds it. A stop while names are being resolved ends it before it began.
+pub(crate) async fn begin<T: supervise::Tell>(
+    mut start: Start,
+    spare: Vec<ResolvedEndpoint>,
+    mut wished: watch::Receiver<Wish>,
+    tell: T,
+) {
+    if let Some(filter) = start.spec.fault.filter().cloned() {
+        let stopped = async {
+            // An error means that nobody can wish anything any more: as good as a stop.
+            let _ = wished.wait_for(|wish| wish.stop.is_some()).await;
+        };
+        let reason = tokio::select! {
+            biased;
+            () = stopped => Err("it was stopped before it was in force".to_owned()),
+            resolved = names::resolve(&filter, &spare) => resolved,
+        };
+        match reason {
+            Ok(filter) => start.spec.filter = filter,
+            Err(reason) => {
+                return tell(FromAgent::Refused(wire::Refused {
+                    id: start.spec.id.clone(),
+                    reason,
+                    denied: false,
+                }));
+            }
+        }
+    }
+    supervise::hold(start, wished, tell).await;
+}
+
+/// Resolves a live fault's names again. What does not resolve just now keeps its last addresses.
+pub(crate) async fn rename(
+    id: FaultId,
+    filter: Filter,
+    spare: Vec<ResolvedEndpoint>,
+    wish: watch::Sender<Wish>,
+) {
+    match names::resolve(&filter, &spare).await {
+        Ok(resolved) => {
+            wish.send_if_modified(|wish| {
+                let news = wish.filter.1.as_ref() != Some(&resolved);
+                if news {
+                    wish.filter = (wish.filter.0 + 1, Some(resolved));
+                }
+                news
+            });
+        }
+        Err(error) => {
+            tracing::warn!(fault = %id, error, "a name does not resolve any more; its last addresses stay")
+        }
+    }
+}
+
+/// The descriptors that a holder needs, and what each is.
+pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached, OwnedFd)>> {
+    let pressure = matches!(kind, FaultKind::Cpu | FaultKind::Memory);
+    let mut attached = Vec::new();
+    let mut groups = Vec::new();
+    match grasp {
+        Grasp::Host if pressure => groups = cgroup::groups_at("/", &cgroup::hierarchies()?)?,
+        Grasp::Host => {}
+        Grasp::Process { pidfd, id } => {
+            if pressure {
+                groups = cgroup::groups_of(id.pid, &cgroup::hierarchies()?)?;
+                // Still the same process, so these are its groups.
+                if inventory::process::identity(id.pid) != Some(*id) {
+                    return Err(io::Error::other("it has just ended"));
+                }
+            }
+            attached.push((Attached::Process { pid: id.pid }, pidfd.try_clone()?));
+        }
+        Grasp::Groups(held) => {
+            for group in held {
+                groups.push(cgroup::Group {
+                    controllers: group.controllers.clone(),
+                    path: group.path.clone(),
+                    fd: group.fd.try_clone()?,
+                });
+            }
+        }
+        Grasp::Netns { netns, found_by } => {
+            attached.push((Attached::Netns, netns.fd.try_clone()?));
+            for (pidfd, pid) in found_by {
+                attached.push((Attached::Process { pid: *pid }, pidfd.try_clone()?));
+            }
+        }
+    }
+    if pressure {
+        groups = cgroup::that_account(groups);
+    }
+    for group in groups {
+        let what = Attached::Cgroup {
+            controllers: group.controllers,
+            path: group.path,
+        };
+        attached.push((what, group.fd));
+    }
+    Ok(attached)
+}
