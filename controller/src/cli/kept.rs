@@ -63,7 +63,7 @@ pub(super) async fn runs(args: &RunsArgs) -> ExitCode {
         let when = when.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
         table.add_row([run.run.0, run.name, when, verdict, because]);
     }
-    println!("{table}");
+    say::print(&table);
     ExitCode::SUCCESS
 }
 

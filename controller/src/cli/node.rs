@@ -42,7 +42,7 @@ pub(super) async fn capabilities(args: &Args, agent: &Program) -> ExitCode {
         };
         table.add_row([fault.to_string(), means, notes.join("; ")]);
     }
-    println!("{table}");
+    say::print(&table);
     ExitCode::SUCCESS
 }
 

@@ -155,5 +155,6 @@ fn print_stage(number: usize, stage: &Stage, can: &Capabilities) {
         let (fault, target) = (planned.fault.to_string(), planned.target.label.clone());
         table.add_row([String::new(), fault, target, means.to_owned()]);
     }
-    println!("{table}\n");
+    say::print(&table);
+    println!();
 }

@@ -47,6 +47,11 @@ pub(super) fn table(head: &[&str]) -> Table {
     table
 }
 
+/// Prints a table, without the blanks behind its last column.
+pub(super) fn print(table: &Table) {
+    println!("{}", table.trim_fmt());
+}
+
 /// `1 fault`, `2 faults`.
 pub(super) fn count(number: usize, word: &str) -> String {
     let s = if number == 1 { "" } else { "s" };

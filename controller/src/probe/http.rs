@@ -20,14 +20,12 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const IDLE_MAX: usize = 1024;
 
 /// A client that speaks TLS only where it must: a machine without root certificates can still be asked over http.
-#[derive(Clone)]
 enum Speaker {
     Plain(Client<HttpConnector, Full<Bytes>>),
     Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
 /// A request, ready to be sent again and again.
-#[derive(Clone)]
 pub(super) struct Asking {
     speaker: Speaker,
     request: Request<Full<Bytes>>,

@@ -16,6 +16,7 @@ use crate::judge::{Outcome, Trial};
 use paths::Paths;
 use squall_experiments::experiment::SteadyState;
 use squall_experiments::probe::Probe;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -128,7 +129,7 @@ impl Seen {
 /// A probe made ready: everything that can be wrong with it has been found.
 #[derive(Clone)]
 enum Attempt {
-    Http(http::Asking),
+    Http(Arc<http::Asking>),
     Tcp(tcp::Connecting),
     Command(command::Running),
 }
@@ -185,7 +186,7 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
     let paths = Paths::of(steady)?;
     Ok(match &steady.probe {
         Probe::Http(http) => (
-            Attempt::Http(http::Asking::new(name, &http.request, paths)?),
+            Attempt::Http(Arc::new(http::Asking::new(name, &http.request, paths)?)),
             Pace {
                 every: http.every.duration(),
                 timeout: http.request.timeout.duration(),
@@ -193,7 +194,7 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
             },
         ),
         Probe::Load(load) => (
-            Attempt::Http(http::Asking::new(name, &load.request, paths)?),
+            Attempt::Http(Arc::new(http::Asking::new(name, &load.request, paths)?)),
             Pace {
                 every: Duration::from_secs_f64(1.0 / load.rate.per_second()),
                 timeout: load.request.timeout.duration(),

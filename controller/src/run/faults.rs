@@ -6,7 +6,7 @@ use squall_experiments::fault_life::{FaultEvent, FaultState};
 use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::plan::{Plan, PlannedFault};
 use squall_experiments::units::Lease;
-use squall_experiments::wire::{Arm, EndCause, FromAgent};
+use squall_experiments::wire::{Arm, EndCause, Ended, FromAgent};
 use std::collections::HashMap;
 
 /// One fault of the plan and what became of it.
@@ -30,6 +30,40 @@ impl FaultInRun {
 
     fn may_act(&self) -> bool {
         self.state.is_some_and(FaultState::may_act)
+    }
+
+    /// Bad news: trouble for the run, unless the fault was told to end anyhow.
+    fn trouble(&self, reason: String, denied: bool, said: Happening) -> Applied {
+        Applied {
+            said: Some(said),
+            trouble: (!self.told).then_some(Trouble { reason, denied }),
+        }
+    }
+
+    fn ended(&mut self, now_us: u64, ended: &Ended) -> Applied {
+        if self.ended_us.is_some() {
+            return Applied::default();
+        }
+        self.ended_us = Some(now_us);
+        self.dose = ended.dose.clone().or(self.dose.take());
+        let happening = Happening::Ended(FaultEnded {
+            id: ended.id.clone(),
+            cause: ended.cause.clone(),
+            dose: ended.dose.clone(),
+            took_us: ended.took_us,
+        });
+        if ended.cause == EndCause::Done {
+            return said(happening);
+        }
+        let reason = format!("{} ended by itself: {}", self.words(), cause(&ended.cause));
+        self.trouble(reason, false, happening)
+    }
+}
+
+fn unwell(id: &FaultId, reason: &str) -> FaultRefused {
+    FaultRefused {
+        id: id.clone(),
+        reason: reason.to_owned(),
     }
 }
 
@@ -194,54 +228,23 @@ impl Faults {
                 }))
             }),
             FromAgent::Refused(refused) => self.with(&refused.id, FaultEvent::Refused, |fault| {
-                let trouble = (!fault.told).then(|| Trouble {
-                    reason: format!("{} was not injected: {}", fault.words(), refused.reason),
-                    denied: refused.denied,
-                });
-                let happening = Happening::Refused(FaultRefused {
-                    id: refused.id.clone(),
-                    reason: refused.reason.clone(),
-                });
-                Applied {
-                    said: Some(happening),
-                    trouble,
-                }
-            }),
-            FromAgent::Ended(ended) => self.with(&ended.id, FaultEvent::Ended, |fault| {
-                if fault.ended_us.is_some() {
-                    return Applied::default();
-                }
-                fault.ended_us = Some(now_us);
-                fault.dose = ended.dose.clone().or(fault.dose.take());
-                let by_itself = !fault.told && ended.cause != EndCause::Done;
-                let trouble = by_itself.then(|| Trouble {
-                    reason: format!("{} ended by itself: {}", fault.words(), cause(&ended.cause)),
-                    denied: false,
-                });
-                let happening = Happening::Ended(FaultEnded {
-                    id: ended.id.clone(),
-                    cause: ended.cause.clone(),
-                    dose: ended.dose.clone(),
-                    took_us: ended.took_us,
-                });
-                Applied {
-                    said: Some(happening),
-                    trouble,
-                }
+                let words = format!("{} was not injected: {}", fault.words(), refused.reason);
+                fault.trouble(
+                    words,
+                    refused.denied,
+                    Happening::Refused(unwell(&refused.id, &refused.reason)),
+                )
             }),
             FromAgent::Stuck(stuck) => self.with(&stuck.id, FaultEvent::NotShownGone, |fault| {
-                let trouble = (!fault.told).then(|| Trouble {
-                    reason: format!("{} is stuck: {}", fault.words(), stuck.reason),
-                    denied: false,
-                });
-                let happening = Happening::Stuck(FaultRefused {
-                    id: stuck.id.clone(),
-                    reason: stuck.reason.clone(),
-                });
-                Applied {
-                    said: Some(happening),
-                    trouble,
-                }
+                let words = format!("{} is stuck: {}", fault.words(), stuck.reason);
+                fault.trouble(
+                    words,
+                    false,
+                    Happening::Stuck(unwell(&stuck.id, &stuck.reason)),
+                )
+            }),
+            FromAgent::Ended(ended) => self.with(&ended.id, FaultEvent::Ended, |fault| {
+                fault.ended(now_us, ended)
             }),
             FromAgent::Dosed(dosed) => {
                 let place = self.places.get(&dosed.id).copied();

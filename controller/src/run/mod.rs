@@ -13,7 +13,11 @@ mod watch;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 pub use drive::here;
 pub use halt::{Halt, Halting, Urgency};

@@ -1,0 +1,115 @@
+//! What holds of every run, whatever happens to it.
+
+use super::fixture;
+use super::machine::Input;
+use super::world::{World, armed, ended};
+use proptest::prelude::*;
+use squall_experiments::event::Happening;
+use squall_experiments::run_life::RunState;
+use squall_experiments::verdict::Verdict;
+use squall_experiments::wire::{EndCause, FromAgent, Refused};
+
+/// Anything that can happen to a run.
+#[derive(Debug, Clone)]
+enum Any {
+    Steps(u8),
+    Fails(u8),
+    Mute,
+    DeafToStop,
+    Lost,
+    Refuse,
+    EndOne,
+    ArmTwice,
+}
+
+fn any_input() -> impl Strategy<Value = Any> {
+    prop_oneof![
+        8 => any::<u8>().prop_map(Any::Steps),
+        1 => (0..100u8).prop_map(Any::Fails),
+        1 => Just(Any::Mute),
+        1 => Just(Any::DeafToStop),
+        1 => Just(Any::Lost),
+        1 => Just(Any::Refuse),
+        1 => Just(Any::EndOne),
+        1 => Just(Any::ArmTwice),
+    ]
+}
+
+fn happen(world: &mut World, any: &Any) {
+    let first = world.live.first().cloned();
+    match any {
+        Any::Steps(count) => (0..*count).for_each(|_| world.step()),
+        Any::Fails(share) => world.fails_under_fault = u64::from(*share),
+        Any::Mute => world.answers = false,
+        Any::DeafToStop => world.ends = false,
+        Any::Lost => world.take(Input::AgentLost("gone".into())),
+        Any::Refuse => {
+            if let Some(id) = first {
+                let reason = "no".to_owned();
+                let denied = false;
+                world.take(Input::Agent(FromAgent::Refused(Refused {
+                    id,
+                    reason,
+                    denied,
+                })));
+            }
+        }
+        Any::EndOne => {
+            if let Some(id) = first {
+                world.live.retain(|live| *live != id);
+                world.take(Input::Agent(ended(&id, EndCause::TargetGone)));
+            }
+        }
+        Any::ArmTwice => {
+            if let Some(id) = first {
+                world.take(Input::Agent(armed(&id)));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// From wherever a run is: stop leads to recovering (or to the end, where nothing may act), with a word to the agent when anything
+    /// may act, and the run then ends by itself within a limit.
+    #[test]
+    fn stop_is_never_refused(happenings in proptest::collection::vec(any_input(), 0..24)) {
+        let mut world = World::new(&fixture::experiment());
+        world.take(Input::Begin);
+        for any in &happenings {
+            happen(&mut world, any);
+        }
+        let may_act = !world.live.is_empty() && world.machine.state() != RunState::Finished;
+        let before = world.stops_sent();
+        world.take(Input::Halt);
+        prop_assert!(matches!(world.machine.state(), RunState::Recovering | RunState::Finished));
+        if may_act {
+            prop_assert!(world.stops_sent() > before);
+        }
+        world.until(RunState::Finished);
+        prop_assert!(world.machine.verdict().is_some());
+        let ends = world.said.iter().filter(|h| matches!(h, Happening::Finished(_))).count();
+        prop_assert_eq!(ends, 1);
+        prop_assert!(matches!(world.said.last(), Some(Happening::Finished(_))));
+    }
+
+    /// A violation that was never confirmed under a fault is never called broken, and a held run had every fault in force.
+    #[test]
+    fn verdicts_rest_on_what_was_said(happenings in proptest::collection::vec(any_input(), 0..24)) {
+        let mut world = World::new(&fixture::experiment());
+        world.take(Input::Begin);
+        for any in &happenings {
+            happen(&mut world, any);
+        }
+        world.until(RunState::Finished);
+        let armed = world.said.iter().filter(|h| matches!(h, Happening::Armed(_))).count();
+        let violated = world.said.iter().any(|h| matches!(h, Happening::Violated(_)));
+        let recovered = world.said.iter().any(|h| matches!(h, Happening::Recovered));
+        match world.finished().verdict {
+            Verdict::Held => prop_assert!(armed == 2 && recovered && !violated),
+            Verdict::Broken => prop_assert!(armed > 0 && (violated || !recovered)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! An agent and a service for tests of the machine: they answer at once, and do as they are set.
+
+use super::fixture::{self, SECOND_US};
+use super::machine::{Effect, Input, Machine};
+use crate::judge::{Outcome, Trial};
+use squall_experiments::dose::{Dose, Evidence, NetworkDose};
+use squall_experiments::event::{Finished, Happening, StopReason};
+use squall_experiments::experiment::Experiment;
+use squall_experiments::ids::FaultId;
+use squall_experiments::run_life::RunState;
+use squall_experiments::wire::{Armed, Dosed, EndCause, Ended, FromAgent, FromController, Stop};
+
+const BEGAN_US: u64 = 1_000_000 * SECOND_US;
+/// 50 attempts a second.
+const TRIAL_EVERY_US: u64 = SECOND_US / 50;
+/// No run of the fixture lasts longer.
+const RUN_US_MAX: u64 = 120 * SECOND_US;
+
+/// How an agent and a service of the tests behave.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) machine: Machine,
+    pub(super) now_us: u64,
+    pub(super) said: Vec<Happening>,
+    pub(super) sent: Vec<FromController>,
+    /// What was asked for and is not yet gone.
+    pub(super) live: Vec<FaultId>,
+    /// The share of attempts that fail, in percent, while a fault is live.
+    pub(super) fails_under_fault: u64,
+    /// The same without one.
+    pub(super) fails: u64,
+    /// Packets that the faults take hold of in a second.
+    pub(super) matched: u64,
+    /// The agent answers.
+    pub(super) answers: bool,
+    /// The agent ends faults.
+    pub(super) ends: bool,
+    /// The probes report.
+    pub(super) reports: bool,
+    attempts: u64,
+    observing: bool,
+}
+
+impl World {
+    pub(super) fn new(experiment: &Experiment) -> Self {
+        Self {
+            machine: Machine::new(&fixture::run(), experiment, fixture::planned(experiment)),
+            now_us: BEGAN_US,
+            said: Vec::new(),
+            sent: Vec::new(),
+            live: Vec::new(),
+            fails_under_fault: 0,
+            fails: 0,
+            matched: 10,
+            answers: true,
+            ends: true,
+            reports: true,
+            attempts: 0,
+            observing: false,
+        }
+    }
+
+    pub(super) fn take(&mut self, input: Input) {
+        let effects = self.machine.take(self.now_us, input);
+        for effect in effects {
+            match effect {
+                Effect::Say(happening) => self.said.push(happening),
+                Effect::Observe => self.observing = true,
+                Effect::Send(message) => {
+                    self.sent.push(message.clone());
+                    self.answer(message);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, message: FromController) {
+        match message {
+            FromController::Arm(arm) => {
+                self.live.push(arm.id.clone());
+                if self.answers {
+                    self.take(Input::Agent(armed(&arm.id)));
+                }
+            }
+            FromController::Stop(stop) if self.ends => {
+                let gone: Vec<FaultId> = match stop {
+                    Stop::Faults(ids) => ids,
+                    Stop::Run(_) | Stop::All => self.live.clone(),
+                };
+                for id in gone {
+                    self.live.retain(|live| *live != id);
+                    self.take(Input::Agent(ended(&id, EndCause::Stopped)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One step of 20 ms: an attempt, a tick, and each second the doses.
+    pub(super) fn step(&mut self) {
+        self.now_us += TRIAL_EVERY_US;
+        if self.observing && self.reports {
+            self.attempts += 1;
+            let share = if self.live.is_empty() {
+                self.fails
+            } else {
+                self.fails_under_fault
+            };
+            let fails = (self.attempts * share) % 100 < share;
+            self.take(Input::Trial(0, attempt(self.now_us, fails)));
+        }
+        if self.now_us.is_multiple_of(SECOND_US) {
+            for id in self.live.clone() {
+                self.take(Input::Agent(dosed(&id, self.matched)));
+            }
+        }
+        self.take(Input::Tick);
+    }
+
+    pub(super) fn until(&mut self, state: RunState) {
+        let limit = self.now_us + RUN_US_MAX;
+        while self.machine.state() != state {
+            assert!(
+                self.now_us < limit,
+                "never {state:?}: {:?}",
+                self.machine.state()
+            );
+            self.step();
+        }
+    }
+
+    pub(super) fn through(&mut self) -> Finished {
+        self.take(Input::Begin);
+        self.until(RunState::Finished);
+        self.finished()
+    }
+
+    pub(super) fn finished(&self) -> Finished {
+        match self.said.last() {
+            Some(Happening::Finished(finished)) => finished.clone(),
+            other => panic!("the last word was {other:?}"),
+        }
+    }
+
+    pub(super) fn decided(&self) -> Option<&StopReason> {
+        self.said.iter().find_map(|happening| match happening {
+            Happening::StopDecided(reason) => Some(reason),
+            _ => None,
+        })
+    }
+
+    pub(super) fn stops_sent(&self) -> usize {
+        let stop = |message: &&FromController| matches!(message, FromController::Stop(_));
+        self.sent.iter().filter(stop).count()
+    }
+}
+
+pub(super) fn attempt(now_us: u64, fails: bool) -> Trial {
+    Trial {
+        due_us: now_us - 10_000,
+        ended_us: now_us,
+        outcome: if fails {
+            Outcome::Failed("status 503".into())
+        } else {
+            Outcome::Success
+        },
+        status: Some(if fails { 503 } else { 200 }),
+        value: None,
+        exit: None,
+        bodies: Vec::new(),
+    }
+}
+
+pub(super) fn armed(id: &FaultId) -> FromAgent {
+    FromAgent::Armed(Armed {
+        id: id.clone(),
+        holder: 1,
+        evidence: Evidence::default(),
+        at_us: 0,
+        took_us: 1,
+    })
+}
+
+pub(super) fn ended(id: &FaultId, cause: EndCause) -> FromAgent {
+    FromAgent::Ended(Ended {
+        id: id.clone(),
+        cause,
+        dose: None,
+        at_us: 0,
+        took_us: Some(1),
+    })
+}
+
+pub(super) fn dosed(id: &FaultId, matched: u64) -> FromAgent {
+    let dose = NetworkDose {
+        matched,
+        ..NetworkDose::default()
+    };
+    FromAgent::Dosed(Dosed {
+        id: id.clone(),
+        dose: Dose::Network(dose),
+        at_us: 0,
+    })
+}
