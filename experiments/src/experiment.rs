@@ -87,6 +87,17 @@ pub struct Step {
 }
 
 impl Experiment {
+    /// How long baseline and method take when nothing stops them and every share of every ramp adds targets. The
+    /// recovery comes on top: at most [`recovery`](Self::recovery), less when the steady state is back sooner.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        let steps = self.method.iter().map(|step| {
+            let stages = u32::try_from(step.ramp.len()).unwrap_or(u32::MAX);
+            step.hold.duration().saturating_mul(stages)
+        });
+        steps.fold(self.baseline.duration(), Duration::saturating_add)
+    }
+
     /// 20 s of evidence before anything is injected.
     #[must_use]
     pub fn baseline_default() -> Hold {

@@ -57,10 +57,11 @@ impl Reading {
     /// read.
     #[must_use]
     pub fn render(&self, text: &str, colour: Colour) -> String {
+        let source = Source::new("", shown(text));
         let rendered: Vec<String> = self
             .diagnostics
             .iter()
-            .map(|d| d.render(text, colour))
+            .map(|d| d.render_in(&source, colour))
             .collect();
         rendered.join("\n\n")
     }
@@ -119,7 +120,10 @@ pub fn read(path: &str, text: &str) -> Reading {
     let diagnostics = drafts
         .into_iter()
         .map(|d| {
-            let field = root.map_or_else(String::new, |root| tree::path(root, d.at));
+            let mut field = root.map_or_else(String::new, |root| tree::path(root, d.at));
+            if d.of_parent {
+                field.truncate(field.rfind('.').unwrap_or(0));
+            }
             d.place(&source, field)
         })
         .collect();
@@ -128,6 +132,17 @@ pub fn read(path: &str, text: &str) -> Reading {
         experiment,
         diagnostics,
         digest,
+    }
+}
+
+/// A file's values as JSON, the way an editor sees them when it holds a file against
+/// [`schema::experiment`](crate::schema::experiment); `None` where the text is not YAML, or has no values.
+#[must_use]
+pub fn as_json(text: &str) -> Option<serde_json::Value> {
+    let grown = tree::grow(&Source::new("", without_mark(text)));
+    match grown.broken_at {
+        Some(_) => None,
+        None => grown.root.map(|root| root.json()),
     }
 }
 
@@ -183,6 +198,17 @@ fn alone(path: &str, text: &str, draft: Draft) -> Reading {
         diagnostics: vec![draft.place(&source, String::new())],
         digest: None,
     }
+}
+
+/// The part of a text that diagnostics can point into: what is longer was refused for its length. A text that is
+/// not UTF-8 grows while it is made readable, by three bytes for one at most.
+fn shown(text: &str) -> &str {
+    let text = without_mark(text);
+    let mut end = text.len().min(3 * FILE_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 /// Without the byte order mark that some editors write; every place is counted from after it.

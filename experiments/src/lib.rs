@@ -19,6 +19,7 @@ pub mod language;
 pub mod plan;
 pub mod probe;
 pub mod run_life;
+pub mod schema;
 pub mod target;
 pub mod units;
 pub mod verdict;

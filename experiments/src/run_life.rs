@@ -75,7 +75,7 @@ impl RunState {
             (Self::Planned | Self::Gated, E::Refused | E::Stop) => Ok(Self::Finished),
             (Self::Gated, E::Observing) => Ok(Self::Baseline),
             (Self::Baseline, E::Inject(0)) => Ok(Self::Injecting(0)),
-            (Self::Injecting(stage), E::Inject(next)) if next == stage + 1 => {
+            (Self::Injecting(stage), E::Inject(next)) if matches!(stage.checked_add(1), Some(expected) if expected == next) => {
                 Ok(Self::Injecting(next))
             }
             // Stop is never refused.

@@ -81,7 +81,10 @@ impl Diagnostic {
     /// the file's text, as it was given to [`read`](super::read).
     #[must_use]
     pub fn render(&self, text: &str, colour: Colour) -> String {
-        let source = Source::new(&self.path, super::without_mark(text));
+        self.render_in(&Source::new(&self.path, super::shown(text)), colour)
+    }
+
+    pub(crate) fn render_in(&self, source: &Source<'_>, colour: Colour) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -151,6 +154,8 @@ pub(crate) struct Draft {
     related: Option<(At, String)>,
     /// Something is not there; not worth saying of a file that could only be read in part.
     pub(crate) missing: bool,
+    /// It is about the mapping whose first key is pointed at, and not about that field.
+    pub(crate) of_parent: bool,
 }
 
 impl Draft {
@@ -163,6 +168,7 @@ impl Draft {
             mend: None,
             related: None,
             missing: false,
+            of_parent: false,
         }
     }
 
@@ -183,6 +189,11 @@ impl Draft {
 
     pub(crate) fn missing(&mut self) -> &mut Self {
         self.missing = true;
+        self
+    }
+
+    pub(crate) fn of_parent(&mut self, of_parent: bool) -> &mut Self {
+        self.of_parent = of_parent;
         self
     }
 

@@ -219,6 +219,8 @@ pub(crate) struct Fields<'n> {
     /// By the name that was meant: a misspelt field is reported once and read all the same, so that what is
     /// wrong inside it is said in the same breath.
     entries: Vec<(&'n str, &'n Entry)>,
+    /// Nothing introduces it, so that its own first key is the owner.
+    is_headed: bool,
 }
 
 impl<'n> Fields<'n> {
@@ -259,6 +261,7 @@ impl<'n> Fields<'n> {
             what,
             owner,
             entries: meant,
+            is_headed: entries.first().is_some_and(|e| e.key_at == owner),
         })
     }
 
@@ -299,7 +302,8 @@ impl<'n> Fields<'n> {
             cx.error(self.owner, format!("{} needs `{name}`", self.what))
                 .label(format!("`{name}` is missing"))
                 .mend(format!("add `{example}`"))
-                .missing();
+                .missing()
+                .of_parent(self.is_headed);
         }
         found
     }

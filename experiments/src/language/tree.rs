@@ -5,6 +5,7 @@ use super::source::{At, Source};
 use super::suggest::quoted;
 use super::syntax;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ScanSpan, Tag};
+use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -49,6 +50,30 @@ impl Node {
             Value::Map(entries) => entries.first().map_or(self.at, |e| e.key_at),
             Value::List(items) => items.first().map_or(self.at, |i| i.head()),
             Value::Scalar { .. } => self.at,
+        }
+    }
+
+    /// The value as JSON, plain scalars typed by YAML's core schema (YAML 1.2.2, section 10.3.2).
+    pub(crate) fn json(&self) -> Json {
+        match &self.value {
+            Value::List(items) => Json::Array(items.iter().map(|i| i.json()).collect()),
+            Value::Map(entries) => Json::Object(
+                entries
+                    .iter()
+                    .map(|e| (e.key.clone(), e.node.json()))
+                    .collect(),
+            ),
+            Value::Scalar { .. } if self.is_null() => Json::Null,
+            Value::Scalar { text, plain: true } => match text.as_str() {
+                "true" => Json::Bool(true),
+                "false" => Json::Bool(false),
+                text => text
+                    .parse::<i64>()
+                    .map(Json::from)
+                    .or_else(|_| text.parse::<f64>().map(Json::from))
+                    .unwrap_or_else(|_| Json::from(text)),
+            },
+            Value::Scalar { text, .. } => Json::from(text.as_str()),
         }
     }
 

@@ -1,0 +1,157 @@
+//! The JSON Schema against the goldens: an editor must accept what is right and underline what is wrong in itself.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its own files should say so and stop"
+)]
+
+use squall_experiments::{language, schema};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Wrong only in what its parts mean together, or in a way that a schema cannot say: an editor lets these pass.
+const ONLY_MEANING: &[&str] = &[
+    "correlation-all",
+    "cpu-on-netns",
+    "cpu-quota-of-host",
+    "cpu-quota",
+    "delay-jitter",
+    "delay-without-jitter",
+    "delay-zero",
+    "expect-baseline",
+    "expect-between",
+    "expect-body-of-tcp",
+    "expect-comparison",
+    "expect-exit-of-http",
+    "expect-left-over",
+    "expect-quantile",
+    "expect-range",
+    "expect-text",
+    "expect-time-of-command",
+    "expect-unit",
+    "fault-out-of-range",
+    "filter-cidr",
+    "filter-families",
+    "filter-host",
+    "filter-icmp-port",
+    "filter-short-port",
+    "gemodel-swapped",
+    "gemodel-zero",
+    "kill-on-host",
+    "kill-on-netns",
+    "loss-over",
+    "loss-zero",
+    "memory-of-host",
+    "memory-zero",
+    "network-on-cgroup",
+    "network-on-process",
+    "network-on-unit",
+    "probe-command-shell",
+    "probe-header-lines",
+    "probe-header",
+    "probe-timeout",
+    "probe-url-ipv6",
+    "probe-url-port",
+    "rate-too-small",
+    "steady-same-name",
+    "step-ramp-shrinks",
+    "step-same-fault-twice",
+    "target-cgroup-dots",
+    "target-cgroup-path",
+    "target-cgroup-root",
+    "target-netns-path",
+    "target-netns-slash",
+    "target-process-itself",
+    "target-process-path",
+    "target-regex-everything",
+    "target-regex",
+    "top-false-stop",
+    "top-out-of-range",
+    "yaml-duplicate-key",
+    "yaml-merge-of-text",
+    "yaml-tag",
+];
+
+fn files(of: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(of);
+    let entries = fs::read_dir(&folder).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
+    files.sort();
+    files
+}
+
+#[test]
+fn what_is_right_is_accepted() {
+    let validator = jsonschema::validator_for(&schema::experiment()).unwrap();
+    let mut wrong = Vec::new();
+    for path in files("tests/goldens/ok")
+        .into_iter()
+        .chain(files("library"))
+    {
+        let value = language::as_json(&fs::read_to_string(&path).unwrap()).unwrap();
+        for error in validator.iter_errors(&value) {
+            wrong.push(format!(
+                "{}: {}: {error}",
+                path.display(),
+                error.instance_path()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_wrong_in_itself_is_refused() {
+    let validator = jsonschema::validator_for(&schema::experiment()).unwrap();
+    let mut accepted = Vec::new();
+    let mut refused = 0;
+    for path in files("tests/goldens/err") {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        // What is not YAML never reaches a schema.
+        let Some(value) = language::as_json(&fs::read_to_string(&path).unwrap()) else {
+            continue;
+        };
+        if validator.is_valid(&value) {
+            accepted.push(name);
+        } else {
+            refused += 1;
+        }
+    }
+    assert_eq!(
+        accepted, ONLY_MEANING,
+        "accepted by the schema, though wrong"
+    );
+    assert!(refused > 60, "only {refused}");
+}
+
+#[test]
+fn every_field_is_explained() {
+    fn silent(at: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+        let Some(object) = value.as_object() else {
+            return;
+        };
+        if let Some(properties) = object.get("properties").and_then(|p| p.as_object()) {
+            for (name, schema) in properties {
+                let at = format!("{at}.{name}");
+                let said = schema.get("description").and_then(|d| d.as_str());
+                let elsewhere = schema.get("$ref").is_some() || schema.get("const").is_some();
+                if !elsewhere && said.is_none_or(str::is_empty) {
+                    found.push(at.clone());
+                }
+            }
+        }
+        for (name, inner) in object {
+            match inner {
+                serde_json::Value::Array(items) => {
+                    for item in items {
+                        silent(&format!("{at}/{name}"), item, found);
+                    }
+                }
+                inner => silent(&format!("{at}/{name}"), inner, found),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    silent("", &schema::experiment(), &mut found);
+    assert!(found.is_empty(), "without a description: {found:?}");
+}
