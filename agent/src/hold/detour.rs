@@ -26,8 +26,8 @@ use crate::kernel::net::{NetError, links};
 /// After partitions (-310), before everybody else's filters (0): what is dropped is not worth delaying.
 const PRIORITY: i32 = -300;
 /// How long a release waits for packets that are still in netem, so that ending a delay loses nothing. A longer delay
-/// than this ends with a small loss rather than late.
-const DRAIN_MAX: Duration = Duration::from_millis(500);
+/// than this ends with a small loss rather than late: the agent kills a holder that takes 500 ms to stop.
+const DRAIN_MAX: Duration = Duration::from_millis(300);
 const DRAIN_STEP: Duration = Duration::from_millis(2);
 
 /// A detour in force. Fields drop in order: the table first, so that nothing is steered into an ifb that is going.

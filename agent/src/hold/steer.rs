@@ -196,79 +196,92 @@ impl LinkHooks {
     }
 
     /// Hooks links that have come and lets go of those that are no longer to be met (a port that joined a bridge).
-    /// The kernel itself takes away the chains of links that are gone. Says whether anything changed.
-    ///
-    /// Each link is a transaction of its own: one that vanishes meanwhile must not keep the others unhooked.
+    /// The kernel itself takes away the chains of links that are gone.
     pub(crate) fn refresh(
         &mut self,
         route: &mut Netlink,
         table: &mut OwnedTable,
-    ) -> Result<bool, NetError> {
+    ) -> Result<(), NetError> {
         let all = links::list(route)?;
         let meet = links::hookable(&all);
-        let wanted: BTreeMap<(u32, Side), &Link> = meet
+        let sided = |l: &Link| {
+            sides(self.direction, l.loopback)
+                .iter()
+                .map(move |s| (l.index, *s))
+                .collect::<Vec<_>>()
+        };
+        let wanted: BTreeMap<(u32, Side), String> = meet
             .iter()
-            .flat_map(|l| {
-                sides(self.direction, l.loopback)
-                    .iter()
-                    .map(move |s| ((l.index, *s), l))
-            })
+            .flat_map(|l| sided(l).into_iter().map(|key| (key, l.name.clone())))
             .collect();
-        let before = self.hooked.len();
         self.hooked
             .retain(|(index, _), _| all.iter().any(|l| l.index == *index));
-        let mut changed = self.hooked.len() != before;
+        // A link that is merely down keeps its hook: it harms nothing and is ready when it comes up.
+        let is_up = |index: u32| all.iter().any(|l| l.index == index && l.up);
         let stale: Vec<_> = self
             .hooked
             .keys()
-            .filter(|key| !wanted.contains_key(*key))
+            .filter(|key| !wanted.contains_key(*key) && is_up(key.0))
             .copied()
             .collect();
         for key in stale {
-            // A link that is merely down keeps its hook: it harms nothing and is ready when it comes up.
-            if all.iter().any(|l| l.index == key.0 && !l.up) {
-                continue;
-            }
             if let Some(chain) = self.hooked.remove(&key) {
                 let mut draft = Draft::default();
                 draft.flush(&chain).delete_chain(&chain);
                 ignore_absent(table.commit(&draft))?;
-                changed = true;
             }
         }
-        for (key, link) in wanted {
-            if !self.hooked.contains_key(&key) {
-                changed |= self.hook(table, key, link)?;
-            }
+        let new: Vec<_> = wanted
+            .into_iter()
+            .filter(|(key, _)| !self.hooked.contains_key(key))
+            .collect();
+        self.hook_all(table, &new)
+    }
+
+    /// Hooks links in one transaction: each waits for the kernel's readers, and a node may have a thousand links. Where
+    /// one of them vanishes meanwhile, one by one, so that it does not keep the others unhooked.
+    fn hook_all(
+        &mut self,
+        table: &mut OwnedTable,
+        new: &[((u32, Side), String)],
+    ) -> Result<(), NetError> {
+        if new.is_empty() {
+            return Ok(());
         }
-        Ok(changed)
+        match self.hook(table, new) {
+            Err(e) if e.is_absent() => {
+                for one in new {
+                    ignore_absent(self.hook(table, std::slice::from_ref(one)))?;
+                }
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn hook(
         &mut self,
         table: &mut OwnedTable,
-        key: (u32, Side),
-        link: &Link,
-    ) -> Result<bool, NetError> {
-        let (word, hook) = match key.1 {
-            Side::In => ("in", Hook::Ingress(link.name.clone())),
-            Side::Out => ("out", Hook::Egress(link.name.clone())),
-        };
-        let chain = format!("{word}-{}-{}", key.0, link.name);
+        new: &[((u32, Side), String)],
+    ) -> Result<(), NetError> {
         let mut draft = Draft::default();
-        draft.base_chain(&chain, hook, self.priority);
-        draft.rule(
-            &chain,
-            Expressions::default().verdict(&Verdict::Jump(PICK.into())),
-        );
-        match table.commit(&draft) {
-            Ok(()) => {
-                self.hooked.insert(key, chain);
-                Ok(true)
-            }
-            Err(e) if e.is_absent() => Ok(false),
-            Err(e) => Err(e),
+        let mut chains = Vec::new();
+        for (key, name) in new {
+            let (word, hook) = match key.1 {
+                Side::In => ("in", Hook::Ingress(name.clone())),
+                Side::Out => ("out", Hook::Egress(name.clone())),
+            };
+            let chain = format!("{word}-{}-{name}", key.0);
+            draft.base_chain(&chain, hook, self.priority);
+            draft.rule(
+                &chain,
+                Expressions::default().verdict(&Verdict::Jump(PICK.into())),
+            );
+            chains.push((*key, chain));
         }
+        table.commit(&draft)?;
+        self.hooked.extend(chains);
+        Ok(())
     }
 
     /// Reads the base chains back, a line each; an error when one that should be there is not.

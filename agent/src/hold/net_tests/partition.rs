@@ -220,7 +220,7 @@ fn several_faults_on_one_target_act_together_and_end_apart() {
 fn an_orderly_end_loses_no_packet_that_waits() {
     let Some(world) = World::new() else { return };
     for means in shaping_means() {
-        let holding = Holding::start(&world, means, r#"{"delay":{"time":"300ms"}}"#, arriving());
+        let holding = Holding::start(&world, means, r#"{"delay":{"time":"200ms"}}"#, arriving());
         let socket = world.socket(NAMED[0]);
         for _ in 0..20 {
             socket.send(b"ping").unwrap();

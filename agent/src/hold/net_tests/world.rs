@@ -278,6 +278,7 @@ impl Holding {
                 .unwrap()
                 .enter()
                 .unwrap();
+            let asked = Instant::now();
             let (mut held, evidence) = match network::arm_fault(&fault, means, &filter, 42) {
                 Ok(armed) => armed,
                 Err(error) => {
@@ -285,6 +286,7 @@ impl Holding {
                     return NetworkDose::default();
                 }
             };
+            eprintln!("{means:?} armed and read back in {:?}", asked.elapsed());
             tell.send(Ok(evidence)).unwrap();
             loop {
                 match orders.try_recv() {
@@ -302,7 +304,10 @@ impl Holding {
                     held.turn().unwrap();
                 }
             }
-            network_dose(&held.release().unwrap())
+            let asked = Instant::now();
+            let dose = held.release().unwrap();
+            eprintln!("{means:?} released in {:?}", asked.elapsed());
+            network_dose(&dose)
         });
         let evidence = told.recv().expect("the holding thread")?;
         Ok(Self {
