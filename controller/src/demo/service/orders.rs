@@ -59,6 +59,18 @@ pub(in crate::demo) struct Stats {
     pub(in crate::demo) refused: u64,
 }
 
+impl Stats {
+    /// What was counted after `before` was.
+    pub(in crate::demo) const fn since(&self, before: &Self) -> Self {
+        Self {
+            paid: self.paid.saturating_sub(before.paid),
+            pending: self.pending.saturating_sub(before.pending),
+            settled: self.settled.saturating_sub(before.settled),
+            refused: self.refused.saturating_sub(before.refused),
+        }
+    }
+}
+
 struct Orders {
     version: Version,
     payment: http::Client,
