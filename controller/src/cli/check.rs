@@ -84,8 +84,21 @@ fn one(path: &std::path::Path, json: bool) -> Checked {
     }
 }
 
-pub(super) fn schema() -> ExitCode {
-    say::json(&schemars::schema_for!(
-        squall_experiments::experiment::Experiment
-    ))
+/// A document that has a schema.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub(super) enum Document {
+    /// Experiment files
+    #[default]
+    Experiment,
+    /// What `squall run --json` and `squall report --json` print
+    Report,
+}
+
+pub(super) fn schema(of: Document) -> ExitCode {
+    match of {
+        Document::Experiment => say::json(&schemars::schema_for!(
+            squall_experiments::experiment::Experiment
+        )),
+        Document::Report => say::json(&crate::report::schema()),
+    }
 }

@@ -44,8 +44,12 @@ enum Verb {
     New(new::Args),
     /// Names every mistake of a file, with its place and its mend
     Check(check::Args),
-    /// Prints the JSON Schema of experiment files, for editors
-    Schema,
+    /// Prints the JSON Schema of experiment files, for editors, or of reports, for programs
+    Schema {
+        /// Of what
+        #[arg(long, value_name = "DOCUMENT", default_value = "experiment")]
+        of: check::Document,
+    },
     /// Shows what a run would hit, where and how much; touches nothing
     Plan(plan::Args),
     /// Runs an experiment on this node
@@ -97,7 +101,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
     match cli.command {
         Verb::New(args) => new::new(&args),
         Verb::Check(args) => check::check(&args),
-        Verb::Schema => check::schema(),
+        Verb::Schema { of } => check::schema(of),
         Verb::Plan(args) => block_on(plan::plan(&args, agent)),
         Verb::Run(args) => block_on(run::run(&args, agent)),
         Verb::Capabilities(args) => block_on(node::capabilities(&args, agent)),

@@ -12,6 +12,7 @@ use squall_experiments::dose::Dose;
 use squall_experiments::event::{
     BaselineTaken, Created, Event, FaultEnded, Finished, Happening, Violation, Window,
 };
+use squall_experiments::expectation::{Check, Expectation};
 use squall_experiments::plan::Plan;
 use squall_experiments::run_life::RunState;
 
@@ -410,17 +411,25 @@ impl ExpectationReport {
         self.windows_under_fault = 0;
         self.windows_unsatisfied = 0;
         self.worst_under_fault = None;
+        let one_sided = self.is_one_sided();
         for index in 0..self.points.len() {
             let point = self.points[index];
             if let Some(measured) = point.measured
                 && point.is_under(in_force)
             {
-                self.add_under_fault(&point, measured);
+                self.add_under_fault(&point, measured, one_sided);
             }
         }
     }
 
-    fn add_under_fault(&mut self, point: &Point, measured: f64) {
+    /// Whether the bound is a limit on one side, so that what is satisfied is worse the nearer it is. From the middle
+    /// of a band (`within 10% of baseline`), the farther is worse.
+    fn is_one_sided(&self) -> bool {
+        let read = self.text.parse::<Expectation>();
+        read.map_or(true, |e| matches!(e.check, Check::Compare(..)))
+    }
+
+    fn add_under_fault(&mut self, point: &Point, measured: f64, one_sided: bool) {
         self.windows_under_fault += 1;
         let first_unsatisfied = !point.satisfied && self.windows_unsatisfied == 0;
         self.windows_unsatisfied += u64::from(!point.satisfied);
@@ -435,7 +444,9 @@ impl ExpectationReport {
             None => true,
             Some(_) if first_unsatisfied => true,
             Some(so_far) if !point.satisfied => distance > so_far,
-            Some(so_far) => self.windows_unsatisfied == 0 && distance < so_far,
+            Some(_) if self.windows_unsatisfied > 0 => false,
+            Some(so_far) if one_sided => distance < so_far,
+            Some(so_far) => distance > so_far,
         };
         if worse {
             self.worst_under_fault = Some(measured);

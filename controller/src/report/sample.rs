@@ -4,7 +4,7 @@ use squall_experiments::capability::Capabilities;
 use squall_experiments::dose::{Dose, Evidence, NetworkDose};
 use squall_experiments::event::{
     BaselineTaken, CheckPoint, Created, Event, ExpectationRef, FaultArmed, FaultDosed, FaultEnded,
-    Finished, Happening, StopReason, Violation, Window,
+    FaultRefused, Finished, Happening, StopReason, Violation, Window,
 };
 use squall_experiments::fault::{Delay, Distribution, Fault};
 use squall_experiments::filter::{Endpoint, Filter};
@@ -261,5 +261,107 @@ pub(crate) fn held() -> Vec<Event> {
             recover_ms: Some(4_950.0),
         }),
     ));
+    events
+}
+
+/// Two probes, a ramp of two stages with three faults, one of them refused; seconds without data, a latency far past
+/// its bound, a gauge against its baseline; stopped by a person.
+pub(super) fn ramp() -> Vec<Event> {
+    const GAUGE: &str = "paid total";
+    let mut created = created();
+    let expectation = ExpectationRef {
+        probe: GAUGE.into(),
+        text: "value within 10% of baseline".into(),
+    };
+    created.expectations.push(expectation);
+    let mut plan = plan();
+    let third = |id: &str, label: &str| {
+        let mut planned = plan.stages[0].arm[0].clone();
+        planned.id = id.into();
+        planned.target.label = label.into();
+        planned
+    };
+    let mut first = plan.stages[0].clone();
+    first.share = "25%".parse().unwrap();
+    first.candidates = 4;
+    let mut second = first.clone();
+    second.share = Share::All;
+    second.hit = 4;
+    second.arm = vec![
+        third("run-1/0.1.0", "netns of payment 2"),
+        third("run-1/0.2.0", "netns of payment 3"),
+    ];
+    plan.stages = vec![first, second];
+    let mut events = vec![
+        event(0, Happening::Created(Box::new(created))),
+        event(20, Happening::Planned(plan)),
+        event(50, Happening::Entered(RunState::Baseline)),
+    ];
+    for second in 1..=60u64 {
+        let at = 50 + second * 1000;
+        match second {
+            11 => {
+                events.push(event(at - 900, Happening::Entered(RunState::Injecting(0))));
+                events.push(armed(at - 890, FAULT));
+            }
+            31 => {
+                events.push(event(at - 900, Happening::Entered(RunState::Injecting(1))));
+                events.push(armed(at - 880, "run-1/0.1.0"));
+                let refused = FaultRefused {
+                    id: "run-1/0.2.0".into(),
+                    reason: "the node's policy protects this namespace".into(),
+                };
+                events.push(event(at - 870, Happening::Refused(refused)));
+            }
+            51 => {
+                events.push(event(at - 900, Happening::StopDecided(StopReason::Person)));
+                events.push(event(at - 899, Happening::Entered(RunState::Recovering)));
+                events.push(ended(at - 895, FAULT));
+                events.push(ended(at - 890, "run-1/0.1.0"));
+            }
+            _ => {}
+        }
+        let mut seen = window(
+            at,
+            if second > 30 && second <= 50 {
+                15_000_000
+            } else {
+                20_000
+            },
+            50,
+        );
+        if let Happening::Observed(window) = &mut seen.what
+            && (36..=39).contains(&second)
+        {
+            window
+                .checks
+                .iter_mut()
+                .for_each(|check| check.measured = None);
+        }
+        events.push(seen);
+        let value = 1000.0 + f64::from(u32::try_from(second * 7919 % 97).unwrap());
+        let check = CheckPoint {
+            measured: Some(value),
+            bound: (second > 10).then_some(1040.0),
+            satisfied: true,
+            evidence: 0.0,
+        };
+        let gauge = Window {
+            probe: GAUGE.into(),
+            length_ms: 1000,
+            value: Some(value),
+            checks: vec![check],
+            ..Window::default()
+        };
+        events.push(event(at, Happening::Observed(gauge)));
+    }
+    let finished = Finished {
+        verdict: Verdict::Halted,
+        because: "a person stopped the run".into(),
+        detect_ms: None,
+        revert_ms: Some(10.0),
+        recover_ms: None,
+    };
+    events.push(event(61_000, Happening::Finished(finished)));
     events
 }

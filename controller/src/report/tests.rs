@@ -1,6 +1,6 @@
 //! What every kind of report must keep to, whatever the run.
 
-use super::sample::{armed, broken, created, ended, event, held, plan, window};
+use super::sample::{armed, broken, created, ended, event, held, plan, ramp, window};
 use super::{FaultOutcome, PhaseKind, Summary, html, markdown, schema};
 use squall_experiments::event::{
     Event, ExpectationRef, FaultRefused, Finished, Happening, StopReason,
@@ -70,6 +70,21 @@ fn within_the_bound_the_nearest_to_it_is_the_worst() {
 }
 
 #[test]
+fn within_a_band_the_farthest_from_its_middle_is_the_worst() {
+    let run = Summary::of(&ramp());
+    let gauge = &run.expectations[2];
+    let points = gauge
+        .points
+        .iter()
+        .filter(|p| p.at_ms > 10_200.0 && p.at_ms < 50_900.0);
+    let far = points
+        .filter_map(|p| p.measured)
+        .map(|m| (m - 1040.0).abs());
+    let farthest = far.fold(0.0, f64::max);
+    assert_eq!((gauge.worst_under_fault.unwrap() - 1040.0).abs(), farthest);
+}
+
+#[test]
 fn a_window_counts_as_under_fault_by_the_time_it_shares_with_it() {
     // In force from 1.9 s to 2.4 s: the first window ends just after, the second sees all of it, the third nothing.
     let events = [
@@ -90,7 +105,7 @@ fn a_window_counts_as_under_fault_by_the_time_it_shares_with_it() {
 
 #[test]
 fn every_beginning_of_a_run_is_a_report() {
-    for whole in [broken(), held()] {
+    for whole in [broken(), held(), ramp()] {
         for length in 0..=whole.len() {
             let run = Summary::of(&whole[..length]);
             assert_eq!(run.verdict.is_some(), length == whole.len());
@@ -244,7 +259,8 @@ fn golden(name: &str, written: &str) {
 fn reports_are_what_they_were() {
     // The last two were recorded from `squall demo`, event by event.
     let recorded = |text| serde_json::from_str(text).unwrap();
-    let runs: [(&str, Vec<Event>); 4] = [
+    let runs: [(&str, Vec<Event>); 5] = [
+        ("ramp", ramp()),
         ("broken", broken()),
         ("held", held()),
         (
