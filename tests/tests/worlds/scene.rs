@@ -93,14 +93,14 @@ impl Scene {
     pub(crate) fn fault(&self) -> Fault {
         let filter = json!({ "to": { "hosts": [named(Ip::V4).to_string()] } });
         let parameters: Value = match self.kind {
-            FaultKind::Delay => json!({ "time": "300ms", "filter": filter }),
+            FaultKind::Delay => json!({ "time": "800ms", "filter": filter }),
             FaultKind::Loss => {
                 json!({ "model": { "random": { "probability": "80%" } }, "filter": filter })
             }
             FaultKind::Duplicate => json!({ "chance": { "probability": "80%" }, "filter": filter }),
             FaultKind::Corrupt => json!({ "chance": { "probability": "80%" }, "filter": filter }),
             FaultKind::Reorder => {
-                json!({ "chance": { "probability": "30%" }, "time": "300ms", "filter": filter })
+                json!({ "chance": { "probability": "30%" }, "time": "800ms", "filter": filter })
             }
             FaultKind::Rate => json!({ "limit": "64kbit/s", "filter": filter }),
             FaultKind::Partition => json!({ "filter": filter }),
@@ -145,9 +145,9 @@ impl Scene {
 /// How long the victim is looked at for one feeling.
 const FEELING: Duration = Duration::from_millis(500);
 
-/// A round trip longer than this is a suffering one: the faults make 300 ms of it, and an emulated
-/// machine with busy CPUs up to 60.
-const SLOW: Duration = Duration::from_millis(150);
+/// A round trip longer than this is a suffering one: the faults make 800 ms of it, and a machine whose
+/// processors are all busy up to 100.
+const SLOW: Duration = Duration::from_millis(300);
 
 fn network_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
     const GAP: Duration = Duration::from_millis(4);
@@ -155,7 +155,7 @@ fn network_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Opti
     let pace = Pace {
         count,
         gap: GAP,
-        patience: SLOW * 2,
+        patience: SLOW,
         size: 200,
     };
     // A socket of its own: a late answer to an earlier volley must not be taken for one to this.
