@@ -19,7 +19,7 @@ use squall_experiments::wire::{
 };
 use tungstenite::{Message, WebSocket};
 
-use super::{Result, shout, victim};
+use super::{Result, fingerprint, shout, victim};
 
 /// How long the agent may take for an answer. Under emulation, with both CPUs busy, a second is usual.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -70,6 +70,7 @@ impl Agent {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program("squall-agent")?)
             .args(["run", "--link-fd", "0"])
+            .env(fingerprint::MARK, fingerprint::mark())
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

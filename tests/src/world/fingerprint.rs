@@ -19,8 +19,23 @@ const NETWORK: [(&str, &[&str]); 6] = [
     ("nft", &["nft", "--stateless", "list", "ruleset"]),
 ];
 
-/// How the names of Squall's own processes begin: `squall`, `squall-agent`, and holders `squall-agent:`.
-const OURS: &str = "squall";
+/// A variable in the environment of every program the lab starts, and so of all that they start: by it the
+/// lab's processes are told from those of another Squall on this machine.
+pub const MARK: &str = "SQUALL_LAB";
+
+/// The mark's value: this process.
+pub fn mark() -> String {
+    std::process::id().to_string()
+}
+
+/// How the names of the lab's namespaces and cgroups begin; the number of the process that made them follows.
+const LABS: &str = "sqt-";
+
+/// Whether a mount or cgroup is another lab's that runs at the same time.
+fn of_another_lab(line: &str) -> bool {
+    line.split_once(LABS)
+        .is_some_and(|(_, rest)| !rest.split(['-', ' ', '/']).any(|word| word == mark()))
+}
 
 /// A host's state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +64,7 @@ impl Fingerprint {
         );
         let mut cgroups = Vec::new();
         folders(Path::new("/sys/fs/cgroup"), &mut cgroups);
+        cgroups.retain(|path| !of_another_lab(path));
         sections.insert("cgroups".to_owned(), cgroups);
         sections.extend(processes());
         for lines in sections.values_mut() {
@@ -124,22 +140,24 @@ fn folders(at: &Path, into: &mut Vec<String>) {
     }
 }
 
-/// Squall's processes by name, and the open files of each; sockets and pipes by kind, not by number.
+/// The lab's processes by name, but for victims, and the open files of each; sockets and pipes by kind, not by
+/// number.
 fn processes() -> BTreeMap<String, Vec<String>> {
     let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let marked = format!("{MARK}={}", mark());
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_string_lossy().into_owned();
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        let program = command.split(' ').next().unwrap_or_default();
-        let base = program.rsplit('/').next().unwrap_or_default();
-        if !pid.bytes().all(|b| b.is_ascii_digit()) || !base.starts_with(OURS) {
+        let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+        let environment = read("environ");
+        if !environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == marked.as_bytes())
+        {
             continue;
         }
-        sections
-            .entry("processes".to_owned())
-            .or_default()
-            .push(format!("{base} {pid}"));
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        let program = command.split(' ').next().unwrap_or_default();
+        let name = format!("{} {pid}", program.rsplit('/').next().unwrap_or_default());
         for file in fs::read_dir(entry.path().join("fd"))
             .into_iter()
             .flatten()
@@ -154,10 +172,14 @@ fn processes() -> BTreeMap<String, Vec<String>> {
                 .map_or(&*target, |(kind, _)| kind)
                 .to_owned();
             sections
-                .entry(format!("open files of {base} {pid}"))
+                .entry(format!("open files of {name}"))
                 .or_default()
                 .push(kind);
         }
+        sections
+            .entry("processes".to_owned())
+            .or_default()
+            .push(name);
     }
     sections
 }
@@ -190,6 +212,16 @@ mod tests {
             before.difference(&after),
             ["+ open files of squall-agent 7: socket"]
         );
+    }
+
+    #[test]
+    fn another_labs_world_does_not_count() {
+        assert!(of_another_lab("nsfs /run/netns/sqt-victim-1-3 nsfs rw"));
+        assert!(!of_another_lab(&format!(
+            "nsfs /run/netns/sqt-victim-{}-3 nsfs rw",
+            mark()
+        )));
+        assert!(!of_another_lab("nsfs /run/netns/squall nsfs rw"));
     }
 
     #[test]

@@ -164,7 +164,13 @@ impl Wire {
 /// Addresses, links up, and the other end's hardware address: no ARP or neighbour discovery takes part
 /// in what is measured.
 fn set_up(netns: &str, own: &[u8], others: &[u8], other_mac: &str) -> Result<()> {
-    let mut commands = vec!["link set lo up".to_owned(), "link set eth0 up".to_owned()];
+    // No link-local address: it would turn up in the fingerprint a second or two later.
+    let up = [
+        "link set lo up",
+        "link set eth0 addrgenmode none",
+        "link set eth0 up",
+    ];
+    let mut commands: Vec<String> = up.map(str::to_owned).into();
     for last in own {
         commands.push(format!("addr add {}/24 dev eth0", address(Ip::V4, *last)));
         commands.push(format!(

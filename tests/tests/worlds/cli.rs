@@ -6,10 +6,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::world::agent::program;
+use lab::world::fingerprint::{self, Fingerprint};
 use lab::world::http::Service;
 use lab::world::volley::{Pace, Volley, quantile};
 use lab::world::wire::{Ip, Wire, named, victim};
-use lab::world::{Result, fingerprint::Fingerprint, until, victim as process};
+use lab::world::{Result, until, victim as process};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -111,6 +112,7 @@ recovery: 20s
             .args(args)
             .current_dir(self.home.path())
             .stdin(Stdio::null());
+        command.env(fingerprint::MARK, fingerprint::mark());
         // Its store of runs, too, is in this folder.
         command
             .env("HOME", self.home.path())

@@ -79,7 +79,7 @@ fn tcp_flows_and_is_refused() -> Result<()> {
 fn worlds_leave_nothing_behind() -> Result<()> {
     let before = Fingerprint::take(&[])?;
     let wire = Wire::new()?;
-    let cgroup = Cgroup::create("sqt-behind")?;
+    let cgroup = Cgroup::create(&format!("sqt-behind-{}", std::process::id()))?;
     if before.difference(&Fingerprint::take(&[])?).is_empty() {
         return Err("a world is there and the fingerprint does not show it".into());
     }
@@ -111,7 +111,7 @@ fn a_leftover_shows_in_the_fingerprint() -> Result<()> {
 }
 
 fn cgroups_count_what_is_used() -> Result<()> {
-    let cgroup = Cgroup::create("sqt-count")?;
+    let cgroup = Cgroup::create(&format!("sqt-count-{}", std::process::id()))?;
     let victim = Victim::start("counted")?;
     cgroup.adopt(victim.pid())?;
     if cgroup.processes() != [victim.pid()] {
