@@ -196,7 +196,7 @@ impl LinkHooks {
     }
 
     /// Hooks links that have come and lets go of those that are no longer to be met (a port that joined a bridge).
-    /// The kernel itself takes away the chains of links that are gone.
+    /// The chain of a link that is gone is taken away by the kernel, or left waiting for its name (seen on 6.18).
     pub(crate) fn refresh(
         &mut self,
         route: &mut Netlink,
@@ -214,14 +214,12 @@ impl LinkHooks {
             .iter()
             .flat_map(|l| sided(l).into_iter().map(|key| (key, l.name.clone())))
             .collect();
-        self.hooked
-            .retain(|(index, _), _| all.iter().any(|l| l.index == *index));
         // A link that is merely down keeps its hook: it harms nothing and is ready when it comes up.
-        let is_up = |index: u32| all.iter().any(|l| l.index == index && l.up);
+        let is_down = |index: u32| all.iter().any(|l| l.index == index && !l.up);
         let stale: Vec<_> = self
             .hooked
             .keys()
-            .filter(|key| !wanted.contains_key(*key) && is_up(key.0))
+            .filter(|key| !wanted.contains_key(*key) && !is_down(key.0))
             .copied()
             .collect();
         for key in stale {

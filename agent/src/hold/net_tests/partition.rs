@@ -8,11 +8,12 @@ use super::world::{
     Holding, NAMED, NEIGHBOUR, PORT, World, all_of, arriving, endpoint, leaving, run_all,
     shaping_means,
 };
-use crate::hold::{names, network, sweep};
+use crate::hold::steer::{self, LinkHooks};
+use crate::hold::{names, sweep};
 use crate::kernel::net::links;
 use crate::kernel::net::netlink::{Netlink, Protocol as Netlinks};
 use crate::kernel::net::netns::Netns;
-use crate::kernel::net::nft::{Family, OwnedTable};
+use crate::kernel::net::nft::{Draft, Family, OwnedTable};
 use crate::kernel::net::qdisc::OwnIfb;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{Direction, Protocol, ResolvedFilter};
@@ -234,44 +235,67 @@ fn an_orderly_end_loses_no_packet_that_waits() {
 }
 
 #[test]
-fn links_that_come_later_are_met_too() {
+fn links_that_come_and_go_are_followed() {
     let Some(world) = World::new() else { return };
-    let filter = ResolvedFilter {
-        direction: Direction::Ingress,
-        protocol: Some(Protocol::Udp),
-        ..ResolvedFilter::default()
+    let ip = |commands: &[&str]| {
+        run_all(
+            &world.target,
+            &commands.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>(),
+        );
     };
-    let held = world.target.inside(|| {
-        let fault = serde_json::from_str(DROP).unwrap();
-        let (mut held, _) = network::arm_fault(&fault, Means::Nftables, &filter, 1).unwrap();
-        let commands = [
-            "link add vx type veth peer name vy",
-            "link set vx up",
-            "link set vy up",
-        ]
-        .map(str::to_owned);
-        for command in commands {
-            assert!(
-                std::process::Command::new("ip")
-                    .args(command.split(' '))
-                    .status()
-                    .unwrap()
-                    .success()
+    let (mut table, mut route, mut hooks) = world
+        .target
+        .inside(|| {
+            let mut table = OwnedTable::create(Family::Netdev, &names::fresh(1))?;
+            let mut draft = Draft::default();
+            steer::draft_chains(
+                &mut draft,
+                Family::Netdev,
+                &ResolvedFilter::default(),
+                Vec::new(),
             );
-        }
-        held.dose().unwrap();
-        let listed = std::process::Command::new("ip")
-            .args(["link", "del", "vx"])
-            .status()
-            .unwrap();
-        assert!(listed.success());
-        // The kernel took the chains of the links that went: that must not trouble anybody.
-        held.dose().unwrap();
-        let dose = held.release().unwrap();
-        Ok(format!("{dose:?}"))
-    });
-    held.unwrap();
-    assert_eq!(leftovers(&world.target), Vec::<String>::new());
+            table.commit(&draft)?;
+            Ok((
+                table,
+                Netlink::open(Netlinks::Route)?,
+                LinkHooks::new(Direction::Ingress, 0),
+            ))
+        })
+        .unwrap();
+    let mut met = || {
+        world
+            .target
+            .inside(|| {
+                hooks.refresh(&mut route, &mut table)?;
+                let mut met: Vec<_> = table
+                    .chains()?
+                    .into_iter()
+                    .flat_map(|c| c.devices)
+                    .collect();
+                met.sort();
+                Ok(met.join(" "))
+            })
+            .unwrap()
+    };
+    assert_eq!(met(), "lo vb");
+    ip(&[
+        "link add vx type veth peer name vy",
+        "link set vx up",
+        "link set vy up",
+    ]);
+    assert_eq!(met(), "lo vb vx vy");
+    ip(&[
+        "link add br0 type bridge",
+        "link set br0 up",
+        "link set vx master br0",
+    ]);
+    assert_eq!(
+        met(),
+        "br0 lo vb vy",
+        "a bridge's port is met at the bridge"
+    );
+    ip(&["link del vy", "link del br0"]);
+    assert_eq!(met(), "lo vb");
 }
 
 #[test]
