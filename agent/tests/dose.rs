@@ -240,6 +240,9 @@ async fn a_crash_loop_hits_the_replacement_and_leaves_the_sibling_alone() {
     agent.send_arm("f", fault, id, LEASE).await;
     agent.armed().await;
     gone(first.pid(), "the target");
+    // Some turns of the loop with nobody there but the sibling.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(is_there(sibling.pid()), "the sibling was hit");
     for _ in 0..3 {
         let replacement = start();
         gone(replacement.pid(), "its replacement");

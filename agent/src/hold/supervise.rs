@@ -30,6 +30,9 @@ const GONE_LIMIT: Duration = Duration::from_secs(1);
 /// How much later than the holder's own timers the agent looks after a lease: the kernel should have done it by then.
 const LEASE_GRACE: Duration = Duration::from_millis(100);
 
+/// Why a fault was refused whose lease was shorter than its arming.
+const BEFORE_IN_FORCE: &str = "its lease ended before it was in force: renew it while it is being armed, or give it a longer one";
+
 /// What is wanted of a fault now. The task compares it with what it did.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wish {
@@ -293,6 +296,8 @@ impl<T: Tell> Task<'_, T> {
                 "it was not in force within {} s",
                 ARM_LIMIT.as_secs()
             ));
+        } else if self.state == FaultState::Arming {
+            self.failed = Some(BEFORE_IN_FORCE.to_owned());
         } else if Instant::now() >= self.lease_end + LEASE_GRACE {
             self.cause.get_or_insert(EndCause::LeaseEnded);
         }
@@ -341,9 +346,7 @@ impl<T: Tell> Task<'_, T> {
         if !was_armed {
             let reason = match (self.failed.take(), exit) {
                 (Some(reason), _) => reason,
-                (None, process::Exit::Signal(libc::SIGALRM)) => {
-                    "its lease ended before it was in force".to_owned()
-                }
+                (None, process::Exit::Signal(libc::SIGALRM)) => BEFORE_IN_FORCE.to_owned(),
                 (None, exit) => format!("its holder ended before it was in force: {}", words(exit)),
             };
             self.event(FaultEvent::Refused);

@@ -45,7 +45,7 @@ impl Victim {
     /// Lives in a network namespace of its own.
     pub(crate) fn in_netns() -> Self {
         Self::of(
-            Command::new("unshare").args(["-n", "sleep", "600"]),
+            Command::new("unshare").args(["-n", "sh", "-c", "ip link set lo up && exec sleep 600"]),
             "sleep",
         )
     }
