@@ -121,10 +121,14 @@ impl Agent {
     }
 
     fn say(&mut self, message: FromAgent) {
-        let dose = matches!(message, FromAgent::Dosed(_));
-        if self.outbox.try_send(message).is_err() && !dose && !self.lost {
-            tracing::error!("the controller does not read: the link counts as lost");
-            self.lost = true;
+        use mpsc::error::TrySendError::{Closed, Full};
+        match self.outbox.try_send(message) {
+            Ok(()) | Err(Full(FromAgent::Dosed(_))) => {}
+            Err(Closed(_)) => self.lost = true,
+            Err(Full(_)) => {
+                tracing::error!("the controller does not read: the link counts as lost");
+                self.lost = true;
+            }
         }
     }
 
