@@ -9,7 +9,7 @@ pub use session::{Session, greet};
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -89,7 +89,12 @@ impl Agent {
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let theirs = theirs.into_std().map_err(failed)?;
         theirs.set_nonblocking(false).map_err(failed)?;
-        let mut child = Command::new(&program.path)
+        let mut command = Command::new(&program.path);
+        if program.path == Path::new("/proc/self/exe") {
+            // So that `ps` names it.
+            command.arg0("squall");
+        }
+        let mut child = command
             .args(&program.args)
             .args(["--link-fd", "0"])
             .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -236,7 +236,13 @@ fn verdict(delay: &str, code: i32, word: &str) -> Result<()> {
 fn ctrl_c() -> Result<()> {
     let bench = Bench::new()?;
     let before = Fingerprint::take(&[&bench.wire.victim])?;
-    let running = bench.start(&bench.experiment("600ms", "60s")?)?;
+    let file = bench.experiment("600ms", "60s")?;
+    // The delay must be borne, or the run is broken before Ctrl-C comes.
+    fs::write(
+        &file,
+        fs::read_to_string(&file)?.replace("p95 <= 200ms", "p95 <= 1900ms"),
+    )?;
+    let running = bench.start(&file)?;
     until("the fault", RUN_LIMIT, || {
         bench.slow().unwrap_or(false).then_some(())
     })?;
