@@ -46,6 +46,8 @@ fn texts() -> impl Strategy<Value = Expectation> {
     let path = prop::sample::select(vec!["$", "$.a", "$['a b'].c", "$.items[0].n", "$..x"]);
     let text = prop_oneof![
         any::<String>().prop_map(Scalar::Text),
+        // What must be escaped is rare among all characters.
+        "[\"'\\\\\t\n\r\0 ,\\[\\]a🛒\u{1f}\u{301}]{0,8}".prop_map(Scalar::Text),
         any::<bool>().prop_map(Scalar::Bool),
         number(),
     ];
