@@ -8,6 +8,7 @@ use super::service::{Stats, Version};
 use crate::report::Summary;
 use crate::report::words::{count, counted, span_ms};
 use console::style;
+use squall_experiments::event::StopReason;
 use squall_experiments::verdict::Verdict;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,14 @@ pub(super) struct Played {
     /// What the order service counted; not asked after a person's stop.
     pub(super) stats: Option<Stats>,
     pub(super) report: PathBuf,
+}
+
+impl Played {
+    /// Whether the baseline was not fit to start from: nothing was injected, and nothing was learned.
+    pub(super) fn never_began(&self) -> bool {
+        matches!(self.summary.stop_reason, Some(StopReason::Baseline(_)))
+            && self.summary.faults.iter().all(|f| f.armed_at_ms.is_none())
+    }
 }
 
 /// 0 if v1 was broken and v2 held; 5 if a person stopped it; else 3, since the demo then showed nothing.
@@ -65,6 +74,12 @@ impl Words {
             style(format!("── order service {name}: {what} ──"))
                 .bold()
                 .cyan()
+        );
+    }
+
+    pub(super) fn again(&self) {
+        println!(
+            "This machine was too busy for a steady state, and nothing was injected: once more."
         );
     }
 
@@ -156,6 +171,18 @@ mod tests {
             stats: None,
             report: PathBuf::new(),
         }
+    }
+
+    #[test]
+    fn only_a_baseline_is_tried_again() {
+        let mut one = played(Version::V1, Verdict::Inconclusive);
+        assert!(!one.never_began());
+        one.summary.stop_reason = Some(StopReason::Violated);
+        assert!(!one.never_began());
+        one.summary.stop_reason = Some(StopReason::Baseline("busy".into()));
+        assert!(one.never_began());
+        one.summary.faults = crate::report::Summary::of(&crate::report::sample::broken()).faults;
+        assert!(!one.never_began(), "a fault was in force");
     }
 
     #[test]
