@@ -75,14 +75,15 @@ fn everything_both_ways_is_delayed_once_each_way() {
 fn loss_is_within_a_point_over_ten_thousand_packets() {
     let Some(world) = World::new() else { return };
     for means in shaping_means() {
-        let fault = r#"{"loss":{"model":{"random":{"probability":"30%"}}}}"#;
+        // At 5 % a point is 4.6 standard deviations of 10,000 draws: netem's seed cannot be set before Linux 6.6.
+        let fault = r#"{"loss":{"model":{"random":{"probability":"5%"}}}}"#;
         let holding = Holding::start(&world, means, fault, arriving());
         let heard = world.volley(NAMED[0], 10_000, 4).len();
         let neighbour = world.volley(NEIGHBOUR[0], 2_000, 4).len();
         let dose = holding.stop();
         let lost = 1.0 - heard as f64 / 10_000.0;
         eprintln!("{means:?}: lost {lost:.4}, neighbour {neighbour} of 2000, {dose:?}");
-        assert!((lost - 0.3).abs() <= 0.01, "{means:?} lost {lost}");
+        assert!((lost - 0.05).abs() <= 0.01, "{means:?} lost {lost}");
         assert_eq!(neighbour, 2_000);
         assert_eq!(
             (dose.matched, dose.dropped),
@@ -168,12 +169,19 @@ fn reordered_packets_overtake_the_others() {
         let holding = Holding::start(&world, means, fault, arriving());
         let heard = world.volley(NAMED[0], 2_000, 4);
         let dose = holding.stop();
-        let back = heard.windows(2).filter(|w| w[1] < w[0]).count();
-        eprintln!("{means:?}: {back} steps back in {}, {dose:?}", heard.len());
+        // Those who came before somebody that was sent earlier: one in four, however the sender's clumps fall.
+        let mut least_after = u32::MAX;
+        let mut overtook = 0;
+        for number in heard.iter().rev() {
+            overtook += usize::from(*number > least_after);
+            least_after = least_after.min(*number);
+        }
+        eprintln!(
+            "{means:?}: {overtook} of {} overtook, {dose:?}",
+            heard.len()
+        );
         assert_eq!(heard.len(), 2_000);
-        // Each run of overtakers is followed by a step back: 19 % of the packets, fewer where they are sent in clumps,
-        // and none where nothing overtakes.
-        assert!((40..=500).contains(&back), "{means:?} {back}");
+        assert!((400..=600).contains(&overtook), "{means:?} {overtook}");
     }
 }
 
