@@ -39,10 +39,10 @@ pub(super) fn check(args: &Args) -> ExitCode {
         say::json(&all);
     } else {
         for good in all.iter().filter(|checked| checked.good) {
-            println!("{}: good", good.path);
+            say::out!("{}: good", good.path);
         }
         if bad > 0 {
-            eprintln!(
+            say::err!(
                 "{} of {} cannot be used",
                 bad,
                 say::count(all.len(), "file")
@@ -70,7 +70,7 @@ fn one(path: &std::path::Path, json: bool) -> Checked {
     };
     let reading = read.reading;
     if !json && !reading.diagnostics.is_empty() {
-        eprintln!(
+        say::err!(
             "{}\n",
             reading.render(&read.text, files::colour_of_stderr())
         );

@@ -72,7 +72,7 @@ pub(super) fn good(path: &Path) -> Option<Good> {
         }
     };
     if !read.reading.diagnostics.is_empty() {
-        eprintln!("{}", read.reading.render(&read.text, colour_of_stderr()));
+        super::say::err!("{}", read.reading.render(&read.text, colour_of_stderr()));
     }
     let (experiment, digest) = read.reading.experiment.zip(read.reading.digest)?;
     Some(Good {

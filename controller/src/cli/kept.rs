@@ -50,7 +50,7 @@ pub(super) async fn runs(args: &RunsArgs) -> ExitCode {
         return say::json(&kept);
     }
     if kept.is_empty() {
-        eprintln!("no runs are kept in {}", store::place().display());
+        say::err!("no runs are kept in {}", store::place().display());
         return ExitCode::SUCCESS;
     }
     let mut table = say::table(&["run", "experiment", "when", "verdict", "because"]);
@@ -85,13 +85,13 @@ pub(super) async fn report(args: &ReportArgs) -> ExitCode {
     if args.form.html {
         return match report::html(&summary) {
             Ok(html) => {
-                println!("{html}");
+                say::out!("{html}");
                 ExitCode::SUCCESS
             }
             Err(error) => say::failed(INCONCLUSIVE, &error),
         };
     }
-    println!("{}", report::markdown(&summary));
+    say::out!("{}", report::markdown(&summary));
     ExitCode::SUCCESS
 }
 

@@ -2,11 +2,6 @@
 //!
 //! Results go to standard output, everything else to standard error; with `--json` standard output is one
 //! JSON document. Colours and live pictures only where the output is a terminal.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program talks to its user"
-)]
 
 mod check;
 mod files;
@@ -109,7 +104,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Report(args) => block_on(kept::report(&args)),
         Verb::Completions { shell } => {
             let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "squall", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, "squall", &mut text);
+            say::out!("{}", String::from_utf8_lossy(&text));
             ExitCode::SUCCESS
         }
         Verb::Demo(options) => demo::main(&options),

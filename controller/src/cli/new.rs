@@ -25,13 +25,13 @@ struct Unwritten {
 
 pub(super) fn new(args: &Args) -> ExitCode {
     let Some(path) = &args.file else {
-        print!("{TEMPLATE}");
+        say::out!("{}", TEMPLATE.trim_end());
         return ExitCode::SUCCESS;
     };
     let file = std::fs::File::create_new(path);
     match file.and_then(|mut file| file.write_all(TEMPLATE.as_bytes())) {
         Ok(()) => {
-            eprintln!(
+            say::err!(
                 "wrote {}; next: squall check {}",
                 path.display(),
                 path.display()

@@ -23,9 +23,11 @@ pub(super) async fn capabilities(args: &Args, agent: &Program) -> ExitCode {
         return say::json(&hello.capabilities);
     }
     let can = &hello.capabilities;
-    println!(
+    say::out!(
         "{}: Linux {}, cgroup {}\n",
-        hello.node, can.kernel, can.cgroup
+        hello.node,
+        can.kernel,
+        can.cgroup
     );
     let mut table = say::table(&["fault", "means", "notes"]);
     for Capability {

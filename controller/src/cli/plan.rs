@@ -111,24 +111,25 @@ fn warnings(plan: &Plan, can: &Capabilities) -> Vec<String> {
 }
 
 fn print(shown: &Shown, can: &Capabilities) {
-    println!("{} on {}, seed {}", shown.name, shown.node, shown.plan.seed);
-    println!("baseline {}, nothing injected\n", shown.baseline);
+    say::out!("{} on {}, seed {}", shown.name, shown.node, shown.plan.seed);
+    say::out!("baseline {}, nothing injected\n", shown.baseline);
     for (number, stage) in shown.plan.stages.iter().enumerate() {
         print_stage(number, stage, can);
     }
-    println!(
+    say::out!(
         "recovery within {}; at most {:.0}s in all",
-        shown.recovery, shown.seconds_max
+        shown.recovery,
+        shown.seconds_max
     );
     for left in shown.excluded {
-        println!("left alone: {}: {}", left.label, left.reason);
+        say::out!("left alone: {}: {}", left.label, left.reason);
     }
     for warning in &shown.warnings {
-        println!("note: {warning}");
+        say::out!("note: {warning}");
     }
     match shown.refused {
-        Some(why) => println!("\na run would be refused: {why}"),
-        None => println!("\nnothing was touched"),
+        Some(why) => say::out!("\na run would be refused: {why}"),
+        None => say::out!("\nnothing was touched"),
     }
 }
 
@@ -138,7 +139,7 @@ fn print_stage(number: usize, stage: &Stage, can: &Capabilities) {
     } else {
         ""
     };
-    println!(
+    say::out!(
         "stage {} ({}): {} = {} of {}, held {}{ends}",
         number + 1,
         stage.name,
@@ -156,5 +157,5 @@ fn print_stage(number: usize, stage: &Stage, can: &Capabilities) {
         table.add_row([String::new(), fault, target, means.to_owned()]);
     }
     say::print(&table);
-    println!();
+    say::out!("");
 }

@@ -130,7 +130,7 @@ async fn keep() -> Option<Store> {
     match Store::open(&store::place()).await {
         Ok(store) => Some(store),
         Err(error) => {
-            eprintln!("squall: this run will not be kept: {}", say::chain(&error));
+            say::err!("squall: this run will not be kept: {}", say::chain(&error));
             None
         }
     }
@@ -178,7 +178,7 @@ impl Paper {
 
 fn write(path: &Path, file: &mut File, text: &str) {
     match file.write_all(text.as_bytes()) {
-        Ok(()) => eprintln!("report: {}", path.display()),
+        Ok(()) => say::err!("report: {}", path.display()),
         Err(source) => {
             let path = path.to_owned();
             say::failed(0, &Unwritten { path, source });

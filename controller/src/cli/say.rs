@@ -2,12 +2,31 @@
 
 use comfy_table::{Table, presets};
 use std::error::Error;
-use std::io::IsTerminal;
+use std::fmt::Arguments;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+
+/// A line on standard output. A reader that has gone away (`| head`) is no error, and no panic.
+macro_rules! out {
+    ($($words:tt)*) => {
+        $crate::cli::say::line(&mut std::io::stdout(), format_args!($($words)*))
+    };
+}
+/// A line on standard error, likewise.
+macro_rules! err {
+    ($($words:tt)*) => {
+        $crate::cli::say::line(&mut std::io::stderr(), format_args!($($words)*))
+    };
+}
+pub(super) use {err, out};
+
+pub(super) fn line(to: &mut dyn Write, words: Arguments<'_>) {
+    let _gone = writeln!(to, "{words}");
+}
 
 /// Says what went wrong, with every cause behind it, once.
 pub(super) fn failed(code: u8, error: &dyn Error) -> ExitCode {
-    eprintln!("squall: {}", chain(error));
+    err!("squall: {}", chain(error));
     ExitCode::from(code)
 }
 
@@ -26,7 +45,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 pub(super) fn json(value: &impl serde::Serialize) -> ExitCode {
     match serde_json::to_string_pretty(value) {
         Ok(text) => {
-            println!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => failed(super::INCONCLUSIVE, &error),
@@ -49,7 +68,7 @@ pub(super) fn table(head: &[&str]) -> Table {
 
 /// Prints a table, without the blanks behind its last column.
 pub(super) fn print(table: &Table) {
-    println!("{}", table.trim_fmt());
+    out!("{}", table.trim_fmt());
 }
 
 /// `1 fault`, `2 faults`.
