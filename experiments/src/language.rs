@@ -157,8 +157,11 @@ pub fn read_bytes(path: &str, bytes: &[u8]) -> (Reading, String) {
                 .get(..bytes.len().min(FILE_BYTES_MAX))
                 .unwrap_or(bytes);
             let text = String::from_utf8_lossy(shown).into_owned();
-            let at = error.valid_up_to().min(text.len());
-            let end = text
+            // Places are counted from after the byte order mark, here as everywhere.
+            let counted = without_mark(&text);
+            let mark = text.len() - counted.len();
+            let at = (error.valid_up_to().saturating_sub(mark)).min(counted.len());
+            let end = counted
                 .get(at..)
                 .and_then(|t| t.chars().next())
                 .map_or(at, |c| at + c.len_utf8());
@@ -168,7 +171,8 @@ pub fn read_bytes(path: &str, bytes: &[u8]) -> (Reading, String) {
                 "the file is not UTF-8 text",
             );
             draft.label("not a character").mend("save it as UTF-8");
-            (alone(path, &text, draft), text)
+            let reading = alone(path, counted, draft);
+            (reading, text)
         }
     }
 }

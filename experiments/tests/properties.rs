@@ -175,6 +175,16 @@ fn bytes_that_are_no_text_are_explained() {
         (2, 7)
     );
     assert!(reading.render(&text, Colour::Never).contains("UTF-8"));
+    // Found by fuzzing: a byte order mark before what is no text.
+    let (reading, text) = read_bytes("b.yaml", b"\xef\xbb\xbfkind: \xe4\n");
+    assert_eq!(reading.diagnostics[0].span.column, 7);
+    assert!(reading.render(&text, Colour::Never).contains("UTF-8"));
+    // Another text than the one that was read is drawn somehow.
+    assert!(
+        !reading
+            .render("\u{20ac}\u{20ac}\u{20ac}", Colour::Never)
+            .is_empty()
+    );
 }
 
 #[test]

@@ -101,8 +101,15 @@ impl Diagnostic {
         let window = At::new(base, source.line_start(last + 1));
         let shown = source.slice(window).trim_end_matches(['\n', '\r']);
         let within = |at: At| {
-            let start = at.start.saturating_sub(base).min(shown.len());
-            start..at.end.saturating_sub(base).clamp(start, shown.len())
+            // A text that is not the one that was read must not make drawing it fail.
+            let snap = |mut byte: usize| {
+                while !shown.is_char_boundary(byte) {
+                    byte -= 1;
+                }
+                byte
+            };
+            let start = snap(at.start.saturating_sub(base).min(shown.len()));
+            start..snap(at.end.saturating_sub(base).clamp(start, shown.len()))
         };
         let renderer = match colour {
             Colour::Always => Renderer::styled(),
