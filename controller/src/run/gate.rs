@@ -5,6 +5,9 @@ use squall_experiments::experiment::Experiment;
 use squall_experiments::fault::FaultKind;
 use std::collections::BTreeSet;
 
+/// How the kernel says that a right is missing; what a node lacks for other reasons is named by its notes.
+const EPERM: &str = "Operation not permitted";
+
 /// The first gate that is closed, and why.
 ///
 /// # Errors
@@ -17,8 +20,13 @@ pub(super) fn pass(experiment: &Experiment, node: &str, can: &Capabilities) -> R
             ));
         };
         if capability.means.is_empty() {
+            let denied = |note: &String| note.contains(EPERM);
             let why = if capability.notes.is_empty() {
                 "see `squall capabilities`".to_owned()
+            } else if capability.notes.iter().any(denied) {
+                "the agent may not: run as root (`sudo squall …`), or in a user namespace of your own \
+                 (`unshare -rmn`); `squall capabilities` says what the kernel refused"
+                    .to_owned()
             } else {
                 capability.notes.join("; ")
             };
@@ -62,6 +70,12 @@ mod tests {
         );
         let refused = pass(&experiment, "n", &able(vec![], &["run as root"]));
         assert!(refused.unwrap_err().contains("run as root"));
+        let refused = pass(
+            &experiment,
+            "n",
+            &able(vec![], &["no detour: Operation not permitted (os error 1)"]),
+        );
+        assert!(refused.unwrap_err().contains("sudo"));
         assert!(pass(&experiment, "n", &Capabilities::default()).is_err());
     }
 }
