@@ -39,11 +39,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A cgroup with a victim in it, and an agent.
+/// A cgroup with a victim in it, and an agent; the cgroup goes last, when it is empty.
 struct Pressed {
     agent: Agent,
-    group: Cgroup,
     victim: Victim,
+    group: Cgroup,
 }
 
 impl Pressed {

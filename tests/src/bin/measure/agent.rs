@@ -206,10 +206,10 @@ fn traffic(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// A cgroup with a victim, under a fault or under stress-ng.
+/// A cgroup with a victim, under a fault or under stress-ng; the cgroup goes last, when it is empty.
 struct Pressed {
-    group: Cgroup,
     victim: Victim,
+    group: Cgroup,
 }
 
 impl Pressed {
