@@ -153,17 +153,6 @@ impl Agent {
         }
     }
 
-    /// Forgets what was heard and not asked for: what is heard after this was said after this, but for what
-    /// the link holds.
-    ///
-    /// # Errors
-    /// When the link is closed.
-    pub fn forget(&mut self) -> Result<()> {
-        self.listen()?;
-        self.heard.clear();
-        Ok(())
-    }
-
     /// Hears one message, or none for a short while.
     fn listen(&mut self) -> Result<()> {
         let link = self.link.as_mut().ok_or("the link is closed")?;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use lab::world::agent::{Agent, written};
 use lab::world::fingerprint::Fingerprint;
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::FaultKind;
+use squall_experiments::ids::FaultId;
 use squall_experiments::units::Lease;
 use squall_experiments::wire::FromAgent;
 
@@ -142,15 +143,7 @@ fn live_and_die(kind: FaultKind, means: Means, end: End) -> Result<Duration> {
     let armed = agent.arm(candidate.id, &fault, lease, Some(means))?;
     scene.feel()?;
     if matches!(end, End::AgentStopped | End::HolderHung) {
-        agent.renew(
-            &armed.id,
-            written(json!(format!("{}ms", LEASE.as_millis()))),
-        )?;
-        // The renewal has to have reached the holder before somebody is stopped.
-        agent.hear("dose", Duration::from_secs(5), |message| match message {
-            FromAgent::Dosed(dosed) if dosed.id == armed.id => Some(()),
-            _ => None,
-        })?;
+        shorten_lease(&mut agent, &armed.id)?;
     }
     bring_about(end, &mut agent, armed.holder, &scene)?;
     let begun = Instant::now();
@@ -180,6 +173,19 @@ fn live_and_die(kind: FaultKind, means: Means, end: End) -> Result<Duration> {
     });
     clean.map_err(|error| format!("{error}:\n{}", left.join("\n")))?;
     Ok(last)
+}
+
+/// Gives `fault` a short lease, and waits for a dose measured so long after it that the renewal has reached
+/// the holder before somebody is stopped.
+fn shorten_lease(agent: &mut Agent, fault: &FaultId) -> Result<()> {
+    const REACHED_US: u64 = 200_000;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let reached_us = u64::try_from(now.as_micros())? + REACHED_US;
+    agent.renew(fault, written(json!(format!("{}ms", LEASE.as_millis()))))?;
+    agent.hear("dose", Duration::from_secs(5), |message| match message {
+        FromAgent::Dosed(dosed) if dosed.id == *fault && dosed.at_us > reached_us => Some(()),
+        _ => None,
+    })
 }
 
 /// So long that it is not the lease that ends a fault where it should be a kill.
