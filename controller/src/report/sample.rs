@@ -266,6 +266,10 @@ pub(crate) fn held() -> Vec<Event> {
 
 /// Two probes, a ramp of two stages with three faults, one of them refused; seconds without data, a latency far past
 /// its bound, a gauge against its baseline; stopped by a person.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a script, told from its first second to its last"
+)]
 pub(super) fn ramp() -> Vec<Event> {
     const GAUGE: &str = "paid total";
     let mut created = created();
