@@ -40,6 +40,28 @@ struct Bet {
     /// The factor when it does not.
     miss: f64,
     capital: f64,
+    /// Since when it has gained, for words: the bet's own cumulative sum (Page 1954).
+    stretch: Stretch,
+}
+
+/// The trials since a bet last stood at its lowest.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    log_gain: f64,
+    samples: u64,
+    violations: u64,
+}
+
+impl Stretch {
+    fn take(&mut self, factor: f64, violates: bool) {
+        self.log_gain += factor.ln();
+        if self.log_gain <= 0.0 {
+            *self = Self::default();
+            return;
+        }
+        self.samples += 1;
+        self.violations += u64::from(violates);
+    }
 }
 
 /// The test.
@@ -88,6 +110,7 @@ impl EProcess {
         for bet in &mut self.bets {
             let factor = if violates { bet.hit } else { bet.miss };
             bet.capital = ((bet.capital + opened) * factor).min(EVIDENCE_MAX / count(RATES + 1));
+            bet.stretch.take(factor, violates);
             held += bet.capital;
         }
         self.evidence = held + unopened(self.samples);
@@ -115,6 +138,19 @@ impl EProcess {
     #[must_use]
     pub const fn violations(&self) -> u64 {
         self.violations
+    }
+
+    /// The trials that the evidence rests on, and how many of them violate: those since the strongest bet began to gain. A late
+    /// burst is evidence even where the share over the whole phase is still within bounds.
+    #[must_use]
+    pub fn stretch(&self) -> (u64, u64) {
+        let strongest = self
+            .bets
+            .iter()
+            .max_by(|a, b| a.stretch.log_gain.total_cmp(&b.stretch.log_gain));
+        strongest.map_or((self.samples, self.violations), |bet| {
+            (bet.stretch.samples, bet.stretch.violations)
+        })
     }
 
     /// After how many trials a clear break would have been confirmed, about: Wald's bound, plus what the mixture costs.
@@ -161,6 +197,7 @@ fn bets(tolerated: f64) -> Vec<Bet> {
                 hit: rate / tolerated,
                 miss: (1.0 - rate) / (1.0 - tolerated),
                 capital: 0.0,
+                stretch: Stretch::default(),
             }
         })
         .collect()
@@ -210,6 +247,19 @@ mod tests {
                 assert!((expected - 1.0).abs() < 1e-12, "{tolerated}: {expected}");
             }
         }
+    }
+
+    #[test]
+    fn a_burst_is_told_by_its_own_trials() {
+        let mut test = EProcess::new(0.01, 0.001);
+        (0..850).for_each(|_| test.take(false));
+        let burst = (1..=50).find(|_| {
+            test.take(true);
+            test.confirmed()
+        });
+        let burst = burst.expect("a burst confirms");
+        assert_eq!(test.stretch(), (burst, burst));
+        assert!(test.violations() * 100 < test.samples() * 2);
     }
 
     #[test]

@@ -399,10 +399,10 @@ impl Judged {
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     fn finding(&self) -> Finding {
-        let seen = self.in_phase;
+        let (seen, last) = self.evidence_rests_on();
         let share = seen.violating as f64 / seen.trials.max(1) as f64;
         let percent = |share: f64| format!("{}%", check::trimmed(share * 100.0, 2));
-        let of = format!("of {} {}", seen.trials, self.noun);
+        let of = format!("of {last}{} {}", seen.trials, self.noun);
         let measured = match &self.rule {
             Rule::Samples { violates, .. } => {
                 let tolerated = percent(self.share().map_or(0.0, |(_, tolerated)| tolerated));
@@ -439,8 +439,30 @@ impl Judged {
         };
         Finding {
             measured,
-            samples: seen.trials,
+            samples: self.in_phase.trials,
             no_data: false,
+        }
+    }
+
+    /// The trials to tell a person of: the phase's, or, where its share is still within bounds, those of the burst that
+    /// is the evidence.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn evidence_rests_on(&self) -> (Seen, &'static str) {
+        let seen = self.in_phase;
+        let tolerated = self.share().map_or(0.0, |(_, tolerated)| tolerated);
+        match &self.rule {
+            Rule::Samples { test, .. }
+                if seen.violating as f64 <= tolerated * seen.trials as f64 =>
+            {
+                let (trials, violating) = test.stretch();
+                let burst = Seen {
+                    trials,
+                    violating,
+                    ..Seen::default()
+                };
+                (burst, "the last ")
+            }
+            _ => (seen, ""),
         }
     }
 
