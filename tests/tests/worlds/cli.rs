@@ -23,6 +23,9 @@ const PORT: u16 = 8080;
 /// How long one run may take: its phases are seconds, but emulation stretches them.
 const RUN_LIMIT: Duration = Duration::from_secs(90);
 
+/// How long the fault may be waited for: the baseline, and what emulation adds.
+const FAULT_LIMIT: Duration = Duration::from_secs(30);
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         as_root("cli::a_bad_file_is_2", a_bad_file),
@@ -96,7 +99,7 @@ method:
     fault: {{ delay: {{ time: {delay}, direction: egress, from: {{ port: {PORT} }} }} }}
     on: {{ netns: {{ name: {} }} }}
     hold: {hold}
-baseline: 3s
+baseline: 6s
 recovery: 20s
 ",
             victim(Ip::V4),
@@ -243,7 +246,7 @@ fn ctrl_c() -> Result<()> {
         fs::read_to_string(&file)?.replace("p95 <= 200ms", "p95 <= 1900ms"),
     )?;
     let running = bench.start(&file)?;
-    until("the fault", RUN_LIMIT, || {
+    until("the fault", FAULT_LIMIT, || {
         bench.slow().unwrap_or(false).then_some(())
     })?;
     process::signal(running.pid(), Signal::SIGINT)?;
@@ -276,7 +279,7 @@ fn killed_controller() -> Result<()> {
             0.9,
         ))
     };
-    let late = until("the fault", RUN_LIMIT, || {
+    let late = until("the fault", FAULT_LIMIT, || {
         median(5)
             .is_ok_and(|rtt| rtt > Duration::from_millis(500))
             .then_some(())
