@@ -271,7 +271,7 @@ fn killed_controller() -> Result<()> {
         let pace = Pace {
             count,
             gap: Duration::from_millis(5),
-            patience: Duration::from_millis(400),
+            patience: Duration::from_millis(900),
             size: 64,
         };
         Ok(quantile(
