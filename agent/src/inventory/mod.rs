@@ -181,7 +181,7 @@ fn processes(
     resolution: &mut Resolution,
 ) -> Result<(), String> {
     for found in process::matching(selector)? {
-        let label = format!("process {} {}", found.id.pid, found.name);
+        let label = format!("process {} {}", found.id.pid, found.called);
         if let Some(reason) = spared(&found, rules) {
             resolution.exclude(label, reason);
             continue;
@@ -328,7 +328,7 @@ fn netns_of(
     let own = netns::own_inode();
     let mut namespaces: BTreeMap<u64, Shared> = BTreeMap::new();
     for found in process::matching(selector)? {
-        let label = format!("process {} {}", found.id.pid, found.name);
+        let label = format!("process {} {}", found.id.pid, found.called);
         // Our own process is in the node's namespace; naming it would only be noise.
         if rules.spare_pids.contains_key(&found.id.pid) {
             continue;

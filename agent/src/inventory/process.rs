@@ -24,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) id: Identity,
     /// The base name of its executable, or its comm where that cannot be read.
     pub(crate) name: String,
+    /// What to call it: the name it was selected by, where it was.
+    pub(crate) called: String,
     /// Its parent's pid.
     pub(crate) parent: u32,
     /// Kernel threads have no program to be hit.
@@ -155,12 +157,14 @@ pub(crate) fn matching(selector: &ProcessSelector) -> Result<Vec<Found>, String>
                 .port
                 .is_none_or(|port| listeners.listens(pid, port));
         if fits {
+            let name = executable.unwrap_or(stat.comm);
             found.push(Found {
                 id: Identity {
                     pid,
                     started: stat.started,
                 },
-                name: executable.unwrap_or(stat.comm),
+                called: selector.name.clone().unwrap_or_else(|| name.clone()),
+                name,
                 parent: stat.parent,
                 kernel_thread: stat.flags & KERNEL_THREAD != 0,
             });

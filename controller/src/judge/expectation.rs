@@ -381,7 +381,7 @@ impl Judged {
             Rule::NotYet => self.baseline.is_none(),
         };
         unfit.then(|| match self.rule {
-            Rule::NotYet => format!("`{}` measured nothing", self.expectation),
+            Rule::NotYet => format!("{} measured nothing", self.expectation),
             Rule::Windows => self.window_words(None),
             _ => self.finding().measured,
         })
@@ -409,23 +409,23 @@ impl Judged {
                 let latency = |us| check::show(&Measure::Max, us);
                 match *violates {
                     Violates::Failing => format!(
-                        "{} {of} succeeded, `{}` expected",
+                        "{} {of} succeeded, {} expected",
                         percent(1.0 - share),
                         self.expectation
                     ),
                     Violates::Succeeding => format!(
-                        "{} {of} succeeded, `{}` expected",
+                        "{} {of} succeeded, {} expected",
                         percent(share),
                         self.expectation
                     ),
                     Violates::Slower { us, .. } => format!(
-                        "{} {of} took longer than {}, at most {tolerated} expected (`{}`)",
+                        "{} {of} took longer than {}, at most {tolerated} expected ({})",
                         percent(share),
                         latency(us),
                         self.expectation
                     ),
                     Violates::Faster { us, .. } => format!(
-                        "{} {of} took less than {}, at most {tolerated} expected (`{}`)",
+                        "{} {of} took less than {}, at most {tolerated} expected ({})",
                         percent(share),
                         latency(us),
                         self.expectation
@@ -433,7 +433,7 @@ impl Judged {
                 }
             }
             _ => format!(
-                "{} {of} did not satisfy `{}`",
+                "{} {of} did not satisfy {}",
                 seen.violating, self.expectation
             ),
         };
@@ -472,7 +472,7 @@ impl Judged {
             None => "not as expected".to_owned(),
         };
         format!(
-            "{} was {measured} and violated `{}` in {} window{} in a row",
+            "{} was {measured} and violated {} in {} window{} in a row",
             self.expectation.measure,
             self.expectation,
             self.windows_in_row,
