@@ -13,8 +13,8 @@ use super::transcript::Transcript;
 use crate::chain;
 use crate::vm::{Boot, Job, Machine};
 
-/// How long one test binary may run. The longest, the worlds under emulation, should need a third.
-const BINARY_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// How long one test binary may run. The longest, the worlds under emulation, should need half.
+const BINARY_LIMIT: Duration = Duration::from_secs(35 * 60);
 
 /// The environment variable by which a test learns where it is.
 pub const WORLD: &str = "SQUALL_WORLD";
