@@ -60,7 +60,11 @@ impl Fingerprint {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         sections.insert(
             "mounts".to_owned(),
-            mounts.lines().map(str::to_owned).collect(),
+            mounts
+                .lines()
+                .filter(|line| !of_another_lab(line))
+                .map(str::to_owned)
+                .collect(),
         );
         let mut cgroups = Vec::new();
         folders(Path::new("/sys/fs/cgroup"), &mut cgroups);
@@ -70,6 +74,16 @@ impl Fingerprint {
         for lines in sections.values_mut() {
             lines.sort_unstable();
         }
+        Ok(Self { sections })
+    }
+
+    /// Takes the fingerprint of one namespace alone: for tests that run beside others on the same host.
+    ///
+    /// # Errors
+    /// When a tool is missing or the kernel refuses to tell.
+    pub fn of(netns: &Netns) -> Result<Self> {
+        let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        sections.extend(netns.enter(|| network(netns.name()))?);
         Ok(Self { sections })
     }
 

@@ -10,6 +10,7 @@ pub mod check;
 pub mod fingerprint;
 pub mod http;
 pub mod netns;
+pub mod shop;
 pub mod tcp;
 pub mod victim;
 pub mod volley;

@@ -61,17 +61,33 @@ impl Netns {
     /// # Errors
     /// When the namespace cannot be entered, or `work` fails.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(&self.handle, CloneFlags::CLONE_NEWNET)
-                    .map_err(|e| format!("cannot enter network namespace {}: {e}", self.name))?;
-                work()
-            });
-            inside
-                .join()
-                .unwrap_or_else(|_| Err("work in a network namespace panicked".into()))
-        })
+        enter(&self.handle, work)
+            .map_err(|e| format!("network namespace {}: {e}", self.name).into())
     }
+
+    /// A hold of its own on the namespace, for whoever outlives the guard: see [`enter`].
+    ///
+    /// # Errors
+    /// When no more files can be opened.
+    pub fn handle(&self) -> Result<File> {
+        Ok(self.handle.try_clone()?)
+    }
+}
+
+/// Does `work` inside the namespace that `handle` holds, on a thread of its own.
+///
+/// # Errors
+/// When the namespace cannot be entered, or `work` fails.
+pub fn enter<T: Send>(handle: &File, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(handle, CloneFlags::CLONE_NEWNET).map_err(|e| format!("cannot enter it: {e}"))?;
+            work()
+        });
+        inside
+            .join()
+            .unwrap_or_else(|_| Err("work in it panicked".into()))
+    })
 }
 
 impl Drop for Netns {

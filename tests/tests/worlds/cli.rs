@@ -27,7 +27,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(90);
 const FAULT_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![
+    vec![
         as_root("cli::a_bad_file_is_2", a_bad_file),
         as_root("cli::a_fault_that_is_borne_is_0", || {
             verdict("20ms", 0, "held")
@@ -40,28 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "cli::a_killed_controller_takes_its_fault_along",
             killed_controller,
         ),
-    ];
-    for file in library() {
-        let name = file
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        trials.push(as_root(
-            format!("cli::library::{name}_is_accepted"),
-            move || accepted(&file),
-        ));
-    }
-    trials
-}
-
-/// The experiment files that are shipped.
-fn library() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/library");
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
-    files.sort();
-    files
+    ]
 }
 
 /// A service in the victim's namespace, and `squall` beside it: it runs in the peer's, as a user's would.
@@ -212,15 +191,6 @@ fn a_bad_file() -> Result<()> {
         expect((output.status.code(), said), 2, "egress")?;
     }
     Ok(())
-}
-
-fn accepted(file: &Path) -> Result<()> {
-    let bench = Bench::new()?;
-    let output = bench
-        .squall(&["check", &file.display().to_string()])?
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    expect((output.status.code(), said), 0, "")
 }
 
 fn verdict(delay: &str, code: i32, word: &str) -> Result<()> {

@@ -10,17 +10,18 @@ mod cli;
 mod dose;
 mod kill_matrix;
 mod lab_itself;
+mod library;
 mod pressure;
 mod scene;
 
 use std::process::ExitCode;
 
 use lab::world::agent::Agent;
-use lab::world::victim;
+use lab::world::{shop, victim};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = victim::main_if_victim() {
+    if let Some(code) = victim::main_if_victim().or_else(shop::main_if_instance) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     }
     trials.extend(pressure::trials());
     trials.extend(cli::trials());
+    trials.extend(library::trials(&arguments));
     let exit = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(table) = kill_matrix::table() {
         eprintln!("\n{table}\n");

@@ -1,0 +1,215 @@
+//! Every shipped experiment, run as its user would run it: with the address and the process's name put in, and nothing else
+//! changed. They take as long as they say, so they run side by side, each in a world of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use lab::world::Result;
+use lab::world::agent::program;
+use lab::world::cgroup::Cgroup;
+use lab::world::fingerprint::{self, Fingerprint};
+use lab::world::http::Service;
+use lab::world::shop::{Place, Shop};
+use lab::world::wire::{Ip, Wire, named, victim};
+use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::as_root;
+
+/// What the shipped files call the service, and where they expect it.
+const NAME: &str = "my-service";
+const ADDRESS: &str = "127.0.0.1:8080";
+
+/// Where the service listens and what it depends on, as the shipped files have it.
+const PORT: u16 = 8080;
+const DEPENDENCY: u16 = 9090;
+const DATABASE: u16 = 5432;
+
+/// The demo's own file, which the demo itself runs, against both versions of its service.
+const DEMO: &str = "orders-survive-slow-payment";
+
+/// So many instances: experiments that kill one of them say so.
+const INSTANCES: usize = 3;
+
+/// The memory limit of the service's cgroup: experiments squeeze it to a share of that.
+const MEMORY_BYTES: u64 = 256 << 20;
+
+/// What a run came to, or why there is nothing to say.
+type Told = std::result::Result<(), String>;
+
+/// The experiment files that are shipped.
+pub(crate) fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/library");
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
+    files.sort();
+    files
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// One test for each file. The first of them starts the runs of all that were asked for; the demo's waits for its turn, as
+/// it shows how fast a service is.
+pub(crate) fn trials(arguments: &Arguments) -> Vec<Trial> {
+    let wanted = |name: &str| {
+        arguments.filter.as_ref().is_none_or(|filter| {
+            if arguments.exact {
+                name == filter
+            } else {
+                name.contains(filter.as_str())
+            }
+        })
+    };
+    let named = |file: PathBuf| (format!("library::{}_runs", stem(&file)), file);
+    let (demo, others): (Vec<_>, Vec<_>) = files()
+        .into_iter()
+        .map(named)
+        .filter(|(name, _)| wanted(name))
+        .partition(|(_, file)| stem(file) == DEMO);
+    let names: Vec<String> = others.iter().map(|(name, _)| name.clone()).collect();
+    let runs = Runs::new(others);
+    let others = names.into_iter().map(|name| {
+        let runs = Arc::clone(&runs);
+        as_root(name.clone(), move || runs.end(&name))
+    });
+    let demo = demo.into_iter().map(|(name, _)| as_root(name, self::demo));
+    others.chain(demo).collect()
+}
+
+/// Runs side by side, by the name of their test.
+struct Runs {
+    asked: Vec<(String, PathBuf)>,
+    under_way: Mutex<BTreeMap<String, Option<JoinHandle<Told>>>>,
+}
+
+impl Runs {
+    fn new(asked: Vec<(String, PathBuf)>) -> Arc<Self> {
+        Arc::new(Self {
+            asked,
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// Waits for one of them; whoever is first starts them all.
+    fn end(&self, name: &str) -> Result<()> {
+        let own = {
+            let mut runs = self.under_way.lock().map_err(|_| "the runs are lost")?;
+            if runs.is_empty() {
+                runs.extend(self.asked.iter().enumerate().map(|(number, (name, file))| {
+                    let file = file.clone();
+                    let run = thread::spawn(move || run(&file, number).map_err(|e| e.to_string()));
+                    (name.clone(), Some(run))
+                }));
+            }
+            runs.get_mut(name).and_then(Option::take)
+        };
+        let own = own.ok_or("its run was not started")?;
+        Ok(own.join().map_err(|_| "the run panicked")??)
+    }
+}
+
+/// Runs one file in a world of its own.
+fn run(file: &Path, number: usize) -> Result<()> {
+    let wire = Wire::new()?;
+    let before = Fingerprint::of(&wire.victim)?;
+    let group = Arc::new(Cgroup::create(&format!(
+        "sqt-library-{}-{number}",
+        std::process::id()
+    ))?);
+    group.limit_memory(MEMORY_BYTES)?;
+    let place = Place {
+        name: format!("shop-{}-{number}", std::process::id()),
+        own: SocketAddr::new(victim(Ip::V4), PORT),
+        dependencies: named(Ip::V4),
+        asked: DEPENDENCY,
+        background: DATABASE,
+    };
+    let depends_on = |port| Service::start(&wire.peer, named(Ip::V4), port);
+    let _dependencies = [depends_on(DEPENDENCY)?, depends_on(DATABASE)?];
+    let settled = Arc::clone(&group);
+    let shop = Shop::open(&wire.victim, &place, INSTANCES, move |pid| {
+        settled.adopt(pid)
+    })?;
+    let home = TempDir::new()?;
+    let own = home.path().join("experiment.yaml");
+    let text = fs::read_to_string(file)?;
+    fs::write(
+        &own,
+        text.replace(NAME, &place.name)
+            .replace(ADDRESS, &place.own.to_string()),
+    )?;
+    let told = squall(&wire, home.path(), &own)?;
+    judge(&told)?;
+    drop(shop);
+    let left = before.difference(&Fingerprint::of(&wire.victim)?);
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the run left:\n{}", left.join("\n")).into())
+    }
+}
+
+/// `squall demo`: it exits with 0 only if the first version was broken and the second held.
+fn demo() -> Result<()> {
+    let home = TempDir::new()?;
+    let mut command = quiet(home.path())?;
+    let output = command.arg("demo").output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    Err(format!("squall demo ended with {}:\n{said}", output.status).into())
+}
+
+/// `squall`, with nothing of the user's own around it.
+fn quiet(home: &Path) -> Result<Command> {
+    let mut command = Command::new(program("squall")?);
+    command.current_dir(home).stdin(Stdio::null());
+    command.env(fingerprint::MARK, fingerprint::mark());
+    command.envs(["HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"].map(|name| (name, home)));
+    Ok(command)
+}
+
+/// The run's report.
+fn squall(wire: &Wire, home: &Path, file: &Path) -> Result<Value> {
+    let mut command = quiet(home)?;
+    command.args(["run", "--json", "--seed", "1"]).arg(file);
+    let output = wire.peer.enter(|| Ok(command.output()?))?;
+    let told = serde_json::from_slice(&output.stdout).map_err(|error| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!(
+            "{} and no report ({error}); it said:\n{said}",
+            output.status
+        )
+    })?;
+    Ok(told)
+}
+
+/// A verdict on the hypothesis, whichever: on a machine that runs a dozen experiments at once a service may well be too slow for one.
+/// What must not be is a file whose fault did nothing, or could not be injected.
+fn judge(told: &Value) -> Result<()> {
+    let (verdict, because) = (&told["verdict"], &told["because"]);
+    if verdict != "held" && verdict != "broken" {
+        return Err(format!("{verdict}: {because}").into());
+    }
+    let faults = told["faults"]
+        .as_array()
+        .ok_or("the report has no faults")?;
+    let idle = faults.iter().find(|fault| fault["dose"].is_null());
+    match idle {
+        None if !faults.is_empty() => Ok(()),
+        _ => Err(format!("{verdict}, but without a measured dose: {faults:?}").into()),
+    }
+}
