@@ -15,7 +15,8 @@ use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::target::{Candidate, Target};
 use squall_experiments::units::Lease;
 use squall_experiments::wire::{
-    Arm, Armed, Ended, FromAgent, FromController, Hello, PROTOCOL, Renew, Resolve, Stop, Welcome,
+    Arm, Armed, Ended, FromAgent, FromController, Hello, PROTOCOL, Renew, Resolve, Resolved, Stop,
+    Welcome,
 };
 use tungstenite::{Message, WebSocket};
 
@@ -67,9 +68,18 @@ impl Agent {
     /// # Errors
     /// When it cannot be started or says something else.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one whose command line has `more` on it, as a node's administrator would.
+    ///
+    /// # Errors
+    /// When it cannot be started or says something else.
+    pub fn start_with(more: &[&str]) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program("squall-agent")?)
             .args(["run", "--link-fd", "0"])
+            .args(more)
             .env(fingerprint::MARK, fingerprint::mark())
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
@@ -179,6 +189,14 @@ impl Agent {
     /// # Errors
     /// When there is none, with the reasons of those that were excluded.
     pub fn resolve(&mut self, target: &Target, fault: &Fault) -> Result<Vec<Candidate>> {
+        let resolved = self.resolved(target, fault)?;
+        if resolved.candidates.is_empty() {
+            return Err(format!("nothing to hit for {target:?}: {:?}", resolved.excluded).into());
+        }
+        Ok(resolved.candidates)
+    }
+
+    fn resolved(&mut self, target: &Target, fault: &Fault) -> Result<Resolved> {
         self.asked += 1;
         let request = self.asked;
         let faults = vec![fault.kind()];
@@ -187,14 +205,22 @@ impl Agent {
             target: target.clone(),
             faults,
         }))?;
-        let resolved = self.hear("resolved", ANSWER_LIMIT, |message| match message {
+        self.hear("resolved", ANSWER_LIMIT, |message| match message {
             FromAgent::Resolved(resolved) if resolved.request == request => Some(resolved.clone()),
             _ => None,
-        })?;
-        if resolved.candidates.is_empty() {
-            return Err(format!("nothing to hit for {target:?}: {:?}", resolved.excluded).into());
-        }
-        Ok(resolved.candidates)
+        })
+    }
+
+    /// What is left alone of `target`, each in words with the reason.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn excluded(&mut self, target: &Target, fault: &Fault) -> Result<Vec<String>> {
+        let resolved = self.resolved(target, fault)?;
+        let told = |excluded: squall_experiments::wire::Excluded| {
+            format!("{}: {}", excluded.label, excluded.reason)
+        };
+        Ok(resolved.excluded.into_iter().map(told).collect())
     }
 
     /// Resolves `target` and arms `fault` on its first candidate.

@@ -9,8 +9,8 @@ use super::{Result, shout, until};
 /// Where the hierarchies are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// The v1 controllers the lab uses; v2 has one folder for all.
-const V1_CONTROLLERS: [&str; 3] = ["cpu", "cpuacct", "memory"];
+/// The v1 hierarchies the lab uses: its controllers', and the one in which systemd keeps its units; v2 has one for all.
+const V1_HIERARCHIES: [&str; 4] = ["cpu", "cpuacct", "memory", "systemd"];
 
 /// The period of a CPU quota in microseconds: the kernel's default.
 const PERIOD_US: u32 = 100_000;
@@ -33,9 +33,9 @@ impl Cgroup {
         let parents: Vec<PathBuf> = if unified {
             vec![ROOT.into()]
         } else {
-            V1_CONTROLLERS
+            V1_HIERARCHIES
                 .iter()
-                .map(|controller| Path::new(ROOT).join(controller))
+                .map(|hierarchy| Path::new(ROOT).join(hierarchy))
                 .collect()
         };
         let mut cgroup = Self {

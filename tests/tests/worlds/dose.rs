@@ -22,7 +22,7 @@ use crate::as_root;
 pub(crate) const LEASE: &str = "60s";
 
 /// How much the neighbour's median may wander while a fault acts on the same wire.
-const WANDERING: Duration = Duration::from_millis(2);
+pub(crate) const WANDERING: Duration = Duration::from_millis(2);
 
 /// On which side of the victim's interface, over which protocol.
 #[derive(Clone, Copy)]

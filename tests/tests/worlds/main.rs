@@ -11,6 +11,7 @@ mod dose;
 mod kill_matrix;
 mod lab_itself;
 mod library;
+mod node;
 mod pressure;
 mod scene;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         }
     }
     trials.extend(pressure::trials());
+    trials.extend(node::trials());
     trials.extend(cli::trials());
     trials.extend(library::trials(&arguments));
     let exit = libtest_mimic::run(&arguments, trials).exit_code();
