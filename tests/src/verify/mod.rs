@@ -122,11 +122,6 @@ impl Verify<'_> {
                 );
                 told.iter().for_each(|text| (self.say)(text));
             }
-            if self.options.filter.is_none() && !built.is_empty() {
-                self.step("here: documentation", |args, each| {
-                    run::documentation(args, each)
-                });
-            }
         }
         if self.wants(World::Vm) {
             self.vm(&built);

@@ -51,24 +51,6 @@ pub(super) fn here(binary: &TestBinary, args: &[String], each: impl FnMut(&str, 
     transcript.end(&ending)
 }
 
-/// Runs cargo's documentation tests.
-pub(super) fn documentation(args: &[String], each: impl FnMut(&str, &str)) -> Tally {
-    let mut transcript = Transcript::new("doc: ".to_owned(), each);
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args([
-            "test",
-            "--quiet",
-            "--workspace",
-            "--doc",
-            "--",
-            "--format=pretty",
-        ])
-        .args(args);
-    let ending = stream(command, &mut transcript);
-    transcript.end(&ending)
-}
-
 /// Passes the command's output to `transcript`; returns how it ended, empty where all was well.
 fn stream(mut command: Command, transcript: &mut impl Write) -> String {
     command.stdin(Stdio::null()).stdout(Stdio::piped());

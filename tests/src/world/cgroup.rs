@@ -52,7 +52,17 @@ impl Cgroup {
             }
             cgroup.folders.push(folder);
         }
+        cgroup.favour()?;
         Ok(cgroup)
+    }
+
+    /// What else this machine does is not what is measured: the group gets its processor when it wants it (most weight:
+    /// cpu.weight of cgroup-v2.rst, cpu.shares of sched-design-CFS.rst).
+    fn favour(&self) -> Result<()> {
+        if self.unified {
+            return self.write("cpu.weight", "10000");
+        }
+        self.write("cpu.shares", "262144")
     }
 
     /// Its path below the hierarchy's root, as an experiment file names it.

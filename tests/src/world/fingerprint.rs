@@ -6,17 +6,19 @@ use std::path::Path;
 use std::process::Command;
 
 use super::netns::Netns;
-use super::{Result, output};
+use super::{Result, answer};
 
-/// What each network namespace is asked. Figures that change by themselves (counters, timers, indices) are
-/// not among the answers, or taken out below.
-const NETWORK: [(&str, &[&str]); 6] = [
-    ("link", &["ip", "-brief", "link"]),
-    ("address", &["ip", "-brief", "address"]),
-    ("qdisc", &["tc", "qdisc", "show"]),
-    ("route", &["ip", "route", "show", "table", "all"]),
-    ("rule", &["ip", "rule"]),
-    ("nft", &["nft", "--stateless", "list", "ruleset"]),
+/// What each network namespace is asked: a tool and its questions, all in one process, since starting one is what costs on an
+/// emulated machine. Figures that change by themselves (counters, timers, indices) are not among the answers, or taken
+/// out below.
+const NETWORK: [(&str, &[&str], &str); 3] = [
+    (
+        "ip",
+        &["ip", "-brief", "-batch", "-"],
+        "link show\naddress show\nroute show table all\nrule show\n",
+    ),
+    ("qdisc", &["tc", "qdisc", "show"], ""),
+    ("nft", &["nft", "--stateless", "list", "ruleset"], ""),
 ];
 
 /// A variable in the environment of every program the lab starts, and so of all that they start: by it the
@@ -117,8 +119,8 @@ fn without<'a>(all: &'a [String], other: &[String]) -> impl Iterator<Item = &'a 
 
 fn network(name: &str) -> Result<Vec<(String, Vec<String>)>> {
     let mut sections = Vec::new();
-    for (section, command) in NETWORK {
-        let text = output(Command::new(command[0]).args(&command[1..]))?;
+    for (section, command, asked) in NETWORK {
+        let text = answer(Command::new(command[0]).args(&command[1..]), asked)?;
         let lines = text
             .lines()
             .filter(|line| !line.trim().is_empty())

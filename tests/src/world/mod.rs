@@ -17,6 +17,8 @@ pub mod volley;
 pub mod wire;
 
 use std::error::Error;
+use std::io::Write;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// A test's trouble: whatever went wrong, as a sentence.
@@ -57,10 +59,23 @@ pub(crate) fn shout(what: &str) {
 /// # Errors
 /// When it cannot be started or fails, with what it said.
 pub fn output(command: &mut std::process::Command) -> Result<String> {
+    answer(command, "")
+}
+
+/// Runs a helper program that reads `input`, and returns its output.
+///
+/// # Errors
+/// When it cannot be started or fails, with what it said.
+pub fn answer(command: &mut std::process::Command, input: &str) -> Result<String> {
     let shown = format!("{command:?}").replace('"', "");
-    let answer = command
-        .output()
-        .map_err(|error| format!("cannot run `{shown}`: {error}"))?;
+    let cannot = |error| format!("cannot run `{shown}`: {error}");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(cannot)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Far less than a pipe holds, so that nobody waits for anybody. Who does not read says so by failing.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let answer = child.wait_with_output().map_err(cannot)?;
     if !answer.status.success() {
         let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
         return Err(format!("`{shown}` failed with {}: {said}", answer.status).into());

@@ -7,16 +7,16 @@
 //!                              fd77::2 and fd77::3 alike
 //! ```
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::Result;
 use super::netns::Netns;
+use super::{Result, answer};
 
 /// The port every answering address listens on, UDP and TCP.
 pub const PORT: u16 = 7007;
@@ -195,22 +195,7 @@ fn ip(netns: Option<&str>, commands: &[String]) -> Result<()> {
     if let Some(netns) = netns {
         command.args(["-n", netns]);
     }
-    let mut child = command
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("cannot run `ip` (package iproute2): {e}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(commands.join("\n").as_bytes())?;
-    }
-    let answer = child.wait_with_output()?;
-    if answer.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&answer.stderr);
-    Err(format!("`ip` refused {commands:?}: {}", said.trim()).into())
+    answer(command.args(["-batch", "-"]), &commands.join("\n")).map(drop)
 }
 
 /// The peer's servers, each on a thread; they end with this value.

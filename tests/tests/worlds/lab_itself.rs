@@ -104,7 +104,7 @@ fn a_leftover_shows_in_the_fingerprint() -> Result<()> {
         left.iter()
             .any(|line| line.starts_with('+') && line.contains(what))
     };
-    if shows("link: sqleft") && shows("nft: table inet squall_left") {
+    if shows("ip: sqleft") && shows("nft: table inet squall_left") {
         return Ok(());
     }
     Err(format!("an ifb and a table were left, but the fingerprint shows only {left:?}").into())
