@@ -11,6 +11,7 @@ pub mod fingerprint;
 pub mod http;
 pub mod netns;
 pub mod shop;
+pub mod stalls;
 pub mod tcp;
 pub mod victim;
 pub mod volley;
