@@ -108,6 +108,19 @@ impl Cgroup {
         self.write(file, &bytes.to_string())
     }
 
+    /// Slows down whoever takes more than `bytes`: real memory pressure (memory.high of cgroup-v2.rst). v2 alone has it.
+    ///
+    /// # Errors
+    /// On v1, and when the kernel refuses.
+    pub fn throttle_memory(&self, bytes: u64) -> Result<()> {
+        self.write("memory.high", &bytes.to_string())
+    }
+
+    /// Whether it is a cgroup of v2.
+    pub fn is_unified(&self) -> bool {
+        self.unified
+    }
+
     /// Processor time used in it so far.
     ///
     /// # Errors

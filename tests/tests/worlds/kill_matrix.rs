@@ -74,7 +74,7 @@ impl End {
 }
 
 /// Long enough that no fault ends before its victim has felt it, and short enough to be waited for.
-const LEASE: Duration = Duration::from_millis(2000);
+const LEASE: Duration = Duration::from_millis(1200);
 
 /// How long is looked after the fault should be gone: a fault that comes back is not gone.
 const AFTERWARDS: Duration = Duration::from_millis(300);

@@ -1,5 +1,6 @@
 //! Doses of processor time and memory, read off the victim's own cgroup, and kills.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use squall_experiments::dose::Dose;
 use squall_experiments::fault::Fault;
 use squall_experiments::target::Target;
-use squall_experiments::wire::{Armed, EndCause};
+use squall_experiments::wire::{Armed, EndCause, FromAgent};
 
 use crate::as_root;
 use crate::dose::LEASE;
@@ -36,6 +37,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         memory_of_a_limit,
     ));
     trials.push(as_root("dose::process::kill_once", kill_once));
+    // Real pressure at will takes memory.high, which v1 does not have: there the node's own would be needed.
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        trials.push(as_root(
+            "dose::process::memory_steps_back_under_pressure",
+            memory_steps_back,
+        ));
+    }
     trials
 }
 
@@ -134,12 +142,10 @@ fn holds_memory(pressed: &mut Pressed, fault: &Value, asked: u64) -> Result<()> 
         "full dose",
         Duration::from_secs(20),
         |message| match message {
-            squall_experiments::wire::FromAgent::Dosed(dosed) if dosed.id == armed.id => {
-                match &dosed.dose {
-                    Dose::Memory(memory) if memory.resident_bytes >= asked / 100 * 99 => Some(()),
-                    _ => None,
-                }
-            }
+            FromAgent::Dosed(dosed) if dosed.id == armed.id => match &dosed.dose {
+                Dose::Memory(memory) if memory.resident_bytes >= asked / 100 * 99 => Some(()),
+                _ => None,
+            },
             _ => None,
         },
     )?;
@@ -165,6 +171,28 @@ fn holds_memory(pressed: &mut Pressed, fault: &Value, asked: u64) -> Result<()> 
             .is_ok_and(|used| used < before + asked / 100)
             .then_some(())
     })
+}
+
+/// A group that is slowed down above a third of what is asked for: work stalls, and the fault must give way.
+fn memory_steps_back() -> Result<()> {
+    let mut pressed = Pressed::new("stalls")?;
+    pressed.group.throttle_memory(32 << 20)?;
+    let fault = json!({ "memory": { "size": "96MiB", "reserve": "0B" } });
+    let armed = pressed.inject(fault)?;
+    let stepped = |message: &FromAgent| match message {
+        FromAgent::Dosed(dosed) if dosed.id == armed.id => match &dosed.dose {
+            Dose::Memory(memory) if memory.backed_off > 0 => Some(memory.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let limit = Duration::from_secs(40);
+    let memory = pressed.agent.hear("step back", limit, stepped)?;
+    if memory.resident_bytes >= memory.asked_bytes {
+        return Err(format!("it stepped back and holds all the same: {memory:?}").into());
+    }
+    pressed.agent.stop(&armed.id)?;
+    Ok(())
 }
 
 fn kill_once() -> Result<()> {
