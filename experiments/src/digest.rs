@@ -36,12 +36,13 @@ impl Experiment {
         let steps = self.method.iter().map(|s| nameless(json!(s)));
         json!({
             // Raised when a field is added that changes what files without it do.
-            "version": 1,
+            "version": 2,
             "steadyState": states.collect::<Vec<_>>(),
             "method": steps.collect::<Vec<_>>(),
             "baseline": self.baseline,
             "recovery": self.recovery,
             "falseStop": self.false_stop,
+            "confidence": self.confidence,
             "lease": self.lease,
         })
     }

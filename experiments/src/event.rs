@@ -141,6 +141,9 @@ pub struct CheckPoint {
     /// How strong the evidence against the expectation is so far: 1 is none, the run stops at 1/`falseStop` split
     /// over the expectations (e-value); for gauges, violations in a row.
     pub evidence: f64,
+    /// Where it is an e-value: the one at which the run stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<f64>,
 }
 
 /// What the baseline said of one probe.

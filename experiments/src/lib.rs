@@ -8,6 +8,7 @@
 pub mod capability;
 mod digest;
 pub mod dose;
+pub mod enough;
 pub mod event;
 pub mod expectation;
 pub mod experiment;
@@ -18,6 +19,7 @@ pub mod ids;
 pub mod language;
 pub mod plan;
 pub mod probe;
+pub mod proof;
 pub mod run_life;
 pub mod schema;
 pub mod target;

@@ -73,7 +73,7 @@ pub fn experiment() -> Value {
 }
 
 /// How long the parts of a run last, and how careful it is.
-fn phases() -> [(&'static str, Value); 4] {
+fn phases() -> [(&'static str, Value); 5] {
     [
         (
             "baseline",
@@ -91,6 +91,12 @@ fn phases() -> [(&'static str, Value); 4] {
             "falseStop",
             quantity::<Percent>(
                 "The chance, per run, of ever stopping a healthy system; 0.1% where nothing is said, at most 20%",
+            ),
+        ),
+        (
+            "confidence",
+            quantity::<Percent>(
+                "How sure a run must be that every share of attempts was within its bound, before it is called held; 95% where nothing is said, 50% to 99.99%",
             ),
         ),
         (

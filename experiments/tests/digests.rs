@@ -39,7 +39,10 @@ fn fields(spelling: &Spelling) -> Vec<String> {
         ),
     ];
     if *spelt_out {
-        fields.push("baseline: 20s\nrecovery: 1min\nlease: 10000ms\nfalseStop: 0.10%".to_owned());
+        fields.push(
+            "baseline: 20s\nrecovery: 1min\nlease: 10000ms\nfalseStop: 0.10%\nconfidence: 95.0%"
+                .to_owned(),
+        );
     }
     fields
 }
@@ -154,6 +157,8 @@ fn what_it_does_changes_it() {
         ("method:", "recovery: 61s\nmethod:"),
         ("method:", "lease: 11s\nmethod:"),
         ("method:", "falseStop: 0.2%\nmethod:"),
+        ("method:", "confidence: 96%\nmethod:"),
+        ("expect:", "block: 5s\n    expect:"),
     ];
     let mut seen = BTreeSet::from([digest(PLAIN)]);
     for (old, new) in changes {
@@ -172,6 +177,6 @@ fn what_it_does_changes_it() {
 fn it_stays_what_it_was() {
     assert_eq!(
         digest(PLAIN),
-        "0fc62bbbb0629b67b20fea2bec19333fb0f507669a35c565af2d5bfabcd5521b"
+        "5b05cef2f392ce04eba9dbbff9b337fe1b8c7d894e2d4024a4d30bfffd2396ba"
     );
 }

@@ -16,7 +16,7 @@ fn blocks(kind: &str) -> Vec<&'static str> {
 fn file(probe: &str, expect: &str, fault: &str, on: &str) -> String {
     format!(
         "apiVersion: squall/v1\nkind: Experiment\nmetadata: {{ name: readme }}\nhypothesis: h\nsteadyState:\n  - name: a\n    \
-         probe: {probe}\n    expect:\n      - {expect}\nmethod:\n  - fault: {fault}\n    on: {on}\n    hold: 30s\n"
+         probe: {probe}\n    expect:\n      - {expect}\nmethod:\n  - fault: {fault}\n    on: {on}\n    hold: 10min\n"
     )
 }
 

@@ -4,6 +4,7 @@
 //! JSON document. Colours and live pictures only where the output is a terminal.
 
 mod check;
+mod enough;
 mod files;
 mod kept;
 mod new;

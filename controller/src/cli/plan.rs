@@ -1,5 +1,6 @@
 //! `squall plan`.
 
+use super::enough::{self, Enough};
 use super::{BAD_INPUT, FileArg, INCONCLUSIVE, files, say};
 use crate::fleet::{Agent, FleetError, Program};
 use crate::run::{Planned, new_id, planned};
@@ -36,6 +37,9 @@ struct Shown<'a> {
     recovery: String,
     /// All phases at their longest, in seconds.
     seconds_max: f64,
+    /// How sure a run must be before it is called held, and what that takes of each share.
+    confidence: String,
+    enough: Vec<Enough>,
     excluded: &'a [Excluded],
     refused: Option<&'a str>,
     warnings: Vec<String>,
@@ -53,6 +57,9 @@ pub(super) async fn plan(args: &Args, agent: &Program) -> ExitCode {
         Ok(answer) => answer,
         Err(error) => return say::failed(INCONCLUSIVE, &error),
     };
+    let enough = enough::enough(&good.experiment);
+    let mut all_warnings = warnings(&planned.plan, &can);
+    all_warnings.extend(enough::warnings(&enough));
     let shown = Shown {
         name: &good.experiment.metadata.name,
         digest: &good.digest,
@@ -61,9 +68,11 @@ pub(super) async fn plan(args: &Args, agent: &Program) -> ExitCode {
         baseline: good.experiment.baseline.to_string(),
         recovery: good.experiment.recovery.to_string(),
         seconds_max: longest(&good.experiment, &planned.plan).as_secs_f64(),
+        confidence: good.experiment.confidence.to_string(),
+        enough,
         excluded: &planned.excluded,
         refused: planned.refused.as_deref(),
-        warnings: warnings(&planned.plan, &can),
+        warnings: all_warnings,
     };
     if args.json {
         say::json(&shown);
@@ -116,6 +125,7 @@ fn print(shown: &Shown, can: &Capabilities) {
     for (number, stage) in shown.plan.stages.iter().enumerate() {
         print_stage(number, stage, can);
     }
+    enough::print(&shown.enough, &shown.confidence);
     say::out!(
         "recovery within {}; at most {:.0}s in all",
         shown.recovery,

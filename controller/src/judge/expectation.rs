@@ -1,12 +1,16 @@
 //! One expectation of one probe, judged through one phase after another.
 
+use super::JudgeSettings;
+use super::baseline::{Course, Point};
 use super::check::{self, Ready};
-use super::eprocess::EProcess;
+use super::shares::Shares;
 use super::tally::Tally;
 use super::trial::Trial;
 use squall_experiments::event::{CheckPoint, ExpectationRef};
 use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure};
 use std::collections::BTreeSet;
+
+mod evidence;
 
 /// A baseline in which this much evidence stands against an expectation (five healthy ones in a hundred) is not fit to
 /// start from. Far weaker than what stops a run: starting from a broken system shows nothing.
@@ -69,7 +73,7 @@ impl Violates {
 #[derive(Debug, Clone)]
 enum Rule {
     Samples {
-        test: EProcess,
+        test: Shares,
         violates: Violates,
     },
     Answers,
@@ -104,9 +108,13 @@ pub(super) struct Judged {
     noun: &'static str,
     /// Which of a trial's bodies it looks at.
     body: Option<usize>,
-    alpha: f64,
+    settings: JudgeSettings,
+    /// So long are the blocks that are its trials, where attempts are not.
+    block_us: Option<u64>,
     confirm: u64,
     baseline: Option<Taken>,
+    /// Of a latency quantile in the baseline: the least and the most that it may really be.
+    known_between: Option<(f64, Option<f64>)>,
     rule: Rule,
     in_phase: Seen,
     in_window: Seen,
@@ -114,6 +122,8 @@ pub(super) struct Judged {
     windows_in_row: u64,
     /// Attempts, by when they were due, that were later than the bound before they ended: taken already.
     late: BTreeSet<u64>,
+    /// What its windows said, for the fitness of a baseline.
+    course: Course,
 }
 
 impl Judged {
@@ -122,8 +132,8 @@ impl Judged {
         reference: ExpectationRef,
         noun: &'static str,
         body: Option<usize>,
-        alpha: f64,
-        confirm: u32,
+        settings: JudgeSettings,
+        (block_us, confirm): (Option<u64>, u32),
     ) -> Self {
         let mut judged = Self {
             reference,
@@ -131,15 +141,18 @@ impl Judged {
             ready: Ready::new(&expectation.check),
             noun,
             body,
-            alpha,
+            settings,
+            block_us,
             confirm: u64::from(confirm.max(1)),
             baseline: None,
+            known_between: None,
             rule: Rule::NotYet,
             in_phase: Seen::default(),
             in_window: Seen::default(),
             windows: 0,
             windows_in_row: 0,
             late: BTreeSet::new(),
+            course: Course::default(),
         };
         judged.begin();
         judged
@@ -153,6 +166,7 @@ impl Judged {
         self.windows = 0;
         self.windows_in_row = 0;
         self.late.clear();
+        self.course.clear();
     }
 
     fn rule(&self) -> Rule {
@@ -161,7 +175,7 @@ impl Judged {
         }
         match self.share() {
             Some((violates, tolerated)) => Rule::Samples {
-                test: EProcess::new(tolerated, self.alpha),
+                test: Shares::new(tolerated, self.settings, self.block_us),
                 violates,
             },
             None if matches!(self.expectation.measure, Measure::Status | Measure::Body(_)) => {
@@ -214,7 +228,7 @@ impl Judged {
             return None;
         }
         let (violates, number) = self.violates(trial);
-        self.count(violates, number)
+        self.count(trial.due_us, violates, number)
     }
 
     /// Looks at attempts that are still under way, oldest first: one that is later than the bound violates it now,
@@ -242,12 +256,12 @@ impl Judged {
         let mut found = None;
         for due_us in late {
             self.late.insert(due_us);
-            found = found.or(self.count(true, None));
+            found = found.or(self.count(due_us, true, None));
         }
         found
     }
 
-    fn count(&mut self, violates: bool, number: Option<f64>) -> Option<Finding> {
+    fn count(&mut self, due_us: u64, violates: bool, number: Option<f64>) -> Option<Finding> {
         let was = self.confirmed();
         for seen in [&mut self.in_phase, &mut self.in_window] {
             seen.trials += 1;
@@ -258,7 +272,7 @@ impl Judged {
             }
         }
         if let Rule::Samples { test, .. } = &mut self.rule {
-            test.take(violates);
+            test.take(due_us, violates);
         }
         (!was && self.confirmed()).then(|| self.finding())
     }
@@ -308,6 +322,14 @@ impl Judged {
             measure => tally.measure(measure, length_us),
         };
         let satisfied = tally.attempts > 0 && self.satisfies(seen, measured);
+        if whole && tally.attempts > 0 {
+            let (trials, violating) = (seen.trials, seen.violating);
+            self.course.take(Point {
+                measured,
+                trials,
+                violating,
+            });
+        }
         let was = self.confirmed();
         if matches!(self.rule, Rule::Windows) && whole && tally.attempts > 0 {
             self.windows += 1;
@@ -327,6 +349,7 @@ impl Judged {
             bound: self.ready.bound(self.baseline.map(|b| b.measured)),
             satisfied,
             evidence: self.evidence(),
+            stop_at: matches!(self.rule, Rule::Samples { .. }).then(|| 1.0 / self.settings.alpha),
         };
         (point, finding)
     }
@@ -369,6 +392,10 @@ impl Judged {
             measured,
             attempts: tally.attempts,
         });
+        self.known_between = match self.expectation.measure {
+            Measure::Quantile(millionths) => tally.between(f64::from(millionths) / 1e6),
+            _ => None,
+        };
         measured
     }
 
@@ -380,29 +407,33 @@ impl Judged {
             Rule::Windows => self.windows_in_row > 0,
             Rule::NotYet => self.baseline.is_none(),
         };
-        unfit.then(|| match self.rule {
+        if !unfit {
+            return self.unsteady();
+        }
+        Some(match self.rule {
             Rule::NotYet => format!("{} measured nothing", self.expectation),
             Rule::Windows => self.window_words(None),
             _ => self.finding().measured,
         })
     }
 
-    /// How many samples the phase gave, and how many it takes before silence says anything.
-    pub(super) fn samples(&self) -> (u64, u64) {
+    /// How many samples the phase gave, and how many it takes before silence says anything, where no share of them is judged.
+    fn samples(&self) -> (u64, u64) {
         match &self.rule {
-            Rule::Samples { test, .. } => (test.samples(), test.samples_needed()),
+            Rule::Samples { test, .. } => (test.proof().trials(), 1),
             Rule::Answers => (self.in_phase.trials, self.confirm),
             Rule::Windows => (self.windows, self.confirm),
             Rule::NotYet => (0, 1),
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     fn finding(&self) -> Finding {
-        let (seen, last) = self.evidence_rests_on();
-        let share = seen.violating as f64 / seen.trials.max(1) as f64;
+        let (trials, share, of_what) = self.evidence_rests_on();
         let percent = |share: f64| format!("{}%", check::trimmed(share * 100.0, 2));
-        let of = format!("of {last}{} {}", seen.trials, self.noun);
+        let of = match of_what {
+            Some(noun) => format!("of the last {trials} {noun}"),
+            None => format!("of {trials} {}", self.noun),
+        };
         let measured = match &self.rule {
             Rule::Samples { violates, .. } => {
                 let tolerated = percent(self.share().map_or(0.0, |(_, tolerated)| tolerated));
@@ -434,7 +465,7 @@ impl Judged {
             }
             _ => format!(
                 "{} {of} did not satisfy {}",
-                seen.violating, self.expectation
+                self.in_phase.violating, self.expectation
             ),
         };
         Finding {
@@ -444,25 +475,20 @@ impl Judged {
         }
     }
 
-    /// The trials to tell a person of: the phase's, or, where its share is still within bounds, those of the burst that
-    /// is the evidence.
+    /// The trials to tell a person of and the share of them that violates: the phase's attempts, or, where that share is still
+    /// within bounds, those of the burst that is the evidence, with what they are called.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    fn evidence_rests_on(&self) -> (Seen, &'static str) {
+    fn evidence_rests_on(&self) -> (u64, f64, Option<&'static str>) {
         let seen = self.in_phase;
         let tolerated = self.share().map_or(0.0, |(_, tolerated)| tolerated);
+        let share = seen.violating as f64 / seen.trials.max(1) as f64;
         match &self.rule {
-            Rule::Samples { test, .. }
-                if seen.violating as f64 <= tolerated * seen.trials as f64 =>
-            {
+            Rule::Samples { test, .. } if share <= tolerated => {
                 let (trials, violating) = test.stretch();
-                let burst = Seen {
-                    trials,
-                    violating,
-                    ..Seen::default()
-                };
-                (burst, "the last ")
+                let share = violating / trials.max(1) as f64;
+                (trials, share, Some(test.noun(self.noun)))
             }
-            _ => (seen, ""),
+            _ => (seen.trials, share, None),
         }
     }
 

@@ -4,7 +4,8 @@
 //!
 //! - **by samples** (`success >= 99%`, `p99 <= 400ms`): every attempt is one trial, and violates or not. An
 //!   [e-process](eprocess) against the tolerated rate confirms a violation; looking after every sample costs
-//!   nothing. `p99 <= 400ms` is read as *at most 1 % slower than 400 ms*; an attempt that got no answer at all
+//!   nothing. A run in which nothing was confirmed is only held when a [proof](squall_experiments::proof) shows
+//!   that no more than the tolerated rate violates. `p99 <= 400ms` is read as *at most 1 % slower than 400 ms*; an attempt that got no answer at all
 //!   has no latency within any bound, and so violates it.
 //! - **by every answer** (`status == 200`, `body $.ok == true`): no rate is tolerated; `confirm` violating
 //!   answers in one phase confirm.
@@ -14,10 +15,13 @@
 //! A probe from which nothing was heard for longer than its timeout and `confirm` windows is a violation with
 //! `no_data`. What does *not* happen here: deciding what a confirmed violation means for the run.
 
+mod baseline;
+mod blocks;
 pub mod check;
 pub mod eprocess;
 mod expectation;
 mod probe;
+mod shares;
 mod tally;
 mod trial;
 

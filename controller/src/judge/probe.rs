@@ -3,6 +3,7 @@
 use super::expectation::{Finding, Judged};
 use super::tally::Tally;
 use super::trial::Trial;
+use squall_experiments::enough::Pace;
 use squall_experiments::event::{BaselineTaken, ExpectationRef, Window};
 use squall_experiments::expectation::Measure;
 use squall_experiments::experiment::SteadyState;
@@ -12,11 +13,16 @@ use std::collections::BTreeSet;
 /// Windows are a second long, or as long as a slower probe's interval.
 const WINDOW_US_MIN: u64 = 1_000_000;
 
+const NS_PER_US: u64 = 1_000;
+
 /// What the whole file decides for each of its judges.
 #[derive(Debug, Clone, Copy)]
 pub struct JudgeSettings {
     /// The chance of ever confirming one healthy expectation in one phase: the file's `falseStop`, split over its expectations and phases.
     pub alpha: f64,
+    /// How sure a share must be within its bound before it is called so: the file's `confidence`. It is not split, since
+    /// all expectations must be shown.
+    pub confidence: f64,
 }
 
 /// A confirmed violation.
@@ -36,6 +42,7 @@ pub struct Confirmed {
 #[derive(Debug, Clone)]
 pub struct Judge {
     name: String,
+    pace: Pace,
     expectations: Vec<Judged>,
     /// Only attempts that were due from here on say anything about the phase.
     since_us: u64,
@@ -74,12 +81,14 @@ impl Judge {
                     text: expectation.to_string(),
                 };
                 let body = body.then(|| bodies.next()).flatten();
-                let (alpha, confirm) = (settings.alpha, steady.confirm);
-                Judged::new(expectation, reference, noun, body, alpha, confirm)
+                let block_us = steady.block.map(|block| block.get() / NS_PER_US);
+                let trials = (block_us, steady.confirm);
+                Judged::new(expectation, reference, noun, body, settings, trials)
             })
             .collect();
         Self {
             name: steady.name.clone(),
+            pace: Pace::of(steady),
             expectations,
             since_us: now_us,
             window_us,
@@ -150,6 +159,7 @@ impl Judge {
     /// The clock went on. Ends the window when it is full, and listens for silence.
     pub fn tick(&mut self, now_us: u64) -> (Option<Window>, Vec<Confirmed>) {
         let mut found = self.overdue(now_us);
+        found.extend(self.complete(now_us));
         let mut window = None;
         // An attempt each second falls now into one window and now into the next: an empty one may wait for it.
         let patience = if self.shown.attempts == 0 { 2 } else { 1 };
@@ -165,6 +175,51 @@ impl Judge {
         }
         self.silent = silent;
         (window, found)
+    }
+
+    /// Counts what came to be known of blocks.
+    fn complete(&mut self, now_us: u64) -> Vec<Confirmed> {
+        let waiting_since_us = self.waiting(now_us).next();
+        let found = self.expectations.iter_mut().filter_map(|judged| {
+            let finding = judged.complete(now_us, waiting_since_us)?;
+            Some(confirmed(&judged.reference, finding))
+        });
+        found.collect()
+    }
+
+    /// The phase ended at `until_us`; from now on only attempts that were due in it and are still under way say anything of it.
+    pub fn end(&mut self, until_us: u64) {
+        self.open.retain(|due_us| *due_us < until_us);
+    }
+
+    /// The clock went on after the end of the phase: which attempts of it are later than a bound by now?
+    pub fn tick_after(&mut self, now_us: u64) -> Vec<Confirmed> {
+        let mut found = self.overdue(now_us);
+        found.extend(self.complete(now_us));
+        found
+    }
+
+    /// Whether every attempt of the phase was heard, or is late beyond hope.
+    #[must_use]
+    pub fn heard(&self, now_us: u64) -> bool {
+        self.waiting(now_us).next().is_none()
+    }
+
+    /// When the attempts of the phase were due that are under way and may still come in: a probe ends its attempts itself, after
+    /// its timeout at the latest.
+    fn waiting(&self, now_us: u64) -> impl Iterator<Item = u64> {
+        let from_us = self.since_us.max(now_us.saturating_sub(self.silence_us));
+        self.open.range(from_us..).copied()
+    }
+
+    /// Whatever is still under way will not be heard any more: it counts as violating.
+    pub fn lost(&mut self) -> Vec<Confirmed> {
+        let open = self.open.split_off(&self.since_us);
+        let found = self.expectations.iter_mut().filter_map(|judged| {
+            let finding = judged.lost(&open)?;
+            Some(confirmed(&judged.reference, finding))
+        });
+        found.collect()
     }
 
     fn silence(&self, now_us: u64) -> Option<Confirmed> {
@@ -238,18 +293,22 @@ impl Judge {
         })
     }
 
-    /// What is missing before the phase's silence says anything, where something is.
+    /// What is missing before the phase's silence says that every expectation held, where something is.
     #[must_use]
-    pub fn too_few(&self) -> Option<String> {
-        self.expectations.iter().find_map(|judged| {
-            let (had, needed) = judged.samples();
-            (had < needed).then(|| {
-                format!(
-                    "probe `{}`, `{}`: {had} samples, and fewer than {needed} cannot show a violation: hold longer or probe more often",
-                    self.name, judged.reference.text
-                )
-            })
-        })
+    pub fn unproven(&self) -> Option<String> {
+        let name = &self.name;
+        let mut missing = self
+            .expectations
+            .iter()
+            .filter_map(|judged| judged.unproven(|trials| self.pace.lasting(trials)));
+        missing.next().map(|what| format!("probe `{name}`: {what}"))
+    }
+
+    /// What the phase showed of each expectation that is a share of attempts, in words.
+    #[must_use]
+    pub fn shown(&self) -> Vec<String> {
+        let shown = self.expectations.iter().filter_map(Judged::shown);
+        shown.map(|what| format!("{}: {what}", self.name)).collect()
     }
 }
 
@@ -268,7 +327,6 @@ fn seconds(us: u64) -> String {
 
 /// What an attempt is called, how far apart they are, and how long one may take, in microseconds.
 fn pace(probe: &Probe) -> (&'static str, u64, u64) {
-    const NS_PER_US: u64 = 1_000;
     /// A [`squall_experiments::units::Frequency`] is kept in thousandths per second.
     const US_TIMES_THOUSANDTHS: u64 = 1_000_000_000;
     match probe {

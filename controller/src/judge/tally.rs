@@ -1,5 +1,6 @@
 //! What one window, or a whole baseline, measured of one probe.
 
+use super::baseline::known_between;
 use super::trial::{Outcome, Trial};
 use hdrhistogram::Histogram;
 use squall_experiments::event::Window;
@@ -74,6 +75,14 @@ impl Tally {
 
     fn quantile(&self, fraction: f64) -> Option<u64> {
         (self.attempts > 0).then(|| self.latencies.value_at_quantile(fraction))
+    }
+
+    /// The least and the most, in microseconds, that a quantile may really be; no most where too little was seen.
+    #[expect(clippy::cast_precision_loss, reason = "minutes in microseconds")]
+    pub(super) fn between(&self, fraction: f64) -> Option<(f64, Option<f64>)> {
+        let (low, high) = known_between(fraction, self.attempts);
+        let high = high.and_then(|high| self.quantile(high));
+        Some((self.quantile(low)? as f64, high.map(|us| us as f64)))
     }
 
     /// What it measured, in the measure's own unit; none where there was no data. Bodies are not kept here.

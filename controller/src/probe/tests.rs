@@ -44,6 +44,7 @@ fn steady(probe: Probe, expect: Vec<Expectation>) -> SteadyState {
         probe,
         expect,
         confirm: 3,
+        block: None,
     }
 }
 

@@ -251,6 +251,7 @@ impl Telling {
                 } else {
                     f64::MAX
                 },
+                stop_at: check.stop_at.filter(|at| at.is_finite()),
             });
         }
     }

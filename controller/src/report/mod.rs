@@ -10,6 +10,7 @@
 //! - [`markdown`]: short enough for a pull request.
 
 mod axis;
+mod evidence;
 mod fold;
 mod html;
 mod markdown;

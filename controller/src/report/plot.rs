@@ -1,6 +1,7 @@
 //! One expectation over time, as the geometry of an SVG picture. Text is left to the template, which escapes it.
 
 use super::axis::{Axis, time_ticks};
+use super::evidence::Evidence;
 use super::summary::{ExpectationReport, PhaseKind, Summary, Unit};
 use super::thin::{stretches, thin};
 use super::words::{span_ms, value_in_words};
@@ -68,6 +69,8 @@ pub(super) struct Plot {
     pub(super) violated: Option<Mark>,
     pub(super) stop: Option<Mark>,
     pub(super) empty: bool,
+    /// The strip below, of what is judged by e-values.
+    pub(super) evidence: Option<Evidence>,
 }
 
 /// One decimal: a tenth of a unit is less than a pixel.
@@ -121,6 +124,7 @@ impl Plot {
                 frame.mark(ms, &format!("{word} at {}", span_ms(ms)), false)
             }),
             empty: values.is_empty(),
+            evidence: Evidence::of(points, |ms| frame.x(ms), (frame.end_ms, COLUMNS)),
         }
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn window(end_ms: u64, p99_us: u32, succeeded: u32) -> Event {
         bound: Some(bound),
         satisfied,
         evidence: 1.0,
+        stop_at: None,
     };
     event(
         end_ms,
@@ -349,6 +350,7 @@ pub(super) fn ramp() -> Vec<Event> {
             bound: (second > 10).then_some(1040.0),
             satisfied: true,
             evidence: 0.0,
+            stop_at: None,
         };
         let gauge = Window {
             probe: GAUGE.into(),

@@ -244,6 +244,9 @@ pub struct Point {
     pub satisfied: bool,
     /// The evidence against the expectation so far.
     pub evidence: f64,
+    /// Where it is an e-value: the one at which the run stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<f64>,
 }
 
 /// What became of a planned fault.

@@ -92,6 +92,7 @@ mod tests {
             bound: None,
             satisfied: true,
             evidence: 1.0,
+            stop_at: None,
         }
     }
 

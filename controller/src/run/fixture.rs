@@ -38,6 +38,7 @@ pub(crate) fn load(url: &str, rate: &str, expect: Vec<Expectation>) -> SteadySta
         }),
         expect,
         confirm: 3,
+        block: None,
     }
 }
 
@@ -73,11 +74,12 @@ pub(crate) fn experiment() -> Experiment {
             })],
             on: Target::Host(HostTarget {}),
             ramp: vec![Share::Percent("50%".parse().unwrap()), Share::All],
-            hold: seconds(5),
+            hold: seconds(10),
         }],
         baseline: seconds(5),
         recovery: seconds(10),
         false_stop: Experiment::false_stop_default(),
+        confidence: Experiment::confidence_default(),
         lease: Experiment::lease_default(),
     }
 }

@@ -387,7 +387,14 @@ impl Machine {
                 }
             }
             Part::Holding(until) if now_us >= until => {
-                self.facts.stage_held(&self.watch);
+                let mut later = self.plan.stages.iter().skip(stage);
+                let held = later.next();
+                // What is held next belongs to this step, unless it ends its faults first.
+                if later.next().is_none_or(|next| next.ends_previous)
+                    && let Some(held) = held
+                {
+                    self.watch.held(now_us, &held.name);
+                }
                 self.inject(now_us, stage + 1, out);
             }
             Part::Holding(_) => {}
@@ -430,12 +437,13 @@ impl Machine {
             return;
         };
         if let Some(gone_us) = stopping.gone_us {
-            let recovered = self.watch.recovered();
-            if recovered {
+            if self.facts.recovered_us.is_none() && self.watch.recovered() {
                 out.push(Effect::Say(Happening::Recovered));
                 self.facts.recovered_us = Some(now_us);
             }
-            if recovered || self.facts.halted || now_us >= gone_us + self.recovery_us {
+            // What was due under the fault is waited for: it may be what breaks the run.
+            let through = self.facts.recovered_us.is_some() && self.watch.heard(now_us);
+            if through || self.facts.halted || now_us >= gone_us + self.recovery_us {
                 self.finish(now_us, out);
             }
             return;
@@ -478,11 +486,20 @@ impl Machine {
 
     fn finish(&mut self, now_us: u64, out: &mut Vec<Effect>) {
         let stopped_us = self.stopping.as_ref().map(|stopping| stopping.at_us);
+        if self.facts.recovered_us.is_some() && !self.facts.halted {
+            let lost = self.watch.lost();
+            self.judge(now_us, lost, out);
+        }
+        self.facts.unproven = self.watch.unproven();
         if self.state != RunState::Finished {
             self.go(now_us, RunEvent::Finish, out);
         }
         let finished = verdict::finish(&self.facts, &self.faults, stopped_us, self.recovery_us);
         self.facts.verdict = Some(finished.verdict);
+        if finished.verdict == Verdict::Held {
+            let shown = self.watch.shown().into_iter();
+            out.extend(shown.map(|what| Effect::Say(Happening::Noted(what))));
+        }
         out.push(Effect::Say(Happening::Finished(finished)));
     }
 

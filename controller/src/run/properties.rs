@@ -94,6 +94,46 @@ proptest! {
         prop_assert!(matches!(world.said.last(), Some(Happening::Finished(_))));
     }
 
+    /// A run is its inputs: the same ones, given again, lead to the same words, commands and verdict.
+    #[test]
+    fn a_replay_comes_to_the_same_verdict(happenings in proptest::collection::vec(any_input(), 0..24)) {
+        let experiment = fixture::experiment();
+        let mut world = World::new(&experiment);
+        world.take(Input::Begin);
+        for any in &happenings {
+            happen(&mut world, any);
+        }
+        world.until(RunState::Finished);
+        let mut again = World::new(&experiment).machine;
+        for (now_us, input, effects) in world.record {
+            prop_assert_eq!(again.take(now_us, input), effects);
+        }
+        prop_assert_eq!(again.verdict(), world.machine.verdict());
+    }
+
+    /// An attempt that began and was never heard of again does not help: a run that was not held without the loss is
+    /// not held with it.
+    #[test]
+    fn a_missing_sample_never_makes_a_run_held(
+        fails in 0..4_u64,
+        lost in proptest::collection::vec(proptest::bool::weighted(0.03), 97),
+        percent in 96..100_u32,
+    ) {
+        let mut experiment = fixture::experiment();
+        let bound = format!("success >= {percent}%").parse().unwrap();
+        experiment.steady_state[0].expect = vec![bound];
+        let verdict = |lost: Vec<bool>| {
+            let mut world = World::new(&experiment);
+            world.lost = lost;
+            world.fails_under_fault = fails;
+            world.through().verdict
+        };
+        let whole = verdict(vec![false]);
+        if verdict(lost) == Verdict::Held {
+            prop_assert_eq!(whole, Verdict::Held);
+        }
+    }
+
     /// A violation that was never confirmed under a fault is never called broken, and a held run had every fault in force.
     #[test]
     fn verdicts_rest_on_what_was_said(happenings in proptest::collection::vec(any_input(), 0..24)) {

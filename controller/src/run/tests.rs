@@ -70,8 +70,8 @@ fn leases_are_renewed_five_times_as_often_as_they_end_and_not_after_a_stop() {
         .sent
         .iter()
         .filter(|m| matches!(m, FromController::Renew(_)));
-    // Two stages of 5 s each, a lease of 10 s: each stage's first renewal is due 2 s after arming.
-    assert_eq!(renews.count(), 4);
+    // Two stages of 10 s each, a lease of 10 s: each stage's first renewal is due 2 s after arming.
+    assert_eq!(renews.count(), 8);
     let last_renew = world
         .sent
         .iter()
@@ -99,25 +99,109 @@ fn a_fault_that_touched_nothing_is_no_evidence() {
 #[test]
 fn too_few_samples_are_no_evidence() {
     let mut experiment = fixture::experiment();
-    experiment.steady_state[0].confirm = 1;
-    experiment.method[0].hold = "200ms".parse().unwrap();
+    experiment.method[0].hold = "5s".parse().unwrap();
     let mut world = World::new(&experiment);
-    world.matched = 5;
-    // So that a dose is seen within the short hold.
+    let finished = world.through();
+    // 250 samples without a violation; some 350 show that at most one in a hundred violates.
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    let because = &finished.because;
+    assert!(because.contains("are missing"), "{because}");
+    assert!(
+        because.contains("step `step 1`: probe `orders`: success >= 99%"),
+        "{because}"
+    );
+    assert!(because.contains("hold longer"), "{because}");
+}
+
+#[test]
+fn a_run_that_is_neither_broken_nor_shown_to_hold_is_inconclusive() {
+    let mut experiment = fixture::experiment();
+    experiment.steady_state[0].expect = vec![fixture::success()];
+    let mut world = World::new(&experiment);
+    world.fails_under_fault = 1;
+    let finished = world.through();
+    assert_eq!(
+        finished.verdict,
+        Verdict::Inconclusive,
+        "{}",
+        finished.because
+    );
+    assert!(
+        finished.because.contains("as are tolerated"),
+        "{}",
+        finished.because
+    );
+}
+
+#[test]
+fn the_whole_dose_of_every_step_must_be_shown_to_be_borne() {
+    let mut experiment = fixture::experiment();
+    experiment.method.push(experiment.method[0].clone());
+    experiment.method[0].hold = "5s".parse().unwrap();
+    let mut world = World::new(&experiment);
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(
+        finished.because.starts_with("step `step 1`"),
+        "{}",
+        finished.because
+    );
+    // A share of the dose need not be: the ramp's first half may be as short as one likes, and its end is what counts.
+    let mut experiment = fixture::experiment();
+    experiment.method[0].ramp.reverse();
+    experiment.method[0].ramp.truncate(1);
+    let mut world = World::new(&experiment);
+    assert_eq!(world.through().verdict, Verdict::Held);
+    let shown =
+        |h: &Happening| matches!(h, Happening::Noted(note) if note.contains("95% confidence"));
+    assert_eq!(world.said.iter().filter(|h| shown(h)).count(), 2);
+}
+
+#[test]
+fn the_time_to_recover_is_from_the_last_fault_gone_to_the_proof() {
+    let mut world = World::new(&fixture::experiment());
     world.take(Input::Begin);
-    world.until(RunState::Injecting(0));
-    world.until(RunState::Injecting(1));
-    for id in world.live.clone() {
-        world.take(Input::Agent(dosed(&id, 1)));
+    world.until(RunState::Recovering);
+    let gone_us = world.now_us;
+    world.fails = 50;
+    while world.now_us < gone_us + 3 * SECOND_US {
+        world.step();
     }
+    world.fails = 0;
+    world.until(RunState::Finished);
+    let finished = world.finished();
+    assert_eq!(finished.verdict, Verdict::Held, "{}", finished.because);
+    // Three bad seconds, then three good windows in a row; those begin where they begin.
+    let recover_ms = finished.recover_ms.unwrap();
+    assert!((6_000.0..7_500.0).contains(&recover_ms), "{recover_ms}");
+    assert!(
+        finished.because.contains("proven back"),
+        "{}",
+        finished.because
+    );
+}
+
+#[test]
+fn a_drifting_baseline_is_not_started_from() {
+    let mut experiment = fixture::experiment();
+    experiment.baseline = "30s".parse().unwrap();
+    experiment.steady_state[0].expect = vec!["success >= 98%".parse().unwrap()];
+    let mut world = World::new(&experiment);
+    world.take(Input::Begin);
+    while world.now_us < world.record[0].0 + 15 * SECOND_US {
+        world.step();
+    }
+    // From none to some three in a hundred: within what a stop rule takes for chance, and not what it was.
+    world.fails = 3;
     world.until(RunState::Finished);
     let finished = world.finished();
     assert_eq!(finished.verdict, Verdict::Inconclusive);
     assert!(
-        finished.because.contains("fewer than"),
+        finished.because.contains("baseline drifts"),
         "{}",
         finished.because
     );
+    assert!(world.sent.is_empty());
 }
 
 #[test]

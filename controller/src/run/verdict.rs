@@ -1,7 +1,6 @@
 //! From what happened to a verdict. Pure.
 
 use super::faults::Faults;
-use super::watch::Watch;
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{Finished, Violation};
 use squall_experiments::verdict::Verdict;
@@ -28,18 +27,12 @@ pub(super) struct Facts {
     /// When the steady state was proven back.
     pub(super) recovered_us: Option<u64>,
     pub(super) verdict: Option<Verdict>,
+    /// What is missing before the steps show that every expectation held.
+    pub(super) unproven: Option<String>,
     first_armed_us: Option<u64>,
-    too_few: Option<String>,
-    stages_held: usize,
 }
 
 impl Facts {
-    /// A stage was held to its end: were there enough samples? The last stage counts, where the whole dose was given.
-    pub(super) fn stage_held(&mut self, watch: &Watch) {
-        self.stages_held += 1;
-        self.too_few = watch.too_few();
-    }
-
     /// The run was told to end.
     pub(super) fn stopped(&mut self, faults: &Faults, _now_us: u64) {
         self.first_armed_us = faults.first_armed_us();
@@ -121,14 +114,16 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
         let because = format!("in force, but it touched nothing: {}", idle.join(", "));
         return (Verdict::Inconclusive, because);
     }
-    if let Some(reason) = &facts.too_few {
+    if let Some(reason) = &facts.unproven {
         return (Verdict::Inconclusive, reason.clone());
     }
     let count = faults.iter().count();
+    let took = ms_between(facts.gone_us, facts.recovered_us).map_or(0.0, |ms| ms / 1e3);
     let because = format!(
-        "every expectation stood while {count} fault{} {} in force, and the steady state was back within {} after",
+        "every expectation stood while {count} fault{} {} in force, and the steady state was proven back {}s after, within {}",
         if count == 1 { "" } else { "s" },
         if count == 1 { "was" } else { "were" },
+        crate::judge::check::trimmed(took, 1),
         seconds(recovery_us)
     );
     (Verdict::Held, because)

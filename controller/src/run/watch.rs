@@ -5,6 +5,15 @@ use crate::judge::{Confirmed, Judge, JudgeSettings, Trial};
 use squall_experiments::event::{ExpectationRef, Happening};
 use squall_experiments::experiment::Experiment;
 
+/// A stage that is over.
+#[derive(Debug, Clone)]
+struct Aside {
+    judges: Vec<Judge>,
+    until_us: u64,
+    /// The name of its step, where the whole dose of it was given: it must show that every expectation held.
+    whole: Option<String>,
+}
+
 /// Judges every probe through the phases of a run.
 #[derive(Debug, Clone)]
 pub(super) struct Watch {
@@ -13,9 +22,8 @@ pub(super) struct Watch {
     judges: Vec<Judge>,
     /// When the first fault was asked for: from here on attempts are judged as made under faults.
     faulted_us: Option<u64>,
-    /// The judges of the last stage, kept for what was due under its faults and is still coming in; and when
-    /// that ended.
-    aside: Option<(Vec<Judge>, u64)>,
+    /// The judges of stages that are over, kept for what was due under their faults and is still coming in.
+    aside: Vec<Aside>,
     /// The run was told to end: violations after that come from `aside` alone.
     stopped: bool,
 }
@@ -25,11 +33,12 @@ impl Watch {
         Self {
             settings: JudgeSettings {
                 alpha: alpha(experiment, stages),
+                confidence: experiment.confidence.fraction(),
             },
             experiment: experiment.clone(),
             judges: Vec::new(),
             faulted_us: None,
-            aside: None,
+            aside: Vec::new(),
             stopped: false,
         }
     }
@@ -48,11 +57,12 @@ impl Watch {
         if self.stopped {
             found.clear();
         }
-        if let Some((judges, until_us)) = &mut self.aside
-            && trial.due_us < *until_us
-            && let Some(judge) = judges.get_mut(probe)
-        {
-            found.extend(judge.take(trial));
+        for aside in &mut self.aside {
+            if trial.due_us < aside.until_us
+                && let Some(judge) = aside.judges.get_mut(probe)
+            {
+                found.extend(judge.take(trial));
+            }
         }
         found
     }
@@ -73,6 +83,8 @@ impl Watch {
         if self.stopped {
             found.clear();
         }
+        let judges = self.aside.iter_mut().flat_map(|aside| &mut aside.judges);
+        found.extend(judges.flat_map(|judge| judge.tick_after(now_us)));
         found
     }
 
@@ -94,12 +106,43 @@ impl Watch {
         self.begin(now_us, since_us, out);
     }
 
+    /// A stage was held to its end, in which the whole dose of the `step` was given. What was due in it may still come in.
+    pub(super) fn held(&mut self, now_us: u64, step: &str) {
+        self.set_aside(now_us, Some(step.to_owned()));
+    }
+
     /// The run is told to end.
     pub(super) fn stop(&mut self, now_us: u64) {
         self.stopped = true;
-        if self.faulted_us.is_some() {
-            self.aside = Some((self.judges.clone(), now_us));
+        let kept = self
+            .aside
+            .last()
+            .is_some_and(|last| last.until_us == now_us);
+        if self.faulted_us.is_some() && !kept {
+            self.set_aside(now_us, None);
         }
+    }
+
+    fn set_aside(&mut self, until_us: u64, whole: Option<String>) {
+        let mut judges = self.judges.clone();
+        judges.iter_mut().for_each(|judge| judge.end(until_us));
+        self.aside.push(Aside {
+            judges,
+            until_us,
+            whole,
+        });
+    }
+
+    /// Whether everything that was due under a fault was heard.
+    pub(super) fn heard(&self, now_us: u64) -> bool {
+        let mut judges = self.aside.iter().flat_map(|aside| &aside.judges);
+        judges.all(|judge| judge.heard(now_us))
+    }
+
+    /// What was due under a fault and was not heard by the end of the run is not known to have been well.
+    pub(super) fn lost(&mut self) -> Vec<Confirmed> {
+        let judges = self.aside.iter_mut().flat_map(|aside| &mut aside.judges);
+        judges.flat_map(Judge::lost).collect()
     }
 
     /// The last fault was gone at `gone_us`.
@@ -119,9 +162,24 @@ impl Watch {
         self.judges.iter().all(Judge::recovered)
     }
 
-    /// What is missing before a stage without a violation says anything.
-    pub(super) fn too_few(&self) -> Option<String> {
-        self.judges.iter().find_map(Judge::too_few)
+    /// What is missing before the stages in which whole doses were given say that every expectation held.
+    pub(super) fn unproven(&self) -> Option<String> {
+        let mut stages = self.aside.iter().filter_map(|aside| {
+            let step = aside.whole.as_ref()?;
+            let missing = aside.judges.iter().find_map(Judge::unproven)?;
+            Some(format!("step `{step}`: {missing}"))
+        });
+        stages.next()
+    }
+
+    /// What those stages showed.
+    pub(super) fn shown(&self) -> Vec<String> {
+        let whole = self.aside.iter().filter_map(|aside| {
+            let step = aside.whole.as_ref()?;
+            let shown = aside.judges.iter().flat_map(Judge::shown);
+            Some(shown.map(move |what| format!("shown in step `{step}`: {what}")))
+        });
+        whole.flatten().collect()
     }
 }
 

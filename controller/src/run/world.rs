@@ -37,6 +37,10 @@ pub(super) struct World {
     pub(super) ends: bool,
     /// The probes report.
     pub(super) reports: bool,
+    /// Of so many attempts, over and over, which begin and are never heard of again.
+    pub(super) lost: Vec<bool>,
+    /// What the machine was told and what it did about it, in order.
+    pub(super) record: Vec<(u64, Input, Vec<Effect>)>,
     attempts: u64,
     observing: bool,
 }
@@ -55,13 +59,16 @@ impl World {
             answers: true,
             ends: true,
             reports: true,
+            lost: vec![false],
+            record: Vec::new(),
             attempts: 0,
             observing: false,
         }
     }
 
     pub(super) fn take(&mut self, input: Input) {
-        let effects = self.machine.take(self.now_us, input);
+        let effects = self.machine.take(self.now_us, input.clone());
+        self.record.push((self.now_us, input, effects.clone()));
         for effect in effects {
             match effect {
                 Effect::Say(happening) => self.said.push(happening),
@@ -107,7 +114,12 @@ impl World {
                 self.fails_under_fault
             };
             let fails = (self.attempts * share) % 100 < share;
-            self.take(Input::Trial(0, attempt(self.now_us, fails)));
+            let attempt = attempt(self.now_us, fails);
+            self.take(Input::Begun(0, attempt.due_us));
+            let place = usize::try_from(self.attempts).unwrap() % self.lost.len();
+            if !self.lost[place] {
+                self.take(Input::Trial(0, attempt));
+            }
         }
         if self.now_us.is_multiple_of(SECOND_US) {
             for id in self.live.clone() {

@@ -40,6 +40,12 @@ pub(super) fn steady_state() -> Value {
                 "description": "Where only a gauge exists: so many violations in a row confirm one; 3 where nothing is said",
             }),
         ),
+        (
+            "block",
+            quantity::<Interval>(
+                "One trial is so long a block of attempts, of which the violating share counts: for attempts that fail together; each attempt is one where nothing is said",
+            ),
+        ),
     ];
     object(
         "One probe and what is expected of it",

@@ -61,7 +61,8 @@ impl Bench {
         })
     }
 
-    /// An experiment that delays the service's answers.
+    /// An experiment that delays the service's answers. Its bounds are such as 5 s at 20/s can show: some 35 requests
+    /// without a violation.
     fn experiment(&self, delay: &str, hold: &str) -> Result<PathBuf> {
         let file = self.home.path().join("experiment.yaml");
         let text = format!(
@@ -72,7 +73,7 @@ hypothesis: Users are served while answers come {delay} late.
 steadyState:
   - name: service
     probe: {{ load: {{ url: \"http://{}:{PORT}/\", rate: 20/s, timeout: 3s }} }}
-    expect: [ success >= 99%, p95 <= 1s ]
+    expect: [ success >= 90%, p90 <= 1s ]
 method:
   - name: late answers
     fault: {{ delay: {{ time: {delay}, direction: egress, from: {{ port: {PORT} }} }} }}
@@ -196,7 +197,7 @@ fn a_bad_file() -> Result<()> {
 fn verdict(delay: &str, code: i32, word: &str) -> Result<()> {
     let bench = Bench::new()?;
     let before = Fingerprint::take(&[&bench.wire.victim])?;
-    let file = bench.experiment(delay, "4s")?;
+    let file = bench.experiment(delay, "5s")?;
     expect(bench.start(&file)?.end(RUN_LIMIT)?, code, word)?;
     let left = before.difference(&Fingerprint::take(&[&bench.wire.victim])?);
     if left.is_empty() {
@@ -213,7 +214,7 @@ fn ctrl_c() -> Result<()> {
     // The delay must be borne, or the run is broken before Ctrl-C comes.
     fs::write(
         &file,
-        fs::read_to_string(&file)?.replace("p95 <= 1s", "p95 <= 2900ms"),
+        fs::read_to_string(&file)?.replace("p90 <= 1s", "p90 <= 2900ms"),
     )?;
     let running = bench.start(&file)?;
     until("the fault", FAULT_LIMIT, || {

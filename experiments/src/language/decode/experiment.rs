@@ -2,6 +2,7 @@
 
 use super::{steady, step};
 use crate::experiment::{Experiment, Metadata};
+use crate::language::diagnostic::Severity;
 use crate::language::reader::{Cx, Fields};
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Node, Value};
@@ -19,6 +20,7 @@ const FIELDS: &[&str] = &[
     "baseline",
     "recovery",
     "falseStop",
+    "confidence",
     "lease",
 ];
 
@@ -28,6 +30,9 @@ const LEASE_SENSIBLE: Duration = Duration::from_secs(30);
 const LEASE_STEADY: Duration = Duration::from_secs(1);
 /// More than one healthy system in five stopped by chance is no test any more.
 const FALSE_STOP_MOST: u64 = 200_000;
+
+/// Below an even chance nothing is shown; above 99.99 % the samples of hours are not enough.
+const CONFIDENCE: std::ops::RangeInclusive<u64> = 500_000..=999_900;
 
 /// Reads the whole file.
 pub(crate) fn experiment(cx: &mut Cx<'_, '_>, root: &Node) -> Option<Experiment> {
@@ -67,21 +72,31 @@ pub(crate) fn experiment(cx: &mut Cx<'_, '_>, root: &Node) -> Option<Experiment>
     let false_stop = fields.or("falseStop", Experiment::false_stop_default(), |e| {
         false_stop(cx, e)
     });
+    let confidence = fields.or("confidence", Experiment::confidence_default(), |e| {
+        confidence(cx, e)
+    });
     let lease = fields.or("lease", Experiment::lease_default(), |e| lease(cx, e));
     if let (Some(states), Some(baseline)) = (&steady_state, baseline) {
         steady::enough_samples(cx, states, "baseline", baseline);
     }
     (version? && kind?).then_some(())?;
-    Some(Experiment {
+    let (steady_state, method, confidence) = (steady_state?, method?, confidence?);
+    let experiment = Experiment {
         metadata: metadata?,
         hypothesis: hypothesis?,
-        steady_state: steady_state?.into_iter().map(|s| s.state).collect(),
-        method: method?,
+        steady_state: steady_state.iter().map(|s| s.state.clone()).collect(),
+        method,
         baseline: baseline?,
         recovery: recovery?,
         false_stop: false_stop?,
+        confidence,
         lease: lease?,
-    })
+    };
+    // Beside a mistake this would be noise.
+    if cx.drafts.iter().all(|d| d.severity != Severity::Error) {
+        steady::enough_to_hold(cx, &steady_state, &experiment.method, confidence);
+    }
+    Some(experiment)
 }
 
 /// A field that can say one thing only.
@@ -137,6 +152,25 @@ fn false_stop(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Percent> {
     )
     .label(label)
     .mend("write something above 0% and up to 20%; 0.1% where nothing is said");
+    None
+}
+
+fn confidence(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Percent> {
+    let confidence: Percent = cx.quantity(&entry.node, "a percentage", "95%")?;
+    if CONFIDENCE.contains(&confidence.get()) {
+        return Some(confidence);
+    }
+    let label = if confidence.get() < *CONFIDENCE.start() {
+        "a coin would be as sure"
+    } else {
+        "no run gives enough samples for this"
+    };
+    cx.error(
+        entry.node.at,
+        format!("`confidence` of {confidence} cannot be used"),
+    )
+    .label(label)
+    .mend("write something from 50% to 99.99%; 95% where nothing is said");
     None
 }
 

@@ -1,14 +1,15 @@
 //! The steady state: probes and what is expected of them.
 
 use super::probe;
+use crate::enough::{self, Pace};
 use crate::expectation::{Bound, Check, Comparison, Expectation, Measure, Scalar};
-use crate::experiment::SteadyState;
+use crate::experiment::{SteadyState, Step};
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Node, Value};
 use crate::probe::Probe;
-use crate::units::Hold;
+use crate::units::{Hold, Interval, Percent};
 use std::rc::Rc;
 
 /// A decoded entry, with what later checks point at.
@@ -42,7 +43,7 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node, names: &mut Vec<(String, At)>) -> Optio
         owner,
         node,
         "a steady state",
-        &["name", "probe", "expect", "confirm"],
+        &["name", "probe", "expect", "confirm", "block"],
     )?;
     let name = fields
         .need(cx, "name", "name: order success")
@@ -56,6 +57,9 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node, names: &mut Vec<(String, At)>) -> Optio
     let confirm = fields.or("confirm", SteadyState::confirm_default(), |e| {
         cx.whole(&e.node, "a number of violations in a row", 1..=CONFIRM_MOST)
     });
+    let block = fields.option("block", |e| {
+        cx.quantity::<Interval>(&e.node, "a time", "5s")
+    });
     let (expect, expect_at) = expect?.into_iter().unzip();
     Some(Stated {
         state: SteadyState {
@@ -63,6 +67,7 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node, names: &mut Vec<(String, At)>) -> Optio
             probe: probe?,
             expect,
             confirm: confirm?,
+            block: block?,
         },
         expect_at,
     })
@@ -221,12 +226,10 @@ fn bare(measure: &Measure) -> String {
 /// Warns where a phase is too short to show what is expected.
 pub(super) fn enough_samples(cx: &mut Cx<'_, '_>, states: &[Stated], phase: &str, length: Hold) {
     for stated in states {
-        let per_second = match &stated.state.probe {
-            Probe::Load(load) => load.rate.per_second(),
-            Probe::Http(http) => 1.0 / http.every.duration().as_secs_f64(),
-            Probe::Tcp(tcp) => 1.0 / tcp.every.duration().as_secs_f64(),
-            Probe::Command(_) => continue,
-        };
+        if matches!(stated.state.probe, Probe::Command(_)) {
+            continue;
+        }
+        let per_second = Pace::of(&stated.state).attempts_per_second;
         let samples = (per_second * length.duration().as_secs_f64()).floor();
         for (expectation, at) in stated.state.expect.iter().zip(&stated.expect_at) {
             let Some(needed) = needed(expectation) else {
@@ -237,6 +240,36 @@ pub(super) fn enough_samples(cx: &mut Cx<'_, '_>, states: &[Stated], phase: &str
                     .label(format!("needs at least {needed}"))
                     .mend(format!("probe more often, make the {phase} longer, or expect less: too few samples make a run inconclusive"));
             }
+        }
+    }
+}
+
+/// Warns where no run could be called held, because its shortest hold is too short even if nothing at all violates.
+pub(super) fn enough_to_hold(
+    cx: &mut Cx<'_, '_>,
+    states: &[Stated],
+    method: &[Step],
+    confidence: Percent,
+) {
+    let Some(hold) = method.iter().map(|step| step.hold).min_by_key(|h| h.get()) else {
+        return;
+    };
+    for stated in states {
+        let pace = Pace::of(&stated.state);
+        let given = pace.trials(hold);
+        for (expectation, at) in stated.state.expect.iter().zip(&stated.expect_at) {
+            let healthy = enough::needed(expectation, confidence, 0.0);
+            let Some(needed) = healthy.filter(|needed| *needed > given) else {
+                continue;
+            };
+            let what = if stated.state.block.is_some() {
+                "blocks"
+            } else {
+                "samples"
+            };
+            cx.warning(*at, format!("a hold of {hold} gives {given} {what}, too few to show `{expectation}` with {confidence} confidence"))
+                .label(format!("needs {needed} of which none violates: {} at this pace", pace.lasting(needed)))
+                .mend("hold longer, probe more often, or expect less: until then a run that does not break is inconclusive");
         }
     }
 }

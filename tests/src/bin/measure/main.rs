@@ -6,6 +6,7 @@
 )]
 
 mod agent;
+mod judge;
 mod table;
 
 use std::io;
@@ -32,6 +33,12 @@ struct Arguments {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Of `judge`: how many healthy days are simulated; what is not rare gets a fiftieth of them.
+    #[arg(long, default_value_t = 100_000)]
+    runs: u64,
+    /// Of `judge`: draw a simulated run and its evidence into this SVG file, and measure nothing.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// What can be measured.
@@ -39,6 +46,8 @@ struct Arguments {
 enum Benchmark {
     /// Faults: how fast they come and go, how exact they are, what they cost.
     Agent,
+    /// The verdict: false stops, samples to a stop, dependence and quantiles, by simulation.
+    Judge,
 }
 
 fn main() -> ExitCode {
@@ -61,9 +70,15 @@ fn main() -> ExitCode {
 }
 
 fn here(arguments: &Arguments) -> Result<()> {
-    build()?;
+    if let (Benchmark::Judge, Some(file)) = (arguments.benchmark, &arguments.plot) {
+        return judge::plot(file);
+    }
     let rows = match arguments.benchmark {
-        Benchmark::Agent => agent::measure()?,
+        Benchmark::Agent => {
+            build()?;
+            agent::measure()?
+        }
+        Benchmark::Judge => judge::measure(arguments.runs)?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -75,6 +90,9 @@ fn here(arguments: &Arguments) -> Result<()> {
 
 /// Runs this very program in the VM.
 fn in_vm(arguments: &Arguments) -> Result<()> {
+    if matches!(arguments.benchmark, Benchmark::Judge) {
+        return Err("`judge` is arithmetic and the same everywhere: leave out `--world vm`".into());
+    }
     build()?;
     let own = std::env::current_exe()?;
     let files = vec![own.clone(), lab::world::agent::program("squall-agent")?];
