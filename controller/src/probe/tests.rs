@@ -42,8 +42,10 @@ fn steady(probe: Probe, expect: Vec<Expectation>) -> SteadyState {
     SteadyState {
         name: "p".into(),
         probe,
+        compare: None,
         expect,
         confirm: 3,
+        clear: 1,
     }
 }
 
@@ -143,7 +145,7 @@ async fn what_is_due_is_counted_even_when_too_many_wait() {
     ));
     let (attempt, mut pace) = ready.unwrap();
     pace.in_flight_max = 5;
-    let due = super::pace::pacer("p", pace.every).unwrap();
+    let due = super::pace::pacer("p", pace.every, 1).unwrap().remove(0);
     let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
     let task = tokio::spawn(super::work(0, attempt, pace, due, Clock::start(), say));
     let refused = async {
