@@ -84,7 +84,6 @@ impl Counts {
 /// One bet, and what it holds.
 #[derive(Debug, Clone)]
 struct Bet {
-    lambda: f64,
     /// What a pair multiplies it by, and the logarithm of that, for each of the four that there are; see [`kind`].
     factors: [(f64, f64); 4],
     capital: f64,
@@ -108,7 +107,6 @@ impl Bet {
             factors[kind(group, control)] = (factor, factor.ln());
         }
         Self {
-            lambda,
             factors,
             capital: 0.0,
             log_gain: 0.0,
@@ -295,11 +293,18 @@ mod tests {
             };
             let test = Difference::new(of, 0.001);
             for bet in &test.bets {
-                assert!(1.0 - bet.lambda * (weight + tolerated) > 0.0, "{of:?}");
+                assert!(
+                    bet.factors.iter().all(|(factor, _)| *factor > 0.0),
+                    "{of:?}"
+                );
                 for control in [0.0, 0.02, 0.1] {
                     let group = weight * control + tolerated;
-                    let expected = 1.0 + bet.lambda * (group - weight * control - tolerated);
-                    assert!((expected - 1.0).abs() < 1e-12);
+                    let expected =
+                        (1.0 - group) * (1.0 - control) * bet.factors[kind(false, false)].0
+                            + (1.0 - group) * control * bet.factors[kind(false, true)].0
+                            + group * (1.0 - control) * bet.factors[kind(true, false)].0
+                            + group * control * bet.factors[kind(true, true)].0;
+                    assert!((expected - 1.0).abs() < 1e-12, "{of:?}: {expected}");
                 }
             }
         }
