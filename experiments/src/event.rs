@@ -134,12 +134,13 @@ pub struct Window {
 pub struct CheckPoint {
     /// What was measured; none where there was no data.
     pub measured: Option<f64>,
-    /// What it is compared with, once known (after the baseline for those against it).
+    /// What it is compared with, once known (after the baseline for those against it; what the control measured in the same window for those
+    /// beside one).
     pub bound: Option<f64>,
     /// Whether this window alone satisfies the expectation.
     pub satisfied: bool,
     /// How strong the evidence against the expectation is so far: 1 is none, the run stops at 1/`falseStop` split
-    /// over the expectations (e-value); for gauges, violations in a row.
+    /// over the expectations (e-value); for gauges, violations in a row; for burn rates, 1 once both windows burnt too fast.
     pub evidence: f64,
     /// Where it is an e-value: the one at which the run stops.
     #[serde(skip_serializing_if = "Option::is_none")]

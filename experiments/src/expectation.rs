@@ -1,10 +1,12 @@
-//! What must stay true: `success >= 99%`, `p99 <= 400ms`, `value within 10% of baseline`.
+//! What must stay true: `success >= 99%`, `p99 <= 400ms`, `value within 10% of baseline`, `p99 <= 1.2x control`.
 
+mod burn;
 mod check;
+mod control;
 mod lexer;
 mod parse;
 
-use crate::units::{Latency, Percent};
+use crate::units::{Hold, Latency, Percent};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -36,6 +38,20 @@ pub enum Measure {
     Value,
     /// The exit code of a command.
     Exit,
+    /// How fast the error budget of an objective is used up.
+    Burn(Burn),
+}
+
+/// The error budget of a service-level objective, and over what it is looked at. At a burn rate of 1 the budget is used up exactly
+/// at the end of the objective's own period, at 14.4 thirty days' worth is gone in fifty hours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Burn {
+    /// The share of attempts that is to succeed; above 0 % and below 100 %.
+    pub objective: Percent,
+    /// The window that shows that it matters.
+    pub long: Hold,
+    /// The window that shows that it is still so; shorter than the other.
+    pub short: Hold,
 }
 
 /// What must hold of a measure.
@@ -80,6 +96,11 @@ pub enum Bound {
         /// The multiple; 1 where only `baseline` is written.
         factor: f64,
     },
+    /// A multiple of what the control measures at the same time: `1.2x control`, `99% of control`.
+    Control {
+        /// The multiple; 1 where only `control` is written.
+        factor: f64,
+    },
 }
 
 /// A value with its unit.
@@ -115,6 +136,7 @@ impl fmt::Display for Measure {
             Self::Body(path) => write!(f, "body {path}"),
             Self::Value => f.write_str("value"),
             Self::Exit => f.write_str("exit"),
+            Self::Burn(burn) => burn.fmt(f),
         }
     }
 }
@@ -149,13 +171,21 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absolute(scalar) => scalar.fmt(f),
-            #[expect(
-                clippy::float_cmp,
-                reason = "exactly one is what a bare `baseline` reads as"
-            )]
-            Self::Baseline { factor } if *factor == 1.0 => f.write_str("baseline"),
-            Self::Baseline { factor } => write!(f, "{factor}x baseline"),
+            Self::Baseline { factor } => multiple(f, *factor, "baseline"),
+            Self::Control { factor } => multiple(f, *factor, "control"),
         }
+    }
+}
+
+#[expect(
+    clippy::float_cmp,
+    reason = "exactly one is what a bare `baseline` reads as"
+)]
+fn multiple(f: &mut fmt::Formatter<'_>, factor: f64, of: &str) -> fmt::Result {
+    if factor == 1.0 {
+        f.write_str(of)
+    } else {
+        write!(f, "{factor}x {of}")
     }
 }
 
@@ -174,6 +204,35 @@ impl fmt::Display for Expectation {
         }
     }
 }
+
+impl Expectation {
+    /// Whether it is held against a control group.
+    #[must_use]
+    pub const fn against_control(&self) -> bool {
+        matches!(
+            &self.check,
+            Check::Compare(_, Bound::Control { .. })
+                | Check::Within {
+                    of: Bound::Control { .. },
+                    ..
+                }
+        )
+    }
+
+    /// What a canary is judged by where nothing else is said: its errors and its slow answers, beside the control's. The farther out a
+    /// quantile, the more two equal groups differ in it, and so the more it tolerates.
+    #[must_use]
+    pub fn canary() -> Vec<Self> {
+        CANARY.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+}
+
+/// See [`Expectation::canary`].
+const CANARY: [&str; 3] = [
+    "success within 1% of control",
+    "p95 <= 1.2x control",
+    "p99 <= 1.5x control",
+];
 
 impl Serialize for Expectation {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -196,7 +255,7 @@ impl schemars::JsonSchema for Expectation {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "A measure, a comparison and a bound: success >= 99%, p99 <= 400ms, value within 10% of baseline",
+            "description": "A measure, a comparison and a bound: success >= 99%, p99 <= 400ms, value within 10% of baseline, p99 <= 1.2x control",
         })
     }
 }

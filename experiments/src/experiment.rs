@@ -64,6 +64,10 @@ pub struct SteadyState {
     pub name: String,
     /// How it is observed.
     pub probe: Probe,
+    /// The same probe, asked of a control group at the same moments: what `control` means in an expectation. A file says only what is
+    /// asked elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Probe>,
     /// What must hold; at least one.
     pub expect: Vec<Expectation>,
     /// Where only a gauge exists: so many violations in a row confirm one. 3 where nothing is said.
@@ -73,6 +77,12 @@ pub struct SteadyState {
     /// is one where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Interval>,
+    /// After so many good ones in a row the count of violations starts again. 1 where nothing is said.
+    #[serde(
+        default = "SteadyState::clear_default",
+        skip_serializing_if = "SteadyState::is_clear_default"
+    )]
+    pub clear: u32,
 }
 
 /// Faults on a target, on a growing share of it, for a time.
@@ -103,6 +113,13 @@ impl Experiment {
             step.hold.duration().saturating_mul(stages)
         });
         steps.fold(self.baseline.duration(), Duration::saturating_add)
+    }
+
+    /// The place of a probe's control among all that make attempts: the probes come first, in the file's order, and then
+    /// the controls beside them.
+    #[must_use]
+    pub const fn place_of_control(probes: usize, probe: usize) -> usize {
+        probes + probe
     }
 
     /// 20 s of evidence before anything is injected.
@@ -141,6 +158,28 @@ impl SteadyState {
     #[must_use]
     pub const fn confirm_default() -> u32 {
         3
+    }
+    /// A single good one: three bad ones in a row are then nothing but that.
+    #[must_use]
+    pub const fn clear_default() -> u32 {
+        1
+    }
+    /// Left out where it says nothing, so that a file without it keeps the digest it always had.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
+    const fn is_clear_default(clear: &u32) -> bool {
+        *clear == Self::clear_default()
+    }
+    /// The control as a steady state of its own, with nothing to compare it with; none where there is no control.
+    #[must_use]
+    pub fn control(&self) -> Option<Self> {
+        self.compare.as_ref().map(|probe| Self {
+            probe: probe.clone(),
+            compare: None,
+            ..self.clone()
+        })
     }
 }
 

@@ -153,6 +153,15 @@ fn what_it_does_changes_it() {
         (", p99 <= 400ms", ""),
         ("p99 <=", "p95 <="),
         ("expect:", "confirm: 4\n    expect:"),
+        ("expect:", "clear: 2\n    expect:"),
+        (
+            "expect: [ ",
+            "compare: \"http://b:1/\"\n    expect: [ success >= control, ",
+        ),
+        (
+            "expect: [ ",
+            "compare: \"http://c:1/\"\n    expect: [ success >= control, ",
+        ),
         ("method:", "baseline: 21s\nmethod:"),
         ("method:", "recovery: 61s\nmethod:"),
         ("method:", "lease: 11s\nmethod:"),

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use proptest::prelude::*;
-use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure, Scalar};
-use squall_experiments::units::{Frequency, Latency, Percent};
+use squall_experiments::expectation::{
+    Bound, Burn, Check, Comparison, Expectation, Measure, Scalar,
+};
+use squall_experiments::units::{Frequency, Hold, Latency, Percent};
 
 fn latency() -> impl Strategy<Value = Scalar> {
     (0..=Latency::MOST).prop_map(|ns| Scalar::Latency(Latency::new(ns).unwrap()))
@@ -40,6 +42,44 @@ fn baseline() -> impl Strategy<Value = Bound> {
     })
 }
 
+/// Those against a control group.
+fn beside() -> impl Strategy<Value = Expectation> {
+    let make = |measure: Measure, check: Check| Expectation { measure, check };
+    let factor = |most: u32| {
+        (1..most).prop_map(|m| Bound::Control {
+            factor: f64::from(m) / 1e6,
+        })
+    };
+    let times = ((1_u32..1_000_000), factor(10_000_000)).prop_map(move |(q, of)| {
+        make(Measure::Quantile(q), Check::Compare(Comparison::AtMost, of))
+    });
+    let success = factor(1_000_001)
+        .prop_map(move |of| make(Measure::Success, Check::Compare(Comparison::AtLeast, of)));
+    let near = (percent(1), factor(10_000_000))
+        .prop_map(move |(tolerance, of)| make(Measure::Success, Check::Within { tolerance, of }));
+    prop_oneof![times, success, near]
+}
+
+fn burn() -> impl Strategy<Value = Expectation> {
+    let windows = (Hold::LEAST..Hold::MOST, 1..Hold::MOST);
+    (1_u64..1_000_000, windows, 1_u32..1_000).prop_filter_map(
+        "two windows",
+        |(m, (short, more), n)| {
+            let burn = Burn {
+                objective: Percent::new(m)?,
+                long: Hold::new(short.checked_add(more)?)?,
+                short: Hold::new(short)?,
+            };
+            // Nothing burns faster than when all attempts fail.
+            let factor = f64::from(n) / 1000.0 / burn.budget();
+            Some(Expectation {
+                measure: Measure::Burn(burn),
+                check: Check::Compare(Comparison::AtMost, Bound::Absolute(Scalar::Number(factor))),
+            })
+        },
+    )
+}
+
 /// Those of an answer's body.
 fn texts() -> impl Strategy<Value = Expectation> {
     let make = |measure: Measure, check: Check| Expectation { measure, check };
@@ -68,6 +108,11 @@ fn texts() -> impl Strategy<Value = Expectation> {
 
 /// Every expectation that makes sense.
 fn expectation() -> impl Strategy<Value = Expectation> {
+    prop_oneof![7 => alone(), 2 => texts(), 3 => beside(), 1 => burn()]
+}
+
+/// Those of quantities, against a value or the baseline.
+fn alone() -> impl Strategy<Value = Expectation> {
     let quantile = (1_u32..1_000_000).prop_map(Measure::Quantile);
     let timed = prop_oneof![quantile, Just(Measure::Max)];
     let make = |measure: Measure, check: Check| Expectation { measure, check };
@@ -127,7 +172,7 @@ fn expectation() -> impl Strategy<Value = Expectation> {
             ),
         )
     });
-    prop_oneof![times, success, within, value, status, exit, rate, texts()]
+    prop_oneof![times, success, within, value, status, exit, rate]
 }
 
 proptest! {
@@ -141,10 +186,18 @@ proptest! {
     }
 
     #[test]
-    fn any_expectation_is_explained(text in "(success|p99|status|body \\$\\.a|value)? ?(<|>=|is|within|between|one of|matches|\\PC{0,10}) ?\\PC{0,20}") {
+    fn any_expectation_is_explained(text in "(success|p99|status|body \\$\\.a|value|burn of 9{1,3}% over [0-9]{1,3}m?s,)? ?(<|>=|is|within|between|one of|matches|\\PC{0,10}) ?\\PC{0,20}") {
         if let Err(error) = text.parse::<Expectation>() {
             prop_assert!(error.at <= error.end && error.end <= text.len(), "{text}: {error:?}");
             prop_assert!(!error.problem.is_empty());
         }
     }
+}
+
+/// Nothing that people are offered ready-made may be dropped because it cannot be read.
+#[test]
+fn a_canary_is_three_expectations() {
+    let all = Expectation::canary();
+    assert_eq!(all.len(), 3);
+    assert!(all.iter().all(Expectation::against_control));
 }

@@ -44,12 +44,14 @@ fn whole_files_are_read() {
 #[test]
 fn parts_are_read_in_their_places() {
     let mut seen = 0;
-    for kind in ["probe", "expect", "on", "network", "process"] {
+    for kind in ["probe", "steady", "expect", "on", "network", "process"] {
         for block in blocks(&format!("yaml {kind}")) {
             for line in block.lines().filter(|l| !l.trim().is_empty()) {
                 seen += 1;
                 readable(&match kind {
                     "probe" => file(line, "success >= 90%", "kill", "{ process: { name: a } }"),
+                    "steady" => file(LOAD, "success >= 90%", "kill", "{ process: { name: a } }")
+                        .replace("method:", &format!("  - {line}\nmethod:")),
                     "expect" => file(LOAD, line, "kill", "{ process: { name: a } }"),
                     "on" if line.contains("netns") => {
                         file(LOAD, "success >= 90%", "{ loss: 3% }", line)

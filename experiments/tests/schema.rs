@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 
 /// Wrong only in what its parts mean together, or in a way that a schema cannot say: an editor lets these pass.
 const ONLY_MEANING: &[&str] = &[
+    "compare-itself",
+    "compare-no-control",
+    "compare-unused",
+    "compare-wrong-inside",
     "correlation-all",
     "cpu-on-netns",
     "cpu-quota-of-host",
@@ -20,7 +24,9 @@ const ONLY_MEANING: &[&str] = &[
     "expect-baseline",
     "expect-between",
     "expect-body-of-tcp",
+    "expect-burn",
     "expect-comparison",
+    "expect-control",
     "expect-exit-of-http",
     "expect-left-over",
     "expect-quantile",
@@ -51,6 +57,10 @@ const ONLY_MEANING: &[&str] = &[
     "probe-timeout",
     "probe-url-ipv6",
     "probe-url-port",
+    "product-name",
+    "product-path",
+    "product-query",
+    "product-url",
     "rate-too-small",
     "steady-block-short",
     "steady-same-name",

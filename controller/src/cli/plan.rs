@@ -35,6 +35,8 @@ struct Shown<'a> {
     plan: &'a Plan,
     baseline: String,
     recovery: String,
+    /// The steady states whose probes are asked of a control as well.
+    controls: Vec<&'a str>,
     /// All phases at their longest, in seconds.
     seconds_max: f64,
     /// How sure a run must be before it is called held, and what that takes of each share.
@@ -67,6 +69,13 @@ pub(super) async fn plan(args: &Args, agent: &Program) -> ExitCode {
         plan: &planned.plan,
         baseline: good.experiment.baseline.to_string(),
         recovery: good.experiment.recovery.to_string(),
+        controls: good
+            .experiment
+            .steady_state
+            .iter()
+            .filter(|steady| steady.compare.is_some())
+            .map(|steady| steady.name.as_str())
+            .collect(),
         seconds_max: longest(&good.experiment, &planned.plan).as_secs_f64(),
         confidence: good.experiment.confidence.to_string(),
         enough,
@@ -121,7 +130,11 @@ fn warnings(plan: &Plan, can: &Capabilities) -> Vec<String> {
 
 fn print(shown: &Shown, can: &Capabilities) {
     say::out!("{} on {}, seed {}", shown.name, shown.node, shown.plan.seed);
-    say::out!("baseline {}, nothing injected\n", shown.baseline);
+    say::out!("baseline {}, nothing injected", shown.baseline);
+    for control in &shown.controls {
+        say::out!("{control} is asked of its control as well, as often and at the same moments");
+    }
+    say::out!("");
     for (number, stage) in shown.plan.stages.iter().enumerate() {
         print_stage(number, stage, can);
     }

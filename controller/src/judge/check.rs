@@ -25,8 +25,8 @@ impl Ready {
         }
     }
 
-    /// Whether a number satisfies it. `baseline` is what was measured before anything was injected; a check against it is
-    /// not satisfied without it.
+    /// Whether a number satisfies it. `baseline` is what was measured before anything was injected, or in the control for
+    /// a check against that; such a check is not satisfied without it.
     #[must_use]
     pub fn number(&self, measured: f64, baseline: Option<f64>) -> bool {
         match &self.check {
@@ -100,6 +100,19 @@ pub const fn against_baseline(check: &Check) -> bool {
     )
 }
 
+/// Whether it needs the control beside it.
+#[must_use]
+pub const fn against_control(check: &Check) -> bool {
+    matches!(
+        check,
+        Check::Compare(_, Bound::Control { .. })
+            | Check::Within {
+                of: Bound::Control { .. },
+                ..
+            }
+    )
+}
+
 /// In the unit that measures have inside: fractions, microseconds, per second, or the bare number.
 #[must_use]
 pub fn number(scalar: &Scalar) -> Option<f64> {
@@ -126,6 +139,7 @@ pub fn show(measure: &Measure, measured: f64) -> String {
         }
         Measure::Quantile(_) | Measure::Max => format!("{}ms", trimmed(measured / 1e3, 1)),
         Measure::Rate => format!("{}/s", trimmed(measured, 1)),
+        Measure::Burn(_) => trimmed(measured, 1),
         Measure::Status | Measure::Body(_) | Measure::Value | Measure::Exit => trimmed(measured, 3),
     }
 }
@@ -144,7 +158,9 @@ pub fn trimmed(number: f64, digits: usize) -> String {
 fn resolve(bound: &Bound, baseline: Option<f64>) -> Option<f64> {
     match bound {
         Bound::Absolute(scalar) => number(scalar),
-        Bound::Baseline { factor } => baseline.map(|baseline| baseline * factor),
+        Bound::Baseline { factor } | Bound::Control { factor } => {
+            baseline.map(|baseline| baseline * factor)
+        }
     }
 }
 

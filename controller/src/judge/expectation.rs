@@ -1,16 +1,21 @@
 //! One expectation of one probe, judged through one phase after another.
 
+mod beside;
+mod evidence;
+mod words;
+
 use super::JudgeSettings;
 use super::baseline::{Course, Point};
+use super::burn::Burning;
 use super::check::{self, Ready};
+use super::compare::Counts;
+use super::pairs::{Pairs, Side};
 use super::shares::Shares;
 use super::tally::Tally;
 use super::trial::Trial;
 use squall_experiments::event::{CheckPoint, ExpectationRef};
 use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure};
 use std::collections::BTreeSet;
-
-mod evidence;
 
 /// A baseline in which this much evidence stands against an expectation (five healthy ones in a hundred) is not fit to
 /// start from. Far weaker than what stops a run: starting from a broken system shows nothing.
@@ -35,6 +40,19 @@ pub(super) struct Finding {
     pub(super) measured: String,
     pub(super) samples: u64,
     pub(super) no_data: bool,
+}
+
+/// How the probe asks, and how patient the file is with what it says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// What one attempt is called.
+    pub(super) noun: &'static str,
+    /// How far apart attempts are, in microseconds.
+    pub(super) every_us: u64,
+    pub(super) confirm: u32,
+    pub(super) clear: u32,
+    /// So long are the blocks that are its trials, where attempts are not, in microseconds.
+    pub(super) block_us: Option<u64>,
 }
 
 /// When one trial violates.
@@ -76,6 +94,9 @@ enum Rule {
         test: Shares,
         violates: Violates,
     },
+    /// Beside the control's attempts, one by one.
+    Pairs(Pairs),
+    Burn(Burning),
     Answers,
     Windows,
     /// It is against the baseline, which is not known yet.
@@ -112,14 +133,22 @@ pub(super) struct Judged {
     /// So long are the blocks that are its trials, where attempts are not.
     block_us: Option<u64>,
     confirm: u64,
+    /// So many good windows in a row make the count of violating ones start again.
+    clear: u64,
     baseline: Option<Taken>,
     /// Of a latency quantile in the baseline: the least and the most that it may really be.
     known_between: Option<(f64, Option<f64>)>,
+    /// What the control measured in the window that ended last.
+    control: Option<f64>,
     rule: Rule,
     in_phase: Seen,
     in_window: Seen,
     windows: u64,
+    /// Violating ones, not interrupted by `clear` good ones.
     windows_in_row: u64,
+    good_in_row: u64,
+    /// Of the violating ones, those in which there was no value at all.
+    empty_in_row: u64,
     /// Attempts, by when they were due, that were later than the bound before they ended: taken already.
     late: BTreeSet<u64>,
     /// What its windows said, for the fitness of a baseline.
@@ -130,11 +159,17 @@ impl Judged {
     pub(super) fn new(
         expectation: &Expectation,
         reference: ExpectationRef,
-        noun: &'static str,
+        asked: Asked,
         body: Option<usize>,
         settings: JudgeSettings,
-        (block_us, confirm): (Option<u64>, u32),
     ) -> Self {
+        let Asked {
+            noun,
+            every_us,
+            confirm,
+            clear,
+            block_us,
+        } = asked;
         let mut judged = Self {
             reference,
             expectation: expectation.clone(),
@@ -144,27 +179,38 @@ impl Judged {
             settings,
             block_us,
             confirm: u64::from(confirm.max(1)),
+            clear: u64::from(clear.max(1)),
             baseline: None,
             known_between: None,
+            control: None,
             rule: Rule::NotYet,
             in_phase: Seen::default(),
             in_window: Seen::default(),
             windows: 0,
             windows_in_row: 0,
+            good_in_row: 0,
+            empty_in_row: 0,
             late: BTreeSet::new(),
             course: Course::default(),
         };
-        judged.begin();
+        judged.rule = judged.lasting(every_us).unwrap_or(Rule::NotYet);
+        judged.begin(0);
         judged
     }
 
-    /// A new phase: what was seen before says nothing about it.
-    pub(super) fn begin(&mut self) {
-        self.rule = self.rule();
+    /// A new phase, of what is due from `since_us` on: what was seen before says nothing about it.
+    pub(super) fn begin(&mut self, since_us: u64) {
+        match &mut self.rule {
+            Rule::Pairs(pairs) => pairs.begin(since_us),
+            Rule::Burn(burning) => burning.begin(since_us),
+            _ => self.rule = self.rule(),
+        }
         self.in_phase = Seen::default();
         self.in_window = Seen::default();
         self.windows = 0;
         self.windows_in_row = 0;
+        self.good_in_row = 0;
+        self.empty_in_row = 0;
         self.late.clear();
         self.course.clear();
     }
@@ -191,7 +237,7 @@ impl Judged {
         let Check::Compare(comparison, bound) = &self.expectation.check else {
             return None;
         };
-        let value = self.ready.bound(self.baseline.map(|b| b.measured))?;
+        let value = self.ready.bound(self.against())?;
         let or_at = matches!(comparison, C::Less | C::Greater);
         match (&self.expectation.measure, comparison) {
             (Measure::Success, C::AtLeast | C::Greater) => {
@@ -222,10 +268,24 @@ impl Judged {
         }
     }
 
+    /// What it is held against: what the baseline measured, or what the control does.
+    fn against(&self) -> Option<f64> {
+        if check::against_control(&self.expectation.check) {
+            self.control
+        } else {
+            self.baseline.map(|baseline| baseline.measured)
+        }
+    }
+
     /// Takes one attempt; the first that confirms a violation says so.
     pub(super) fn take(&mut self, trial: &Trial) -> Option<Finding> {
         if self.late.remove(&trial.due_us) {
             return None;
+        }
+        match &mut self.rule {
+            Rule::Pairs(_) => return self.paired(|pairs| pairs.take(Side::Group, trial)),
+            Rule::Burn(_) => return self.take_of_budget(trial),
+            _ => {}
         }
         let (violates, number) = self.violates(trial);
         self.count(trial.due_us, violates, number)
@@ -239,12 +299,13 @@ impl Judged {
         since_us: u64,
         now_us: u64,
     ) -> Option<Finding> {
-        let Rule::Samples {
-            violates: Violates::Slower { us, .. },
-            ..
-        } = &self.rule
-        else {
-            return None;
+        let us = match &self.rule {
+            Rule::Samples {
+                violates: Violates::Slower { us, .. },
+                ..
+            } => us,
+            Rule::Pairs(_) => return self.paired(|pairs| pairs.overdue(now_us)),
+            _ => return None,
         };
         #[expect(clippy::cast_precision_loss, reason = "minutes in microseconds")]
         let is_late = |due_us: u64| now_us.saturating_sub(due_us) as f64 > *us;
@@ -278,7 +339,7 @@ impl Judged {
     }
 
     fn violates(&self, trial: &Trial) -> (bool, Option<f64>) {
-        let baseline = self.baseline.map(|b| b.measured);
+        let baseline = self.against();
         if let Rule::Samples { violates, .. } = &self.rule {
             return (violates.by(trial), None);
         }
@@ -296,6 +357,7 @@ impl Judged {
                 };
                 (!satisfied, found.map(drawn))
             }
+            Measure::Burn(_) => (!trial.succeeded(), None),
             Measure::Success | Measure::Quantile(_) | Measure::Max | Measure::Rate => (false, None),
         }
     }
@@ -303,25 +365,39 @@ impl Judged {
     fn confirmed(&self) -> bool {
         match &self.rule {
             Rule::Samples { test, .. } => test.confirmed(),
+            Rule::Pairs(pairs) => pairs.test.confirmed(),
+            Rule::Burn(burning) => burning.exceeded(),
             Rule::Answers => self.in_phase.violating >= self.confirm,
             Rule::Windows => self.windows_in_row >= self.confirm,
             Rule::NotYet => false,
         }
     }
 
-    /// Ends a window. A `whole` one counts for what is judged by windows; `tally` holds its attempts.
+    /// Ends a window. A `whole` one counts for what is judged by windows; `tally` holds its attempts, `control` those of
+    /// the control, where there is one.
     pub(super) fn close(
         &mut self,
         tally: &Tally,
+        control: Option<&Tally>,
         length_us: u64,
         whole: bool,
     ) -> (CheckPoint, Option<Finding>) {
         let seen = std::mem::take(&mut self.in_window);
-        let measured = match &self.expectation.measure {
-            Measure::Body(_) | Measure::Status | Measure::Exit => seen.mean(),
-            measure => tally.measure(measure, length_us),
+        let measure = &self.expectation.measure;
+        self.control = control.and_then(|control| control.measure(measure, length_us));
+        let measured = match (measure, &self.rule) {
+            (Measure::Body(_) | Measure::Status | Measure::Exit, _) => seen.mean(),
+            (_, Rule::Burn(burning)) => {
+                let [long, short] = burning.rates();
+                (tally.attempts > 0).then_some(long.min(short))
+            }
+            (measure, _) => tally.measure(measure, length_us),
         };
-        let satisfied = tally.attempts > 0 && self.satisfies(seen, measured);
+        let pairs = match &mut self.rule {
+            Rule::Pairs(pairs) => pairs.close(),
+            _ => Counts::default(),
+        };
+        let satisfied = tally.attempts > 0 && self.satisfies(seen, pairs, measured);
         if whole && tally.attempts > 0 {
             let (trials, violating) = (seen.trials, seen.violating);
             self.course.take(Point {
@@ -332,12 +408,7 @@ impl Judged {
         }
         let was = self.confirmed();
         if matches!(self.rule, Rule::Windows) && whole && tally.attempts > 0 {
-            self.windows += 1;
-            self.windows_in_row = if satisfied {
-                0
-            } else {
-                self.windows_in_row + 1
-            };
+            self.count_window(satisfied, measured);
         }
         let finding = (!was && self.confirmed()).then(|| Finding {
             no_data: measured.is_none(),
@@ -346,17 +417,26 @@ impl Judged {
         });
         let point = CheckPoint {
             measured,
-            bound: self.ready.bound(self.baseline.map(|b| b.measured)),
+            bound: self.ready.bound(self.against()),
             satisfied,
             evidence: self.evidence(),
-            stop_at: matches!(self.rule, Rule::Samples { .. }).then(|| 1.0 / self.settings.alpha),
+            stop_at: matches!(self.rule, Rule::Samples { .. } | Rule::Pairs(_))
+                .then(|| 1.0 / self.settings.alpha),
         };
         (point, finding)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    fn satisfies(&self, seen: Seen, measured: Option<f64>) -> bool {
+    fn satisfies(&self, seen: Seen, pairs: Counts, measured: Option<f64>) -> bool {
         match (&self.rule, &self.expectation.measure) {
+            (Rule::Pairs(of), _) => {
+                self.control.is_some() && pairs.could_be_well(of.test.hypothesis())
+            }
+            // The window's own burn: over an hour's a total outage of minutes would look like health.
+            (Rule::Burn(_), Measure::Burn(burn)) => {
+                let share = seen.violating as f64 / seen.trials.max(1) as f64;
+                self.ready.number(share / burn.budget(), None)
+            }
             (Rule::NotYet, _) => true,
             (Rule::Samples { .. }, _) => {
                 let tolerated = self.share().map_or(0.0, |(_, tolerated)| tolerated);
@@ -364,8 +444,14 @@ impl Judged {
                 seen.violating as f64 <= tolerated * seen.trials as f64 + 1e-6
             }
             (Rule::Answers, _) | (_, Measure::Exit | Measure::Value) => seen.violating == 0,
-            (Rule::Windows, _) => {
-                measured.is_some_and(|m| self.ready.number(m, self.baseline.map(|b| b.measured)))
+            // Nobody is worse for a slowest answer that is faster than the control's.
+            (Rule::Windows, Measure::Max)
+                if measured.zip(self.control).is_some_and(|(m, c)| m <= c) =>
+            {
+                true
+            }
+            (Rule::Windows | Rule::Burn(_), _) => {
+                measured.is_some_and(|m| self.ready.number(m, self.against()))
             }
         }
     }
@@ -374,6 +460,8 @@ impl Judged {
     fn evidence(&self) -> f64 {
         match &self.rule {
             Rule::Samples { test, .. } => test.evidence(),
+            Rule::Pairs(pairs) => pairs.test.evidence(),
+            Rule::Burn(burning) => f64::from(u8::from(burning.exceeded())),
             Rule::Answers => self.in_phase.violating as f64,
             Rule::Windows => self.windows_in_row as f64,
             Rule::NotYet => 0.0,
@@ -403,6 +491,8 @@ impl Judged {
     pub(super) fn unfit(&self) -> Option<String> {
         let unfit = match &self.rule {
             Rule::Samples { test, .. } => test.evidence() >= UNFIT_EVIDENCE,
+            Rule::Pairs(pairs) => pairs.test.evidence() >= UNFIT_EVIDENCE,
+            Rule::Burn(burning) => burning.exceeded(),
             Rule::Answers => self.in_phase.violating > 0,
             Rule::Windows => self.windows_in_row > 0,
             Rule::NotYet => self.baseline.is_none(),
@@ -421,6 +511,8 @@ impl Judged {
     fn samples(&self) -> (u64, u64) {
         match &self.rule {
             Rule::Samples { test, .. } => (test.proof().trials(), 1),
+            Rule::Pairs(pairs) => (pairs.test.seen().pairs, pairs.test.pairs_needed()),
+            Rule::Burn(burning) => (burning.seen().0, burning.failures_needed()),
             Rule::Answers => (self.in_phase.trials, self.confirm),
             Rule::Windows => (self.windows, self.confirm),
             Rule::NotYet => (0, 1),
@@ -463,14 +555,20 @@ impl Judged {
                     ),
                 }
             }
+            Rule::Pairs(pairs) => self.pair_words(pairs),
+            Rule::Burn(burning) => self.burn_words(burning),
             _ => format!(
                 "{} {of} did not satisfy {}",
                 self.in_phase.violating, self.expectation
             ),
         };
+        let samples = match &self.rule {
+            Rule::Pairs(pairs) => pairs.test.seen().pairs,
+            _ => self.in_phase.trials,
+        };
         Finding {
             measured,
-            samples: self.in_phase.trials,
+            samples,
             no_data: false,
         }
     }
@@ -490,19 +588,5 @@ impl Judged {
             }
             _ => (seen.trials, share, None),
         }
-    }
-
-    fn window_words(&self, measured: Option<f64>) -> String {
-        let measured = match measured {
-            Some(measured) => check::show(&self.expectation.measure, measured),
-            None => "not as expected".to_owned(),
-        };
-        format!(
-            "{} was {measured} and violated {} in {} window{} in a row",
-            self.expectation.measure,
-            self.expectation,
-            self.windows_in_row,
-            if self.windows_in_row == 1 { "" } else { "s" }
-        )
     }
 }

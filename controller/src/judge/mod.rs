@@ -1,6 +1,6 @@
 //! Whether what was seen is what was expected. Pure: no clock, no I/O, so that it can be simulated and replayed.
 //!
-//! An expectation is judged in one of three ways:
+//! An expectation is judged in one of five ways:
 //!
 //! - **by samples** (`success >= 99%`, `p99 <= 400ms`): every attempt is one trial, and violates or not. An
 //!   [e-process](eprocess) against the tolerated rate confirms a violation; looking after every sample costs
@@ -12,14 +12,25 @@
 //! - **by windows** (`max`, `rate`, `value`, `exit`, and everything `within` or `between`): `confirm`
 //!   violating windows in a row confirm.
 //!
-//! A probe from which nothing was heard for longer than its timeout and `confirm` windows is a violation with
+//! - **by pairs** (`success within 1% of control`, `p99 <= 1.2x control`): each attempt and its double of the control group, due at the same
+//!   moment, are one trial of [what the two differ by](compare). Everything else beside a control is judged by windows.
+//! - **by two windows at once** (`burn of 99.9% over 60s and 5s <= 14.4`): see [burn].
+//!
+//! Windows are good or bad one after another: `clear` good ones in a row make the count of bad ones start again, and one in which the probe answered and
+//! gave no value is a bad one.
+//!
+//! A probe, or the control beside it, from which nothing was heard for longer than its timeout and `confirm` windows is a violation with
 //! `no_data`. What does *not* happen here: deciding what a confirmed violation means for the run.
 
 mod baseline;
 mod blocks;
+pub mod burn;
 pub mod check;
+pub mod compare;
+mod control;
 pub mod eprocess;
 mod expectation;
+mod pairs;
 mod probe;
 mod shares;
 mod tally;
@@ -29,5 +40,9 @@ pub use expectation::Taken;
 pub use probe::{Confirmed, Judge, JudgeSettings};
 pub use trial::{Outcome, Trial};
 
+#[cfg(test)]
+mod compare_tests;
+#[cfg(test)]
+mod gauge_tests;
 #[cfg(test)]
 mod simulation;

@@ -1,6 +1,7 @@
 //! All expectations of one probe, through one phase after another.
 
-use super::expectation::{Finding, Judged};
+use super::control::Control;
+use super::expectation::{Asked, Finding, Judged};
 use super::tally::Tally;
 use super::trial::Trial;
 use squall_experiments::enough::Pace;
@@ -62,6 +63,8 @@ pub struct Judge {
     data_windows: u64,
     /// When the attempts that are under way were due.
     open: BTreeSet<u64>,
+    /// The group beside it.
+    control: Option<Control>,
 }
 
 impl Judge {
@@ -71,6 +74,13 @@ impl Judge {
         let (noun, every_us, timeout_us) = pace(&steady.probe);
         let window_us = WINDOW_US_MIN.max(every_us.div_ceil(WINDOW_US_MIN) * WINDOW_US_MIN);
         let mut bodies = 0..;
+        let asked = Asked {
+            noun,
+            every_us,
+            confirm: steady.confirm,
+            clear: steady.clear,
+            block_us: steady.block.map(|block| block.get() / NS_PER_US),
+        };
         let expectations = steady
             .expect
             .iter()
@@ -81,9 +91,7 @@ impl Judge {
                     text: expectation.to_string(),
                 };
                 let body = body.then(|| bodies.next()).flatten();
-                let block_us = steady.block.map(|block| block.get() / NS_PER_US);
-                let trials = (block_us, steady.confirm);
-                Judged::new(expectation, reference, noun, body, settings, trials)
+                Judged::new(expectation, reference, asked, body, settings)
             })
             .collect();
         Self {
@@ -103,6 +111,7 @@ impl Judge {
             good_windows_in_row: 0,
             data_windows: 0,
             open: BTreeSet::new(),
+            control: steady.compare.is_some().then(|| Control::new(now_us)),
         }
     }
 
@@ -120,13 +129,43 @@ impl Judge {
         self.good_windows_in_row = 0;
         self.data_windows = 0;
         self.phase.clear();
-        self.expectations.iter_mut().for_each(Judged::begin);
+        for judged in &mut self.expectations {
+            judged.begin(since_us);
+        }
+        if let Some(control) = &mut self.control {
+            control.begin();
+        }
         (window.attempts > 0).then_some(window)
     }
 
     /// An attempt that was due then is under way. Those that nobody announces are judged when they end.
     pub fn begun(&mut self, due_us: u64) {
         self.open.insert(due_us);
+        self.begun_of_control(due_us);
+    }
+
+    /// The same of the control's double of it.
+    pub fn begun_of_control(&mut self, due_us: u64) {
+        for judged in &mut self.expectations {
+            judged.begun(due_us);
+        }
+    }
+
+    /// Takes one attempt of the control and says what it confirmed.
+    pub fn take_of_control(&mut self, trial: &Trial) -> Vec<Confirmed> {
+        let Some(control) = &mut self.control else {
+            return Vec::new();
+        };
+        control.heard(trial);
+        if trial.due_us < self.since_us {
+            return Vec::new();
+        }
+        control.take(trial);
+        let found = self.expectations.iter_mut().filter_map(|judged| {
+            let finding = judged.take_control(trial)?;
+            Some(confirmed(&judged.reference, finding))
+        });
+        found.collect()
     }
 
     /// Looks at the attempts under way: which are later than a bound already?
@@ -174,6 +213,7 @@ impl Judge {
             found.extend(self.silence(now_us));
         }
         self.silent = silent;
+        found.extend(self.silence_of_control(now_us));
         (window, found)
     }
 
@@ -232,13 +272,30 @@ impl Judge {
         })
     }
 
+    /// Nothing is known of a group beside which nobody answers.
+    fn silence_of_control(&mut self, now_us: u64) -> Option<Confirmed> {
+        let seconds = self
+            .control
+            .as_mut()?
+            .falls_silent(now_us, self.silence_us)?;
+        let beside = |judged: &&Judged| judged.is_beside_control();
+        let judged = self.expectations.iter().find(beside)?;
+        Some(Confirmed {
+            expectation: judged.reference.clone(),
+            measured: format!("nothing was heard of the control for {seconds}s"),
+            samples: 0,
+            no_data: true,
+        })
+    }
+
     fn close(&mut self, now_us: u64, whole: bool) -> (Window, Vec<Confirmed>) {
         let length_us = now_us.saturating_sub(self.window_began_us);
         let mut window = self.shown.window(&self.name, length_us);
         let mut found = Vec::new();
         let mut good = self.judged.attempts > 0;
         for judged in &mut self.expectations {
-            let (point, finding) = judged.close(&self.judged, length_us, whole);
+            let control = self.control.as_ref().map(Control::tally);
+            let (point, finding) = judged.close(&self.judged, control, length_us, whole);
             good &= point.satisfied;
             window.checks.push(point);
             found.extend(finding.map(|finding| confirmed(&judged.reference, finding)));
@@ -253,6 +310,9 @@ impl Judge {
         }
         self.shown.clear();
         self.judged.clear();
+        if let Some(control) = &mut self.control {
+            control.clear();
+        }
         (window, found)
     }
 
@@ -283,6 +343,9 @@ impl Judge {
         let name = &self.name;
         if self.phase.attempts == 0 {
             return Some(format!("probe `{name}` gave no data"));
+        }
+        if self.control.as_ref().is_some_and(Control::gave_nothing) {
+            return Some(format!("the control of probe `{name}` gave no data"));
         }
         if let Some(reason) = self.expectations.iter().find_map(Judged::unfit) {
             return Some(format!("probe `{name}`: {reason}"));

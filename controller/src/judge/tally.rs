@@ -104,7 +104,7 @@ impl Tally {
             Measure::Status => self.status.map(f64::from),
             Measure::Value => self.value,
             Measure::Exit => self.exit.map(f64::from),
-            Measure::Body(_) => None,
+            Measure::Body(_) | Measure::Burn(_) => None,
         }
     }
 

@@ -162,6 +162,12 @@ fn one_expectation(expectation: &ExpectationReport, paint: &Paint) -> String {
     let value = now.map_or("no data".to_owned(), |v| {
         value_in_words(v, expectation.unit)
     });
+    // What the control allows is another in each window, and the value says little without it.
+    let bound = last.and_then(|p| p.bound);
+    let value = match bound.filter(|_| expectation.is_beside_control()) {
+        Some(bound) => format!("{value} beside {}", value_in_words(bound, expectation.unit)),
+        None => value,
+    };
     let value = match (expectation.violated_at_ms, last) {
         (Some(_), _) => paint.bad(&format!("{value}  violated")),
         (None, Some(point)) if !point.satisfied => paint.unsure(&value),

@@ -68,6 +68,16 @@ fn a_stop_says_why_and_how_soon_the_fault_was_gone() {
 }
 
 #[test]
+fn a_control_is_seen_beside_the_group() {
+    let mut all = held();
+    crate::report::sample::hold_against_control(&mut all);
+    let events = until(&all, |w| matches!(w, Happening::Armed(_)));
+    let view = seen(events, 12_060.0, false);
+    assert!(view.contains("p99 <= 1.2x control"), "{view}");
+    assert!(view.contains(" ms beside 400 ms"), "{view}");
+}
+
+#[test]
 fn every_moment_of_a_run_can_be_seen() {
     for all in [broken(), held()] {
         for length in 0..=all.len() {

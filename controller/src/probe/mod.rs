@@ -14,7 +14,7 @@ mod tcp;
 use crate::clock::Clock;
 use crate::judge::{Outcome, Trial};
 use paths::Paths;
-use squall_experiments::experiment::SteadyState;
+use squall_experiments::experiment::{Experiment, SteadyState};
 use squall_experiments::probe::Probe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +155,8 @@ struct Pace {
 #[derive(Debug)]
 pub struct Probes(#[expect(dead_code, reason = "held for its drop")] JoinSet<()>);
 
-/// Starts the probes of an experiment; the n-th trial's number is its probe's place in `steady`.
+/// Starts the probes of an experiment. A trial's number is its probe's place in `steady`, or its control's; see
+/// [`Experiment::place_of_control`].
 ///
 /// # Errors
 /// The first probe that cannot begin.
@@ -165,10 +166,14 @@ pub fn start(
     trials: &mpsc::Sender<(usize, Report)>,
 ) -> Result<Probes, ProbeError> {
     let mut tasks = JoinSet::new();
-    let ready: Result<Vec<_>, _> = steady.iter().map(ready).collect();
-    for (place, (attempt, pace)) in ready?.into_iter().enumerate() {
-        let due = pace::pacer(&steady[place].name, pace.every)?;
-        tasks.spawn(work(place, attempt, pace, due, clock, trials.clone()));
+    let ready: Result<Vec<_>, _> = steady.iter().map(groups).collect();
+    for (place, groups) in ready?.into_iter().enumerate() {
+        let every = groups.first().map_or(Duration::MAX, |(_, pace)| pace.every);
+        let due = pace::pacer(&steady[place].name, every, groups.len())?;
+        let places = [place, Experiment::place_of_control(steady.len(), place)];
+        for (((attempt, pace), due), place) in groups.into_iter().zip(due).zip(places) {
+            tasks.spawn(work(place, attempt, pace, due, clock, trials.clone()));
+        }
     }
     Ok(Probes(tasks))
 }
@@ -178,7 +183,15 @@ pub fn start(
 /// # Errors
 /// The first probe that cannot begin.
 pub fn check(steady: &[SteadyState]) -> Result<(), ProbeError> {
-    steady.iter().try_for_each(|steady| ready(steady).map(drop))
+    steady
+        .iter()
+        .try_for_each(|steady| groups(steady).map(drop))
+}
+
+/// The probe, and beside it its control, where it has one.
+fn groups(steady: &SteadyState) -> Result<Vec<(Attempt, Pace)>, ProbeError> {
+    let control = steady.control();
+    std::iter::once(steady).chain(&control).map(ready).collect()
 }
 
 fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {

@@ -10,9 +10,16 @@ const DUE_WAITING_MAX: usize = 4096;
 
 /// A thread that says when attempts are due, for as long as somebody listens: `t0`, `t0 + every`, …, by multiplication, so that no error adds up.
 ///
+/// Each of the groups hears of the same moments, so that their attempts are pairs.
+///
 /// A thread, because the runtime's timers are a millisecond coarse, and what they are late would be counted as the service's latency.
-pub(super) fn pacer(probe: &str, every: Duration) -> Result<mpsc::Receiver<Instant>, ProbeError> {
-    let (say, hear) = mpsc::channel(DUE_WAITING_MAX);
+pub(super) fn pacer(
+    probe: &str,
+    every: Duration,
+    groups: usize,
+) -> Result<Vec<mpsc::Receiver<Instant>>, ProbeError> {
+    let channels = (0..groups).map(|_| mpsc::channel(DUE_WAITING_MAX));
+    let (mut say, hear): (Vec<_>, Vec<_>) = channels.unzip();
     let tick = move || {
         let began = Instant::now();
         for number in 0_u64.. {
@@ -20,12 +27,16 @@ pub(super) fn pacer(probe: &str, every: Duration) -> Result<mpsc::Receiver<Insta
             while let Some(rest) = due.checked_duration_since(Instant::now()) {
                 // In slices, so that the thread of a slow probe ends soon after its run.
                 std::thread::sleep(rest.min(SLICE));
-                if say.is_closed() {
+                if say.iter().any(mpsc::Sender::is_closed) {
                     return;
                 }
             }
-            if say.blocking_send(due).is_err() {
-                return;
+            // Each time another group goes first: whoever is second finds the machine a little busier.
+            say.rotate_left(1);
+            for say in &say {
+                if say.blocking_send(due).is_err() {
+                    return;
+                }
             }
         }
     };

@@ -42,9 +42,11 @@ fn steady(probe: Probe, expect: Vec<Expectation>) -> SteadyState {
     SteadyState {
         name: "p".into(),
         probe,
+        compare: None,
         expect,
         confirm: 3,
         block: None,
+        clear: 1,
     }
 }
 
@@ -120,6 +122,32 @@ async fn http_that_hangs_or_is_not_there_is_unanswered() {
     assert!(matches!(&seen[0].outcome, Outcome::Unanswered(why) if why.contains("refused")));
 }
 
+/// Both groups hear of the same moments, whatever their answers take, so that their attempts are pairs.
+#[tokio::test]
+async fn a_control_is_asked_at_the_same_moments() {
+    let address = service().await;
+    let mut steady = fixture::load(&format!("http://{address}/slow"), "100/s", vec![]);
+    let control = fixture::load(&format!("http://{address}/"), "100/s", vec![]);
+    steady.compare = Some(control.probe);
+    let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
+    let probes = super::start(&[steady], Clock::start(), &say).unwrap();
+    let mut due: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
+    let twenty_each = async {
+        while due.iter().any(|due| due.len() < 20) {
+            if let Some((place, Report::Ended(trial))) = hear.recv().await {
+                due[place].push(trial.due_us);
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, twenty_each).await.unwrap();
+    drop(probes);
+    for due in &mut due {
+        due.sort_unstable();
+        due.truncate(20);
+    }
+    assert_eq!(due[0], due[1]);
+}
+
 /// The rate is kept although every answer takes many times the gap between two requests, and each latency is the service's.
 #[tokio::test]
 async fn load_is_an_open_loop() {
@@ -144,7 +172,7 @@ async fn what_is_due_is_counted_even_when_too_many_wait() {
     ));
     let (attempt, mut pace) = ready.unwrap();
     pace.in_flight_max = 5;
-    let due = super::pace::pacer("p", pace.every).unwrap();
+    let due = super::pace::pacer("p", pace.every, 1).unwrap().remove(0);
     let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
     let task = tokio::spawn(super::work(0, attempt, pace, due, Clock::start(), say));
     let refused = async {

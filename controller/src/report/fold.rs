@@ -171,6 +171,7 @@ impl Telling {
                 unit: Unit::of(&e.text),
                 baseline: None,
                 worst_under_fault: None,
+                worst_beside: None,
                 last: None,
                 windows_under_fault: 0,
                 windows_unsatisfied: 0,
@@ -412,6 +413,8 @@ impl ExpectationReport {
         self.windows_under_fault = 0;
         self.windows_unsatisfied = 0;
         self.worst_under_fault = None;
+        self.worst_beside = None;
+        let beside_control = self.is_beside_control();
         let one_sided = self.is_one_sided();
         for index in 0..self.points.len() {
             let point = self.points[index];
@@ -419,6 +422,9 @@ impl ExpectationReport {
                 && point.is_under(in_force)
             {
                 self.add_under_fault(&point, measured, one_sided);
+                if beside_control && self.worst_under_fault == Some(measured) {
+                    self.worst_beside = point.bound;
+                }
             }
         }
     }

@@ -5,7 +5,9 @@
 use super::ReportError;
 use super::plot::Plot;
 use super::summary::{ExpectationReport, FaultOutcome, FaultReport, Summary};
-use super::words::{counted, outcome_in_words, span_ms, stop_in_words, value_in_words};
+use super::words::{
+    counted, outcome_in_words, span_ms, stop_in_words, value_in_words, worst_in_words,
+};
 use askama::Template;
 use squall_experiments::verdict::Verdict;
 
@@ -188,14 +190,10 @@ impl<'a> ExpectationRow<'a> {
         let show =
             |value: Option<f64>| value.map_or("no data".to_owned(), |v| value_in_words(v, of.unit));
         let (result, tone) = result_of(of);
-        let worst = match of.windows_under_fault {
-            0 => "–".to_owned(),
-            _ => show(of.worst_under_fault),
-        };
         Self {
             of,
             baseline: show(of.baseline),
-            worst,
+            worst: worst_in_words(of),
             last: show(of.last),
             result,
             tone,

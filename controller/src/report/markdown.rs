@@ -5,7 +5,7 @@
 
 use super::html::result_of;
 use super::summary::{ExpectationReport, FaultReport, Summary};
-use super::words::{outcome_in_words, span_ms, value_in_words};
+use super::words::{outcome_in_words, span_ms, value_in_words, worst_in_words};
 use squall_experiments::verdict::Verdict;
 use std::fmt::{self, Write as _};
 
@@ -63,11 +63,7 @@ fn expectations(out: &mut String, all: &[ExpectationReport]) -> fmt::Result {
             // A pipe would end the cell even in a code span.
             code(&e.text).replace('|', "\\|"),
             show(e.baseline),
-            if e.windows_under_fault == 0 {
-                "–".into()
-            } else {
-                show(e.worst_under_fault)
-            },
+            worst_in_words(e),
             result_of(e).0
         )?;
     }

@@ -221,8 +221,13 @@ impl Frame<'_> {
         path
     }
 
-    /// The bound, one horizontal stretch for each value it had.
+    /// The bound: one horizontal stretch for each value it had, or a control's own line.
     fn bounds(&self) -> Vec<String> {
+        if self.expectation.is_beside_control() {
+            let known = self.expectation.points.iter();
+            let known: Vec<(f64, f64)> = known.filter_map(|p| Some((p.at_ms, p.bound?))).collect();
+            return vec![self.path(&thin(&known, 0.0, self.end_ms, COLUMNS))];
+        }
         let known: Vec<(f64, f64, f64)> = self
             .expectation
             .points
@@ -248,9 +253,14 @@ impl Frame<'_> {
         let y = self.y(bound);
         // Above the line, but under it where the line is at the top.
         let y = if y < TOP + 14.0 { y + 13.0 } else { y - 5.0 };
+        let name = if self.expectation.is_beside_control() {
+            "by the control, lately"
+        } else {
+            "bound"
+        };
         Some(Tick {
             at: at(y),
-            label: format!("bound {}", value_in_words(bound, self.expectation.unit)),
+            label: format!("{name} {}", value_in_words(bound, self.expectation.unit)),
         })
     }
 

@@ -216,6 +216,9 @@ pub struct ExpectationReport {
     pub baseline: Option<f64>,
     /// The window under fault that was farthest on the wrong side of the bound, or nearest to it where none was.
     pub worst_under_fault: Option<f64>,
+    /// What it was held against in that window, where that is what the control measured at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_beside: Option<f64>,
     /// The last window with data.
     pub last: Option<f64>,
     /// Windows under fault that had data.
@@ -333,6 +336,15 @@ pub struct FileReport {
     pub path: String,
     /// As it was read.
     pub text: String,
+}
+
+impl ExpectationReport {
+    /// Whether it is held against a control, whose measurements are then its bound.
+    #[must_use]
+    pub fn is_beside_control(&self) -> bool {
+        let read = self.text.parse::<Expectation>();
+        read.is_ok_and(|expectation| expectation.against_control())
+    }
 }
 
 impl Summary {

@@ -284,6 +284,20 @@ fn reports_are_what_they_were() {
 }
 
 #[test]
+fn a_control_is_told_beside_the_group() {
+    let mut events = broken();
+    super::sample::hold_against_control(&mut events);
+    let run = Summary::of(&events);
+    let latency = &run.expectations[1];
+    assert_eq!(latency.worst_beside, Some(400_000.0));
+    assert_eq!(run.expectations[0].worst_beside, None);
+    assert!(markdown(&run).contains("| 1 s beside 400 ms |"));
+    let page = page(&events);
+    assert!(page.contains("1 s beside 400 ms"));
+    assert!(page.contains("by the control, lately 400 ms"));
+}
+
+#[test]
 fn nothing_that_a_run_says_becomes_markup() {
     let page = page(&hostile());
     assert!(!page.contains("<script") && !page.contains("<img"));

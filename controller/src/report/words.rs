@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use super::summary::{FaultOutcome, Unit};
+use super::summary::{ExpectationReport, FaultOutcome, Unit};
 use squall_experiments::dose::Dose;
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
@@ -52,6 +52,19 @@ pub(crate) fn value_in_words(value: f64, unit: Unit) -> String {
         Unit::Microseconds => span_ms(value / 1000.0),
         Unit::PerSecond => format!("{}/s", trimmed(value, 1)),
         Unit::Number => trimmed(value, 3),
+    }
+}
+
+/// The worst window under fault, beside what the control allowed in it; a dash where there was none.
+pub(super) fn worst_in_words(of: &ExpectationReport) -> String {
+    if of.windows_under_fault == 0 {
+        return "–".into();
+    }
+    let show = |value| value_in_words(value, of.unit);
+    let worst = of.worst_under_fault.map_or("no data".into(), show);
+    match of.worst_beside {
+        Some(bound) => format!("{worst} beside {}", show(bound)),
+        None => worst,
     }
 }
 

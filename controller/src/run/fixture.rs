@@ -36,9 +36,11 @@ pub(crate) fn load(url: &str, rate: &str, expect: Vec<Expectation>) -> SteadySta
             request: request(url),
             rate: rate.parse().unwrap(),
         }),
+        compare: None,
         expect,
         confirm: 3,
         block: None,
+        clear: 1,
     }
 }
 

@@ -11,6 +11,8 @@ mod verdict;
 mod watch;
 
 #[cfg(test)]
+mod control_tests;
+#[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod properties;

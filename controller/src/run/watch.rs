@@ -1,4 +1,7 @@
 //! All probes' judges, and which of them an attempt is for. Pure.
+//!
+//! Attempts come with the place of who made them: the probes in the file's order, and then, in the same order, the controls
+//! beside them; see [`squall_experiments::experiment::Experiment::place_of_control`].
 
 use super::machine::Effect;
 use crate::judge::{Confirmed, Judge, JudgeSettings, Trial};
@@ -52,24 +55,24 @@ impl Watch {
     }
 
     pub(super) fn take(&mut self, probe: usize, trial: &Trial) -> Vec<Confirmed> {
-        let now = self.judges.get_mut(probe).map(|judge| judge.take(trial));
-        let mut found = now.unwrap_or_default();
+        let mut found = give(&mut self.judges, probe, trial);
         if self.stopped {
             found.clear();
         }
         for aside in &mut self.aside {
-            if trial.due_us < aside.until_us
-                && let Some(judge) = aside.judges.get_mut(probe)
-            {
-                found.extend(judge.take(trial));
+            if trial.due_us < aside.until_us {
+                found.extend(give(&mut aside.judges, probe, trial));
             }
         }
         found
     }
 
     pub(super) fn begun(&mut self, probe: usize, due_us: u64) {
+        let probes = self.judges.len();
         if let Some(judge) = self.judges.get_mut(probe) {
             judge.begun(due_us);
+        } else if let Some(judge) = self.judges.get_mut(probe.saturating_sub(probes)) {
+            judge.begun_of_control(due_us);
         }
     }
 
@@ -181,6 +184,16 @@ impl Watch {
         });
         whole.flatten().collect()
     }
+}
+
+/// Gives an attempt to the judge of its probe, or to the one that its control stands beside.
+fn give(judges: &mut [Judge], probe: usize, trial: &Trial) -> Vec<Confirmed> {
+    let probes = judges.len();
+    if let Some(judge) = judges.get_mut(probe) {
+        return judge.take(trial);
+    }
+    let beside = judges.get_mut(probe.saturating_sub(probes));
+    beside.map_or_else(Vec::new, |judge| judge.take_of_control(trial))
 }
 
 /// The chance of a false stop that each expectation has in each phase: the file's, split evenly over all expectations and over the

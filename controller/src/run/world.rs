@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) fails_under_fault: u64,
     /// The same without one.
     pub(super) fails: u64,
+    /// The share of the control's attempts that fail, in percent, while a fault is live; no control where there is none.
+    pub(super) control_fails_under_fault: Option<u64>,
     /// Packets that the faults take hold of in a second.
     pub(super) matched: u64,
     /// The agent answers.
@@ -55,6 +57,7 @@ impl World {
             live: Vec::new(),
             fails_under_fault: 0,
             fails: 0,
+            control_fails_under_fault: None,
             matched: 10,
             answers: true,
             ends: true,
@@ -119,6 +122,11 @@ impl World {
             let place = usize::try_from(self.attempts).unwrap() % self.lost.len();
             if !self.lost[place] {
                 self.take(Input::Trial(0, attempt));
+            }
+            if let Some(share) = self.control_fails_under_fault {
+                // Not in step with the group: failures of both at once would cancel each other.
+                let fails = !self.live.is_empty() && (self.attempts * share + 37) % 100 < share;
+                self.take(Input::Trial(1, self::attempt(self.now_us, fails)));
             }
         }
         if self.now_us.is_multiple_of(SECOND_US) {

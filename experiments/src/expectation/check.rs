@@ -2,6 +2,7 @@
 
 use super::parse::look;
 use super::{Bound, Check, Comparison, ExpectationError, Measure, Scalar};
+use super::{burn, control};
 use crate::language::quoted;
 
 /// Where what must hold is written, in bytes from and to.
@@ -19,6 +20,7 @@ pub(super) const fn example(measure: &Measure) -> &'static str {
         Measure::Body(_) => "\"ok\"",
         Measure::Value => "42",
         Measure::Exit => "0",
+        Measure::Burn(_) => "14.4",
     }
 }
 
@@ -32,6 +34,7 @@ const fn unit(measure: &Measure) -> &'static str {
         Measure::Body(_) => "a text, a number or true or false",
         Measure::Value => "a number",
         Measure::Exit => "an exit code",
+        Measure::Burn(_) => "a factor",
     }
 }
 
@@ -46,6 +49,10 @@ pub(super) fn scalar(text: &str, measure: &Measure) -> Result<Scalar, (String, S
         None if text.eq_ignore_ascii_case("baseline") => Err((
             "the baseline cannot stand here".to_owned(),
             "write `within 10% of baseline`, `<= 1.5x baseline` or `>= 90% of baseline`".to_owned(),
+        )),
+        None if text.eq_ignore_ascii_case("control") => Err((
+            "the control cannot stand here".to_owned(),
+            "write `within 1% of control`, `<= 1.2x control` or `>= 99% of control`".to_owned(),
         )),
         None if text
             .trim_end_matches('%')
@@ -76,6 +83,9 @@ pub(super) fn fits(
         problem,
         mend: Some(mend),
     };
+    if let Measure::Burn(burn) = measure {
+        return burn::fits(burn, check).map_err(|(p, m)| wrong(p, m));
+    }
     match check {
         Check::Matches(_) => match measure {
             Measure::Body(_) => Ok(()),
@@ -125,11 +135,13 @@ pub(super) fn fits(
     }
 }
 
-type Wrong = (String, String);
+/// What is wrong, and how to mend it.
+pub(super) type Wrong = (String, String);
 
 fn compare(measure: &Measure, comparison: Comparison, bound: &Bound) -> Result<(), Wrong> {
     let scalar = match bound {
         Bound::Baseline { .. } => return baseline(measure),
+        Bound::Control { factor } => return control::compare(measure, comparison, *factor),
         Bound::Absolute(scalar) => scalar,
     };
     value(measure, scalar)?;
@@ -153,7 +165,7 @@ fn never(measure: &Measure, comparison: Comparison, scalar: &Scalar) -> Result<(
         Measure::Quantile(_) | Measure::Max | Measure::Rate => (0.0, f64::INFINITY),
         Measure::Status => (100.0, 599.0),
         Measure::Exit => (0.0, 255.0),
-        Measure::Body(_) | Measure::Value => return Ok(()),
+        Measure::Body(_) | Measure::Value | Measure::Burn(_) => return Ok(()),
     };
     let never = match comparison {
         Comparison::Less => bound <= least,
@@ -188,6 +200,7 @@ fn never(measure: &Measure, comparison: Comparison, scalar: &Scalar) -> Result<(
 fn within(measure: &Measure, tolerance: &Scalar, of: &Bound) -> Result<(), Wrong> {
     match of {
         Bound::Baseline { .. } => baseline(measure)?,
+        Bound::Control { .. } => control::within(measure, tolerance)?,
         Bound::Absolute(scalar) => {
             value(measure, scalar)?;
             if number(scalar).is_none() || matches!(measure, Measure::Status | Measure::Exit) {

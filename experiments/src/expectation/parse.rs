@@ -3,11 +3,13 @@
 //! ```text
 //! expectation = measure [ "is" | "stays" | "must be" ] check
 //! measure     = "success" | "status" | "p50" … "p999" | "median" | "max" | "rate" | "body" path | "value" | "exit"
+//!             | "burn of" percent "over" time "and" time
 //! check       = comparison bound | "within" scalar "of" bound | "between" scalar "and" scalar
 //!             | ( "one of" | "in" ) scalar { "," scalar } | "matches" text
-//! bound       = scalar | "baseline" | number "x baseline" | number "% of baseline"
+//! bound       = scalar | [ number "x" | number "% of" ] ( "baseline" | "control" )
 //! ```
 
+use super::burn;
 use super::check;
 use super::lexer::Lexer;
 use super::{Bound, Check, Comparison, Expectation, ExpectationError, Measure, Scalar};
@@ -56,8 +58,7 @@ const SIGNS: &[(&str, Comparison)] = &[
     ("=", Comparison::Equal),
 ];
 
-const MEASURES: &str =
-    "`success`, `status`, `p50` … `p999`, `max`, `rate`, `body $.path`, `value` or `exit`";
+const MEASURES: &str = "`success`, `status`, `p50` … `p999`, `max`, `rate`, `body $.path`, `value`, `exit` or `burn of 99.9% over 60s and 5s`";
 const CHECKS: &str = "`>= 99%`, `at most 400ms`, `is 200`, `within 10% of baseline`, `between 1 and 5`, `one of 200, 202` or `matches \"^ok\"`";
 
 /// Reads an expectation.
@@ -105,22 +106,11 @@ fn measure(lexer: &mut Lexer<'_>) -> Result<Measure, ExpectationError> {
     if let Some((_, measure)) = WORDS.iter().find(|(word, _)| lexer.words(word)) {
         return Ok(measure.clone());
     }
+    if lexer.words("burn") {
+        return burn::measure(lexer, at).map(Measure::Burn);
+    }
     if lexer.words("body") {
-        let path_at = {
-            lexer.rest();
-            lexer.at
-        };
-        let path = lexer.path();
-        if let Err(problem) = check::path(path) {
-            let end = lexer.at.max(path_at);
-            return Err(ExpectationError {
-                at: if path.is_empty() { at } else { path_at },
-                end,
-                problem,
-                mend: Some("write a JSON path such as `body $.order.status`".to_owned()),
-            });
-        }
-        return Ok(Measure::Body(path.to_owned()));
+        return body(lexer, at).map(Measure::Body);
     }
     let rest = lexer.rest();
     let end = rest
@@ -137,7 +127,7 @@ fn measure(lexer: &mut Lexer<'_>) -> Result<Measure, ExpectationError> {
     let shown = lexer.peek();
     lexer.at += shown.len();
     let known = [
-        "success", "status", "median", "max", "rate", "body", "value", "exit", "p99", "p95",
+        "success", "status", "median", "max", "rate", "body", "value", "exit", "burn", "p99", "p95",
     ];
     let mend = match crate::language::closest(word, &known).or_else(|| other_tools(word)) {
         Some(near) => format!("did you mean `{near}`? An expectation starts with {MEASURES}"),
@@ -148,6 +138,25 @@ fn measure(lexer: &mut Lexer<'_>) -> Result<Measure, ExpectationError> {
         format!("{} is not a measure", crate::language::quoted(shown)),
         mend,
     ))
+}
+
+/// The JSON path after `body`, which stands at `at`.
+fn body(lexer: &mut Lexer<'_>, at: usize) -> Result<String, ExpectationError> {
+    let path_at = {
+        lexer.rest();
+        lexer.at
+    };
+    let path = lexer.path();
+    if let Err(problem) = check::path(path) {
+        let end = lexer.at.max(path_at);
+        return Err(ExpectationError {
+            at: if path.is_empty() { at } else { path_at },
+            end,
+            problem,
+            mend: Some("write a JSON path such as `body $.order.status`".to_owned()),
+        });
+    }
+    Ok(path.to_owned())
 }
 
 /// What other tools call a measure.
@@ -167,6 +176,8 @@ fn other_tools(word: &str) -> Option<&'static str> {
         ("avg", "p50"),
         ("mean", "p50"),
         ("average", "p50"),
+        ("slo", "burn"),
+        ("budget", "burn"),
     ];
     known
         .iter()
@@ -375,34 +386,47 @@ fn matches(lexer: &mut Lexer<'_>) -> Result<Check, ExpectationError> {
 }
 
 fn bound(lexer: &mut Lexer<'_>, measure: &Measure) -> Result<Bound, ExpectationError> {
-    lexer.words("the");
-    if lexer.words("baseline") {
-        return Ok(Bound::Baseline { factor: 1.0 });
+    if let Some(bound) = reference(lexer, 1.0) {
+        return Ok(bound);
     }
-    if lexer.words("twice") {
-        lexer.words("the");
-        if lexer.words("baseline") {
-            return Ok(Bound::Baseline { factor: 2.0 });
-        }
+    if lexer.words("twice")
+        && let Some(bound) = reference(lexer, 2.0)
+    {
+        return Ok(bound);
     }
     lexer.rest();
     let before = lexer.at;
-    if let Some(factor) = factor(lexer) {
-        let factor = (factor * 1e6).round() / 1e6;
-        if factor > 0.0 && factor <= 1e6 {
-            return Ok(Bound::Baseline { factor });
+    if let Some(number) = factor(lexer) {
+        let number = (number * 1e6).round() / 1e6;
+        if let Some(bound) = reference(lexer, number) {
+            if number > 0.0 && number <= 1e6 {
+                return Ok(bound);
+            }
+            let of = match bound {
+                Bound::Control { .. } => "control",
+                _ => "baseline",
+            };
+            return Err(lexer.error(
+                before,
+                format!("a multiple of the {of} is above 0 and at most 1,000,000"),
+                format!("write one such as `1.5x {of}`"),
+            ));
         }
-        return Err(lexer.error(
-            before,
-            "a multiple of the baseline is above 0 and at most 1,000,000",
-            "write one such as `1.5x baseline`",
-        ));
     }
     lexer.at = before;
     scalar(lexer, measure).map(Bound::Absolute)
 }
 
-/// `1.5x baseline`, `1.5 times baseline`, `90% of baseline`.
+/// What is measured elsewhere: before anything was injected, or in the group beside.
+fn reference(lexer: &mut Lexer<'_>, factor: f64) -> Option<Bound> {
+    lexer.words("the");
+    if lexer.words("baseline") {
+        return Some(Bound::Baseline { factor });
+    }
+    (lexer.words("control group") || lexer.words("control")).then_some(Bound::Control { factor })
+}
+
+/// `1.5x`, `1.5 times`, `90% of`.
 fn factor(lexer: &mut Lexer<'_>) -> Option<f64> {
     let rest = lexer.rest();
     let end = rest
@@ -410,15 +434,12 @@ fn factor(lexer: &mut Lexer<'_>) -> Option<f64> {
         .unwrap_or(rest.len());
     let number: f64 = rest.get(..end)?.parse().ok()?;
     lexer.at += end;
-    let number = if lexer.sign("%") {
-        lexer.words("of").then_some(number / 100.0)?
-    } else if lexer.sign("x") || lexer.sign("×") || lexer.sign("*") || lexer.words("times") {
-        number
+    if lexer.sign("%") {
+        lexer.words("of").then_some(number / 100.0)
     } else {
-        return None;
-    };
-    lexer.words("the");
-    lexer.words("baseline").then_some(number)
+        let times = lexer.sign("x") || lexer.sign("×") || lexer.sign("*") || lexer.words("times");
+        times.then_some(number)
+    }
 }
 
 /// A value, quoted or not.

@@ -1,10 +1,12 @@
 //! The tree of a file to the types, one decoder per subject.
 
+mod compare;
 mod experiment;
 mod fault;
 mod filter;
 mod network;
 mod probe;
+mod product;
 mod request;
 mod sense;
 mod steady;

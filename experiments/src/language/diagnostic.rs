@@ -151,7 +151,7 @@ impl Diagnostic {
 }
 
 /// A diagnostic that does not know its file yet.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Draft {
     pub(crate) severity: Severity,
     pub(crate) at: At,

@@ -44,6 +44,15 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    /// Another value, as if it were written here.
+    pub(crate) const fn with(&self, value: Value) -> Self {
+        Self {
+            at: self.at,
+            value,
+            weight: self.weight,
+        }
+    }
+
     /// What to point at when the whole is meant: the first key of a mapping, the first item of a list.
     pub(crate) fn head(&self) -> At {
         match &self.value {

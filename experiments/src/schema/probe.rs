@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub(super) fn steady_state() -> Value {
     let expectation = json!({
         "type": "string",
-        "pattern": "^\\s*([Ss]uccess|[Ss]tatus|[Mm]edian|[Mm]ax|[Rr]ate|[Bb]ody|[Vv]alue|[Ee]xit|[Pp][0-9])",
+        "pattern": "^\\s*([Ss]uccess|[Bb]urn|canary\\s*$|[Ss]tatus|[Mm]edian|[Mm]ax|[Rr]ate|[Bb]ody|[Vv]alue|[Ee]xit|[Pp][0-9])",
         "description": "A measure, a comparison and a bound",
         "examples": [
             "success >= 99%",
@@ -16,11 +16,15 @@ pub(super) fn steady_state() -> Value {
             "value within 10% of baseline",
             "status one of 200, 202",
             "body $.status is \"ok\"",
+            "p99 <= 1.2x control",
+            "burn of 99.9% over 60s and 5s <= 14.4",
+            "canary",
         ],
     });
     let fields = [
         ("name", text("Unique in the file")),
         ("probe", probe()),
+        ("compare", compare()),
         (
             "expect",
             json!({
@@ -46,12 +50,34 @@ pub(super) fn steady_state() -> Value {
                 "One trial is so long a block of attempts, of which the violating share counts: for attempts that fail together; each attempt is one where nothing is said",
             ),
         ),
+        (
+            "clear",
+            json!({
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 100,
+                "description": "After so many good ones in a row the count of violations starts again; 1 where nothing is said",
+            }),
+        ),
     ];
     object(
         "One probe and what is expected of it",
         fields,
         &["name", "probe", "expect"],
     )
+}
+
+/// The fields are the probe's own, whichever it is; what must be the same for both groups is none of them.
+fn compare() -> Value {
+    let elsewhere = json!({
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": { "not": { "enum": ["rate", "every", "timeout", "method", "body"] } },
+    });
+    json!({
+        "oneOf": [{ "type": "string", "minLength": 1 }, { "type": "array", "minItems": 1 }, elsewhere],
+        "description": "Where the same probe is asked of an untouched control group, at the same moments: { url: http://orders-v1:8080/ }",
+    })
 }
 
 fn every() -> (&'static str, Value) {

@@ -62,7 +62,7 @@ impl Judged {
                 let windows = self.share().is_none();
                 (self.course.measure(&self.ready, measured, windows)?, false)
             }
-            Rule::Answers | Rule::Windows => return None,
+            Rule::Pairs(_) | Rule::Burn(_) | Rule::Answers | Rule::Windows => return None,
         };
         Some(match unfit {
             Unfit::Drifts(early, late) => {

@@ -1,8 +1,8 @@
 //! The steady state: probes and what is expected of them.
 
-use super::probe;
+use super::{compare, probe, product};
 use crate::enough::{self, Pace};
-use crate::expectation::{Bound, Check, Comparison, Expectation, Measure, Scalar};
+use crate::expectation::{Bound, Burn, Check, Comparison, Expectation, Measure, Scalar};
 use crate::experiment::{SteadyState, Step};
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
@@ -43,7 +43,9 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node, names: &mut Vec<(String, At)>) -> Optio
         owner,
         node,
         "a steady state",
-        &["name", "probe", "expect", "confirm", "block"],
+        &[
+            "name", "probe", "compare", "expect", "confirm", "clear", "block",
+        ],
     )?;
     let name = fields
         .need(cx, "name", "name: order success")
@@ -51,11 +53,23 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node, names: &mut Vec<(String, At)>) -> Optio
     let probe = fields
         .need(cx, "probe", "probe: { http: { url: http://orders:8080/ } }")
         .and_then(|e| probe::probe(cx, e));
+    let compare = fields.option("compare", |e| {
+        let probe_entry = fields.get("probe")?;
+        compare::control(cx, e, probe_entry, probe.as_ref())
+    });
     let expect = fields
         .need(cx, "expect", "expect: [ success >= 99% ]")
         .and_then(|e| expectations(cx, e, probe.as_ref()));
+    if let Some(expect) = &expect {
+        let controlled = fields.get("compare").map(|e| e.key_at);
+        compare::used(cx, expect, controlled);
+        product::refuse(cx, name.as_deref(), probe.as_ref(), expect);
+    }
     let confirm = fields.or("confirm", SteadyState::confirm_default(), |e| {
         cx.whole(&e.node, "a number of violations in a row", 1..=CONFIRM_MOST)
+    });
+    let clear = fields.or("clear", SteadyState::clear_default(), |e| {
+        cx.whole(&e.node, "a number of good ones in a row", 1..=CONFIRM_MOST)
     });
     let block = fields.option("block", |e| {
         cx.quantity::<Interval>(&e.node, "a time", "5s")
@@ -65,9 +79,11 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node, names: &mut Vec<(String, At)>) -> Optio
         state: SteadyState {
             name: name?,
             probe: probe?,
+            compare: compare?,
             expect,
             confirm: confirm?,
             block: block?,
+            clear: clear?,
         },
         expect_at,
     })
@@ -90,7 +106,8 @@ fn unique(cx: &mut Cx<'_, '_>, entry: &Entry, names: &mut Vec<(String, At)>) -> 
     Some(name)
 }
 
-type Expected = Vec<(Expectation, At)>;
+/// Expectations, and where they are written.
+pub(super) type Expected = Vec<(Expectation, At)>;
 
 fn expectations(cx: &mut Cx<'_, '_>, entry: &Entry, probe: Option<&Probe>) -> Option<Expected> {
     let node = &entry.node;
@@ -107,25 +124,35 @@ fn expectations(cx: &mut Cx<'_, '_>, entry: &Entry, probe: Option<&Probe>) -> Op
     };
     let mut found: Option<Expected> = Some(Vec::new());
     for item in items {
-        let read = expectation(cx, item).filter(|e| measurable(cx, item, e, probe));
-        let Some(expectation) = read else {
+        let read = if compare::is_canary(item) {
+            Some(Expectation::canary())
+        } else {
+            expectation(cx, item).map(|e| vec![e])
+        };
+        let read = read.filter(|all| all.iter().all(|e| measurable(cx, item, e, probe)));
+        let Some(all) = read else {
             found = None;
             continue;
         };
         if let Some(found) = &mut found {
-            if let Some((_, first)) = found.iter().find(|(e, _)| *e == expectation) {
-                let first = *first;
-                cx.warning(
-                    item.at,
-                    format!("{} is expected twice", quoted(&expectation.to_string())),
-                )
-                .related(first, "first here")
-                .mend("remove one of them");
+            for expectation in all {
+                twice(cx, found, &expectation, item.at);
+                found.push((expectation, item.at));
             }
-            found.push((expectation, item.at));
         }
     }
     found
+}
+
+fn twice(cx: &mut Cx<'_, '_>, found: &Expected, expectation: &Expectation, at: At) {
+    if let Some((_, first)) = found.iter().find(|(e, _)| e == expectation) {
+        cx.warning(
+            at,
+            format!("{} is expected twice", quoted(&expectation.to_string())),
+        )
+        .related(*first, "first here")
+        .mend("remove one of them");
+    }
 }
 
 fn expectation(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Expectation> {
@@ -170,18 +197,21 @@ fn measurable(
     let (fits, has) = match probe {
         Probe::Http(_) | Probe::Load(_) => (
             !matches!(measure, M::Value | M::Exit),
-            "`success`, `status`, `p50` … `p999`, `max`, `rate` and `body`",
+            "`success`, `status`, `p50` … `p999`, `max`, `rate`, `body` and `burn`",
         ),
         Probe::Tcp(_) => (
-            matches!(measure, M::Success | M::Quantile(_) | M::Max | M::Rate),
-            "`success`, `p50` … `p999`, `max` and `rate`",
+            matches!(
+                measure,
+                M::Success | M::Quantile(_) | M::Max | M::Rate | M::Burn(_)
+            ),
+            "`success`, `p50` … `p999`, `max`, `rate` and `burn`",
         ),
         Probe::Command(_) => (
             matches!(
                 measure,
-                M::Success | M::Value | M::Exit | M::Body(_) | M::Rate
+                M::Success | M::Value | M::Exit | M::Body(_) | M::Rate | M::Burn(_)
             ),
-            "`success`, `exit`, `value`, `body` and `rate`",
+            "`success`, `exit`, `value`, `body`, `rate` and `burn`",
         ),
     };
     if fits {
@@ -219,6 +249,7 @@ fn measurable(
 fn bare(measure: &Measure) -> String {
     match measure {
         Measure::Body(_) => "body".to_owned(),
+        Measure::Burn(_) => "burn".to_owned(),
         other => other.to_string(),
     }
 }
@@ -232,6 +263,9 @@ pub(super) fn enough_samples(cx: &mut Cx<'_, '_>, states: &[Stated], phase: &str
         let per_second = Pace::of(&stated.state).attempts_per_second;
         let samples = (per_second * length.duration().as_secs_f64()).floor();
         for (expectation, at) in stated.state.expect.iter().zip(&stated.expect_at) {
+            if let Measure::Burn(burn) = &expectation.measure {
+                one_is_enough(cx, *at, expectation, burn, per_second);
+            }
             let Some(needed) = needed(expectation) else {
                 continue;
             };
@@ -295,4 +329,26 @@ fn needed(expectation: &Expectation) -> Option<f64> {
         (1.0 / rare - 1e-6).ceil()
     };
     Some(samples.max(SAMPLES_LEAST))
+}
+
+/// Warns where the probe asks so seldom that one failure alone burns faster than the bound.
+fn one_is_enough(
+    cx: &mut Cx<'_, '_>,
+    at: At,
+    expectation: &Expectation,
+    burn: &Burn,
+    per_second: f64,
+) {
+    let Check::Compare(_, Bound::Absolute(Scalar::Number(factor))) = &expectation.check else {
+        return;
+    };
+    let attempts = (per_second * burn.long.duration().as_secs_f64()).max(1.0);
+    if factor * burn.budget() * attempts < 1.0 {
+        let (long, objective) = (burn.long, burn.objective);
+        cx.warning(at, format!("a single failure burns faster than {factor}"))
+            .label(format!(
+                "{attempts:.0} attempts in {long}, of which {objective} lets less than one fail"
+            ))
+            .mend("probe more often, or look over a longer window");
+    }
 }
