@@ -1,8 +1,10 @@
 //! The tree of a file to the types, one decoder per subject.
 
+mod dns;
 mod experiment;
 mod fault;
 mod filter;
+mod http;
 mod network;
 mod probe;
 mod request;
