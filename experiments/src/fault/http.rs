@@ -15,9 +15,9 @@ use std::fmt;
 pub struct Http {
     /// What happens to a request.
     pub effect: HttpEffect,
-    /// Which requests.
+    /// Which requests. In a box, so that faults that say less are not as large.
     #[serde(default)]
-    pub requests: Requests,
+    pub requests: Box<Requests>,
     /// The share of these requests that is hit, each drawn on its own.
     #[serde(default = "all")]
     pub share: Percent,
@@ -167,7 +167,7 @@ impl fmt::Display for Http {
             paths,
             hosts,
             headers,
-        } = &self.requests;
+        } = &*self.requests;
         if !methods.is_empty() || !paths.is_empty() {
             f.write_str(" of ")?;
             list(f, methods.iter())?;

@@ -311,7 +311,7 @@ fn draft(filter: &ResolvedFilter, means: QueueMeans, number: u16) -> Draft {
             draft.rule(chain, on_lo.verdict(&Leads::Accept));
         }
         let picked = match (arriving, filter.direction) {
-            (true, _) => rule().to_this_host(),
+            (true, _) => rule().for_this_host(),
             (false, Direction::Ingress) => rule().meta(Meta::OutLink).equals(&LO.to_ne_bytes()),
             (false, _) => rule(),
         };

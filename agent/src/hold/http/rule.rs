@@ -58,7 +58,7 @@ impl Rule {
             _ => (Vec::new(), Vec::new()),
         };
         Ok(Self {
-            requests: fault.requests.clone(),
+            requests: (*fault.requests).clone(),
             share: fault.share.fraction(),
             effect: fault.effect.clone(),
             on_request,

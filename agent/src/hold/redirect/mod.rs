@@ -149,7 +149,7 @@ fn draft_hooks(draft: &mut Draft, direction: Direction) {
             .equals(&OWN_PRIORITY.to_ne_bytes());
         draft.rule(chain, own.verdict(&Verdict::Accept));
         let picked = match (arriving, direction) {
-            (true, _) => rule().to_this_host(),
+            (true, _) => rule().for_this_host(),
             // What arrives over `lo` has left over it.
             (false, Direction::Ingress) => rule().meta(Meta::OutLink).equals(&LO.to_ne_bytes()),
             (false, _) => rule(),

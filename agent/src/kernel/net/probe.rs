@@ -40,7 +40,7 @@ pub(crate) struct NetAbilities {
     /// Leading connections to a port of this host.
     pub(crate) redirect: Works,
     /// Telling packets for this host from others.
-    pub(crate) to_this_host: Works,
+    pub(crate) for_this_host: Works,
 }
 
 impl NetAbilities {
@@ -67,7 +67,7 @@ impl NetAbilities {
             queue_compat: no(),
             queue_socket: no(),
             redirect: no(),
-            to_this_host: no(),
+            for_this_host: no(),
         }
     }
 
@@ -139,7 +139,7 @@ impl NetAbilities {
         all_of(&[
             ("owned nftables tables (Linux 5.12)", &self.owned_table),
             ("nftables `redirect` (module nft_redir)", &self.redirect),
-            ("nftables `fib` (module nft_fib_inet)", &self.to_this_host),
+            ("nftables `fib` (module nft_fib_inet)", &self.for_this_host),
         ])
     }
 }
@@ -194,10 +194,10 @@ fn probe_here() -> NetAbilities {
             .map(|_| ())
             .map_err(|e| describe(&e)),
         redirect: redirect(),
-        to_this_host: chain_with(
+        for_this_host: chain_with(
             Family::Inet,
             Some(Hook::Prerouting),
-            Some(rule().to_this_host()),
+            Some(rule().for_this_host()),
         ),
     }
 }

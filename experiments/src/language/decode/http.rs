@@ -32,7 +32,7 @@ pub(super) fn http(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Http> 
     let filter = filter(cx, &fields);
     let http = Http {
         effect: effect?,
-        requests: requests?,
+        requests: Box::new(requests?),
         share: share?,
         filter: filter?,
     };

@@ -223,7 +223,7 @@ impl Expressions {
 
     /// Goes on only where the packet is for an address of this namespace's own.
     #[must_use]
-    pub(crate) fn to_this_host(self) -> Self {
+    pub(crate) fn for_this_host(self) -> Self {
         const RESULT_ADDRESS_TYPE: u32 = 3;
         const OF_DESTINATION: u32 = 2;
         const RTN_LOCAL: u32 = 2;
