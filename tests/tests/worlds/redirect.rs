@@ -27,11 +27,13 @@ const SILENCE: Duration = Duration::from_millis(600);
 
 const PORT: u16 = 8080;
 
+type Body = fn() -> Result<()>;
+
 pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     let able = |kind| capabilities.of(kind).is_some_and(|c| !c.means.is_empty());
     let mut trials = Vec::new();
     if able(FaultKind::Dns) {
-        let each: [(&str, fn() -> Result<()>); 4] = [
+        let each: [(&str, Body); 4] = [
             ("names_that_are_named_and_no_others", named_names),
             ("over_tcp_and_ipv6", tcp_and_ipv6),
             ("late_silent_or_false", late_silent_or_false),
@@ -41,7 +43,7 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
             .extend(each.map(|(name, test)| as_root(format!("dose::redirect::dns_{name}"), test)));
     }
     if able(FaultKind::Http) {
-        let each: [(&str, fn() -> Result<()>); 3] = [
+        let each: [(&str, Body); 3] = [
             ("out_to_a_port", out_to_a_port),
             ("in_from_elsewhere", in_from_elsewhere),
             ("straight_again", straight_again),
@@ -173,7 +175,7 @@ fn late_silent_or_false() -> Result<()> {
         .ask("late.svc", A, PATIENCE)?
         .ok_or("no late answer")?;
     same("late", (told.code, told.addresses), truth(A))?;
-    let limits = Duration::from_millis(300)..Duration::from_millis(600);
+    let limits = Duration::from_millis(300)..Duration::from_millis(900);
     if !limits.contains(&told.after) {
         return Err(format!("300 ms late was {:?}", told.after).into());
     }
@@ -235,17 +237,17 @@ fn out_to_a_port() -> Result<()> {
     let armed = armed(&mut agent, &wire, fault)?;
     for (ip, service) in [Ip::V4, Ip::V6].into_iter().zip(&services) {
         let service = service.as_ref().map_err(ToString::to_string)?;
-        let status = |path| get(&wire.victim, at(named(ip)), path, SILENCE).map(|got| got.status);
+        let status = |path| get(&wire.victim, at(named(ip)), path, PATIENCE).map(|got| got.status);
         same("hit", status("/orders/1")?, 503)?;
         same("asked of the service", service.answered(), 0)?;
         same("another path", status("/carts")?, 200)?;
     }
-    let got = get(&wire.victim, at(neighbour(Ip::V4)), "/orders/1", SILENCE)?;
+    let got = get(&wire.victim, at(neighbour(Ip::V4)), "/orders/1", PATIENCE)?;
     same("another service", got.status, 200)?;
     let dose = http_dose(agent.stop(&armed.id)?)?;
     let counts = (dose.connections, dose.requests, dose.matched, dose.aborted);
     same("dose", counts, (4, 4, 2, 2))?;
-    let got = get(&wire.victim, at(named(Ip::V4)), "/orders/1", SILENCE)?;
+    let got = get(&wire.victim, at(named(Ip::V4)), "/orders/1", PATIENCE)?;
     same("after", got.status, 200)
 }
 
@@ -282,26 +284,26 @@ fn straight_again() -> Result<()> {
             .enter(|| Ok(std::net::TcpStream::connect_timeout(&to, PATIENCE)?))
     };
     let earlier = connect()?;
-    same("earlier", get_on(&earlier, "/", SILENCE)?.status, 200)?;
+    same("earlier", get_on(&earlier, "/", PATIENCE)?.status, 200)?;
     let filter = json!({ "to": { "ports": ["8080"] }, "direction": "egress" });
     let fault = json!({ "http": { "effect": { "abort": 503 }, "filter": filter } });
     let armed = armed(&mut agent, &wire, fault)?;
     same(
         "earlier, under the fault",
-        get_on(&earlier, "/", SILENCE)?.status,
+        get_on(&earlier, "/", PATIENCE)?.status,
         200,
     )?;
     let led = connect()?;
-    same("led", get_on(&led, "/", SILENCE)?.status, 503)?;
+    same("led", get_on(&led, "/", PATIENCE)?.status, 503)?;
     lab::world::victim::signal(armed.holder, Signal::SIGKILL)?;
     until("the end of what was led", PATIENCE, || {
-        let ended = get_on(&led, "/", SILENCE);
+        let ended = get_on(&led, "/", PATIENCE);
         ended.is_err().then_some(())
     })?;
-    same("new", get_on(&connect()?, "/", SILENCE)?.status, 200)?;
+    same("new", get_on(&connect()?, "/", PATIENCE)?.status, 200)?;
     same(
         "earlier, afterwards",
-        get_on(&earlier, "/", SILENCE)?.status,
+        get_on(&earlier, "/", PATIENCE)?.status,
         200,
     )
 }

@@ -124,6 +124,8 @@ async fn http1(
     let connection = server::conn::http1::Builder::new()
         .preserve_header_case(true)
         .auto_date_header(false)
+        // A client that has said all it will still waits for its answer.
+        .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(client), each)

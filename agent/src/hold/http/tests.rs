@@ -285,3 +285,37 @@ async fn a_stop_ends_an_idle_connection_in_order() {
     // The end of the stream, and no reset.
     assert_eq!(between.say("", "never").await.unwrap(), "");
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_connection_to_the_service_along() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let Some(mut between) = Between::new(r#"{"effect": "reset", "share": "1%"}"#, &listener).await
+    else {
+        return;
+    };
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut heard).await.unwrap();
+        }
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        stream.read(&mut [0; 1]).await.unwrap_or(0)
+    });
+    between.say(&get("/"), "0123456789").await.unwrap();
+    drop(between.client);
+    let left = tokio::time::timeout(PATIENCE, served).await;
+    assert_eq!(left.expect("an end in time").unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_still_gets_its_answer() {
+    let service = service(OK).await;
+    let Some(mut between) = Between::new(r#"{"effect": {"delay": "100ms"}}"#, &service).await
+    else {
+        return;
+    };
+    between.client.write_all(get("/").as_bytes()).await.unwrap();
+    between.client.shutdown().await.unwrap();
+    assert_eq!(between.say("", "0123456789").await.unwrap(), OK);
+}

@@ -12,6 +12,7 @@
 
 mod serve;
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
 use squall_experiments::filter::{Direction, Ports, Protocol, ResolvedEndpoint, ResolvedFilter};
@@ -173,21 +174,29 @@ fn begins(rule: Expressions) -> Expressions {
         .equals(&[SYN])
 }
 
-/// A free port for both IP versions; only of loopback where nothing from elsewhere is led here.
+/// A free port for both IP versions; only of loopback where nothing from elsewhere is led here, and loopback is up.
 fn listen(direction: Direction) -> Result<(Vec<TcpListener>, u16), HoldError> {
-    let (v4, v6) = match direction {
-        Direction::Egress => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
-        Direction::Ingress | Direction::Both => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
-    };
-    let failed = |e: std::io::Error| HoldError::kernel("listen at", format!("{v4}"))(e);
+    let far = direction != Direction::Egress;
+    let failed =
+        |e: io::Error| HoldError::kernel("listen at", "a port of the target's namespace")(e);
     for _ in 0..PORT_TRIES_MAX {
-        let four = TcpListener::bind((v4, 0)).map_err(failed)?;
+        let four = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
+            Ok(near) if !far => near,
+            _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?,
+        };
         let port = four.local_addr().map_err(failed)?.port();
-        match origin::listen_v6_only(v6, port) {
+        let six = match origin::listen_v6_only(Ipv6Addr::LOCALHOST, port) {
+            Ok(near) if !far => Ok(near),
+            _ => origin::listen_v6_only(Ipv6Addr::UNSPECIFIED, port),
+        };
+        match six {
             Ok(six) => return Ok((vec![four, six], port)),
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {}
-            // A kernel or a namespace without IPv6.
-            Err(_) => return Ok((vec![four], port)),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
+            // A kernel without IPv6 has no connections to lead here either.
+            Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                return Ok((vec![four], port));
+            }
+            Err(e) => return Err(failed(e)),
         }
     }
     Err(HoldError::Unable(format!(
