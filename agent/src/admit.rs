@@ -108,7 +108,7 @@ pub(crate) enum Denial {
     /// Another fault is in the way, and there is no means that goes along with it.
     #[error(
         "{kind} would act on packets that fault {other} already acts on, and this node has only one means for both \
-         (a packet can take one detour): end {other} first, or give the two filters that do not overlap"
+         (a packet can take one detour, a connection one redirect): end {other} first, or give the two filters that do not overlap"
     )]
     InTheWay {
         /// The fault.
@@ -192,7 +192,9 @@ fn check(
     let Some(other) = in_the_way(asked, *first, live) else {
         return Ok(*first);
     };
-    let around = means.iter().find(|m| **m != Means::Detour);
+    let around = means
+        .iter()
+        .find(|m| !matches!(m, Means::Detour | Means::Redirect));
     around.copied().ok_or_else(|| Denial::InTheWay {
         kind,
         other: other.id.clone(),
@@ -220,16 +222,19 @@ fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
     }
 }
 
-/// A detour that the newcomer's packets may already take: what comes out of an ifb passes no netdev hook again, so two
-/// detours cannot both act on one packet.
+/// What the newcomer's packets may already take: what comes out of an ifb passes no netdev hook again, so two detours
+/// cannot both act on one packet; and of two redirects the first alone would see a connection.
 fn in_the_way<'a>(asked: Asked<'_>, means: Means, live: &'a [Live]) -> Option<&'a Live> {
-    if means != Means::Detour {
+    if !matches!(means, Means::Detour | Means::Redirect) {
         return None;
     }
     let mine = asked.fault.filter()?;
+    // Names and requests are different things: a file that leads both to one port means neither.
+    let meets = |other: &Live| means == Means::Detour || other.fault.kind() == asked.fault.kind();
     live.iter().find(|other| {
-        other.means == Means::Detour
+        other.means == means
             && other.target == *asked.target
+            && meets(other)
             && other.fault.filter().is_some_and(|f| may_overlap(mine, f))
     })
 }

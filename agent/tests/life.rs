@@ -24,11 +24,16 @@ const AT_ONCE: Duration = Duration::from_millis(100 * SLACK as u64);
 const SLACK: u32 = 3;
 
 /// One fault of each way of holding, and the kind of victim it needs.
-const FAULTS: [(&str, bool); 4] = [
+const FAULTS: [(&str, bool); 6] = [
     (r#"{"cpu": {"load": "10%"}}"#, false),
     (r#"{"memory": {"size": "32MiB", "reserve": "0B"}}"#, false),
     (r#"{"kill": {"signal": "USR1", "every": "50ms"}}"#, false),
     (r#"{"delay": {"time": "20ms"}}"#, true),
+    (r#"{"dns": {"effect": "nxdomain"}}"#, true),
+    (
+        r#"{"http": {"effect": {"abort": 503}, "filter": {"to": {"ports": ["8080"]}}}}"#,
+        true,
+    ),
 ];
 
 /// Runs a test body once per fault, with an agent and a victim of its own.

@@ -18,6 +18,8 @@ pub enum Means {
     Nftables,
     /// A process in the target's cgroup, or a signal.
     Process,
+    /// Matched traffic is led to the holder, which reads it, and answers it or sends it on.
+    Redirect,
 }
 
 /// One thing a node can or cannot do.

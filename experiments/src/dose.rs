@@ -15,6 +15,10 @@ pub enum Dose {
     Memory(MemoryDose),
     /// Signals.
     Kill(KillDose),
+    /// DNS queries.
+    Dns(DnsDose),
+    /// HTTP requests.
+    Http(HttpDose),
 }
 
 /// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
@@ -77,6 +81,52 @@ pub struct KillDose {
     pub ended: u64,
 }
 
+/// DNS queries, counted by the holder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DnsDose {
+    /// Queries that came by.
+    pub seen: u64,
+    /// Of those, hit.
+    pub matched: u64,
+    /// Answered falsely.
+    pub answered: u64,
+    /// Left without an answer.
+    pub dropped: u64,
+    /// Sent on late.
+    pub delayed: u64,
+    /// Sent on at once, to the resolver they were meant for: not the fault's.
+    pub forwarded: u64,
+    /// Sent on because too many waited already; not part of the dose.
+    pub overflowed: u64,
+}
+
+/// HTTP requests, counted by the holder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpDose {
+    /// Connections led to the holder.
+    pub connections: u64,
+    /// Requests read on them.
+    pub requests: u64,
+    /// Of those, hit.
+    pub matched: u64,
+    /// Answered with the fault's status.
+    pub aborted: u64,
+    /// Sent on late.
+    pub delayed: u64,
+    /// Answers cut short. One that was short enough is not.
+    pub truncated: u64,
+    /// Ended by a reset.
+    pub reset: u64,
+    /// Changed.
+    pub replaced: u64,
+    /// Connections passed through unread because they are encrypted; not part of the dose.
+    pub tls_passed: u64,
+    /// Connections passed through unread because they speak something else; not part of the dose.
+    pub other_passed: u64,
+}
+
 impl Dose {
     /// Whether the fault took hold of anything at all. A verdict of *held* needs this of every fault.
     #[must_use]
@@ -86,6 +136,8 @@ impl Dose {
             Self::Cpu(dose) => dose.seconds > 0.0,
             Self::Memory(dose) => dose.resident_bytes > 0,
             Self::Kill(dose) => dose.sent > 0,
+            Self::Dns(dose) => dose.matched > 0,
+            Self::Http(dose) => dose.matched > 0,
         }
     }
 }

@@ -8,6 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod dns;
+mod http;
+
+pub use dns::{Dns, DnsEffect, RecordType};
+pub use http::{Http, HttpEffect, Replace, Requests, Status};
+
 /// One fault: exactly one kind, with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +38,10 @@ pub enum Fault {
     Cpu(Cpu),
     /// Memory is taken.
     Memory(Memory),
+    /// Names do not resolve, or falsely, or late.
+    Dns(Dns),
+    /// Requests are refused, late, cut short or changed.
+    Http(Http),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -51,11 +61,13 @@ pub enum FaultKind {
     Kill,
     Cpu,
     Memory,
+    Dns,
+    Http,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -66,6 +78,8 @@ impl FaultKind {
         Self::Kill,
         Self::Cpu,
         Self::Memory,
+        Self::Dns,
+        Self::Http,
     ];
 
     /// The word for it in a file.
@@ -82,6 +96,8 @@ impl FaultKind {
             Self::Kill => "kill",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
+            Self::Dns => "dns",
+            Self::Http => "http",
         }
     }
 
@@ -94,7 +110,13 @@ impl FaultKind {
     /// Whether it shapes packets (netem's domain), rather than refusing them.
     #[must_use]
     pub const fn is_shaping(self) -> bool {
-        self.is_network() && !matches!(self, Self::Partition)
+        self.is_network() && !matches!(self, Self::Partition) && !self.is_redirecting()
+    }
+
+    /// Whether it reads what the packets say, and so leads them to the holder.
+    #[must_use]
+    pub const fn is_redirecting(self) -> bool {
+        matches!(self, Self::Dns | Self::Http)
     }
 }
 
@@ -439,6 +461,8 @@ impl Fault {
             Self::Kill(_) => FaultKind::Kill,
             Self::Cpu(_) => FaultKind::Cpu,
             Self::Memory(_) => FaultKind::Memory,
+            Self::Dns(_) => FaultKind::Dns,
+            Self::Http(_) => FaultKind::Http,
         }
     }
 
@@ -454,6 +478,8 @@ impl Fault {
             Self::Rate(f) => Some(&f.filter),
             Self::Partition(f) => Some(&f.filter),
             Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) => None,
+            Self::Dns(f) => Some(&f.filter),
+            Self::Http(f) => Some(&f.filter),
         }
     }
 }
@@ -504,6 +530,8 @@ impl fmt::Display for Fault {
                 }
                 _ => write!(f, "memory {}", m.size)?,
             },
+            Self::Dns(d) => d.fmt(f)?,
+            Self::Http(h) => h.fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {
             Some(filter) if !filter.is_empty() => write!(f, " {filter}"),

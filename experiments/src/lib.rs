@@ -17,6 +17,7 @@ pub mod fault_life;
 pub mod filter;
 pub mod ids;
 pub mod language;
+pub mod pattern;
 pub mod plan;
 pub mod probe;
 pub mod proof;

@@ -26,12 +26,22 @@ fn delay(ports: u8) -> Fault {
         .unwrap()
 }
 
+/// The model's number of the kind that has a means of its own, and one only.
+const HTTP: u8 = 5;
+
+fn http(ports: u8) -> Fault {
+    let text = serde_json::to_value(delay(ports)).unwrap()["delay"]["filter"].clone();
+    let http = serde_json::json!({ "effect": "reset", "filter": text });
+    serde_json::from_value(serde_json::json!({ "http": http })).unwrap()
+}
+
 fn fault(kind: u8, ports: u8) -> Fault {
     let text = match kind {
         0 => return delay(ports),
         1 => r#"{"partition": {}}"#,
         2 => r#"{"kill": {}}"#,
         3 => r#"{"cpu": {"load": "10%"}}"#,
+        HTTP => return http(ports),
         _ => r#"{"memory": {"size": "1MiB"}}"#,
     };
     serde_json::from_str(text).unwrap()
@@ -48,6 +58,7 @@ fn capabilities(shaping: u8) -> Capabilities {
                 .collect()
         }
         FaultKind::Partition => vec![Means::Nftables],
+        kind if kind.is_redirecting() => vec![Means::Redirect],
         _ => vec![Means::Process],
     };
     let capability = |fault| Capability {
@@ -78,27 +89,30 @@ fn expected(
     most: usize,
 ) -> &'static str {
     if let Some(same) = live.get(&id) {
-        let equal =
-            same.kind == kind && (kind != 0 || same.ports == ports) && same.target == target;
+        let equal = same.kind == kind
+            && (!matches!(kind, 0 | HTTP) || same.ports == ports)
+            && same.target == target;
         return if equal { "already" } else { "deny" };
     }
     let fits = match (kind, target) {
         (_, 4) => false,
-        (0 | 1, site) => site == 0 || site == 3,
+        (0 | 1 | HTTP, site) => site == 0 || site == 3,
         (2, site) => site == 1 || site == 2,
         (_, site) => site != 3,
     };
     if !fits || live.len() >= most {
         return "deny";
     }
+    let crosses = |other: &Noted| {
+        other.target == target && (other.ports == 0 || ports == 0 || other.ports & ports != 0)
+    };
+    if kind == HTTP && live.values().any(|o| o.kind == HTTP && crosses(o)) {
+        return "deny";
+    }
     if kind != 0 {
         return "accept";
     }
-    let crossed = live.values().any(|other| {
-        other.detoured
-            && other.target == target
-            && (other.ports == 0 || ports == 0 || other.ports & ports != 0)
-    });
+    let crossed = live.values().any(|other| other.detoured && crosses(other));
     match (shaping & 1 != 0, shaping & 2 != 0) {
         (false, false) => "deny",
         (true, _) if !crossed => "detour",
@@ -110,7 +124,7 @@ fn expected(
 proptest! {
     #[test]
     fn admission_answers_as_the_model_does(
-        steps in prop::collection::vec((0u8..6, 0u8..5, 0u8..16, 0usize..5, any::<bool>()), 1..40),
+        steps in prop::collection::vec((0u8..6, 0u8..6, 0u8..16, 0usize..5, any::<bool>()), 1..40),
         shaping in 0u8..4,
         most in 1usize..6,
     ) {

@@ -6,8 +6,10 @@
 
 pub(crate) mod cpu;
 pub(crate) mod detour;
+pub(crate) mod dns;
 pub(crate) mod held;
 mod holder;
+pub(crate) mod http;
 pub(crate) mod kill;
 pub(crate) mod memory;
 pub(crate) mod names;
@@ -16,6 +18,7 @@ mod net_tests;
 pub(crate) mod network;
 pub(crate) mod partition;
 pub(crate) mod queue;
+pub(crate) mod redirect;
 pub(crate) mod speech;
 pub(crate) mod steer;
 pub(crate) mod supervise;

@@ -9,7 +9,9 @@ use squall_experiments::fault::{self, Fault, FaultKind, LossModel};
 use squall_experiments::filter::ResolvedFilter;
 
 use super::detour::Detour;
+use super::dns::DnsFault;
 use super::held::{Held, HoldError};
+use super::http::HttpFault;
 use super::partition::Partition;
 use super::queue::UserQueue;
 use super::speech::HoldSpec;
@@ -34,6 +36,14 @@ pub(crate) fn arm_fault(
         let (held, evidence) = Partition::arm(filter, partition.mode)?;
         return Ok((Box::new(held), evidence));
     }
+    if let Fault::Dns(dns) = fault {
+        let (held, evidence) = DnsFault::arm(dns, filter, seed)?;
+        return Ok((Box::new(held), evidence));
+    }
+    if let Fault::Http(http) = fault {
+        let (held, evidence) = HttpFault::arm(http, filter, seed)?;
+        return Ok((Box::new(held), evidence));
+    }
     let shape = shape(fault, seed)?;
     match means {
         Means::Detour => {
@@ -44,7 +54,7 @@ pub(crate) fn arm_fault(
             let (held, evidence) = UserQueue::arm(filter, shape)?;
             Ok((Box::new(held), evidence))
         }
-        Means::Nftables | Means::Process => Err(HoldError::Unable(format!(
+        Means::Nftables | Means::Process | Means::Redirect => Err(HoldError::Unable(format!(
             "{} cannot be held by {means:?}: ask for the detour or the queue, or leave the choice to the agent",
             fault.kind()
         ))),
@@ -101,6 +111,16 @@ fn capability(abilities: &NetAbilities, fault: FaultKind) -> Capability {
             Ok(_) => means.push(Means::Queue),
             Err(reasons) => notes.extend(reasons.into_iter().map(|r| format!("no queue: {r}"))),
         }
+    } else if fault.is_redirecting() {
+        let mut missing = abilities.redirect().err().unwrap_or_default();
+        if fault == FaultKind::Dns {
+            missing.extend(abilities.queue().err().unwrap_or_default());
+        }
+        missing.dedup();
+        if missing.is_empty() {
+            means.push(Means::Redirect);
+        }
+        notes.extend(missing);
     } else {
         for (mode, result) in [("drop", abilities.drop()), ("reject", abilities.reject())] {
             match result {
@@ -165,7 +185,12 @@ fn shape(fault: &Fault, seed: u64) -> Result<Shape, HoldError> {
             shape.reorder_gap = reorder.gap;
         }
         Fault::Rate(rate) => shape.rate_bytes_per_s = rate.limit.get() / 8,
-        Fault::Partition(_) | Fault::Kill(_) | Fault::Cpu(_) | Fault::Memory(_) => {
+        Fault::Partition(_)
+        | Fault::Kill(_)
+        | Fault::Cpu(_)
+        | Fault::Memory(_)
+        | Fault::Dns(_)
+        | Fault::Http(_) => {
             return Err(HoldError::Unable(format!(
                 "{} does not shape packets",
                 fault.kind()

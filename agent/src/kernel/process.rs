@@ -1,5 +1,6 @@
 //! Processes: held by pidfd, tied to their parent, named for `ps`.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -147,5 +148,19 @@ pub(crate) fn own_group() -> io::Result<()> {
         // A session's leader already has its own group.
         Err(rustix::io::Errno::PERM) => Ok(()),
         other => Ok(other?),
+    }
+}
+
+/// Lets this process have so many descriptors, or as many as it can; says how many it may have now.
+pub(crate) fn raise_descriptors(wanted: u64) -> u64 {
+    // What every process may have where nobody said anything else.
+    const USUAL: u64 = 1_024;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return USUAL;
+    };
+    let raised = wanted.min(hard).max(soft);
+    match setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
+        Ok(()) => raised,
+        Err(_) => soft,
     }
 }

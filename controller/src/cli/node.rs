@@ -54,5 +54,6 @@ pub(super) const fn word(means: Means) -> &'static str {
         Means::Queue => "queue",
         Means::Nftables => "nftables",
         Means::Process => "process",
+        Means::Redirect => "redirect",
     }
 }

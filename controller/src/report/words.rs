@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
-use squall_experiments::dose::Dose;
+use squall_experiments::dose::{DnsDose, Dose, HttpDose};
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
 use squall_experiments::wire::EndCause;
@@ -162,7 +162,47 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
             counted(d.sent, "signal"),
             counted(d.ended, "process").replace("processs", "processes")
         ),
+        Dose::Dns(d) => dns_in_words(d),
+        Dose::Http(d) => http_in_words(d),
     }
+}
+
+fn dns_in_words(d: &DnsDose) -> String {
+    let each = [
+        (d.matched, "hit"),
+        (d.answered, "answered falsely"),
+        (d.dropped, "left without an answer"),
+        (d.delayed, "delayed"),
+        (d.forwarded, "let through"),
+        (d.overflowed, "let through untouched at a limit"),
+    ];
+    let seen = counted(d.seen, "query").replace("querys", "queries");
+    what_happened(seen, &each)
+}
+
+fn http_in_words(d: &HttpDose) -> String {
+    let each = [
+        (d.matched, "hit"),
+        (d.aborted, "aborted"),
+        (d.delayed, "delayed"),
+        (d.truncated, "cut short"),
+        (d.reset, "reset"),
+        (d.replaced, "changed"),
+        (d.tls_passed, "encrypted connections let through"),
+        (d.other_passed, "other connections let through"),
+    ];
+    let on = counted(d.connections, "connection");
+    what_happened(format!("{} on {on}", counted(d.requests, "request")), &each)
+}
+
+/// What came by, and what happened to it.
+fn what_happened(seen: String, each: &[(u64, &str)]) -> String {
+    let happened = each.iter().filter(|(number, _)| *number > 0);
+    let said = happened.map(|(number, what)| format!("{} {what}", count(*number)));
+    std::iter::once(seen)
+        .chain(said)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The phase that a state stands for, in words.

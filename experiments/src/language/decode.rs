@@ -1,9 +1,11 @@
 //! The tree of a file to the types, one decoder per subject.
 
 mod compare;
+mod dns;
 mod experiment;
 mod fault;
 mod filter;
+mod http;
 mod network;
 mod probe;
 mod product;

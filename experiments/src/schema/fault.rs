@@ -1,6 +1,6 @@
 //! The faults, and which packets they touch.
 
-use super::{LIST_MOST, object, one_of, or_short, quantity, word};
+use super::{LIST_MOST, object, one_of, or_short, quantity, redirect, word};
 use crate::fault::FaultKind;
 use crate::units::{BitRate, ByteRate, ByteSize, Delay, Interval, LoadPercent, Percent};
 use serde_json::{Value, json};
@@ -32,11 +32,17 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::Kill => kill(),
         FaultKind::Cpu => cpu(),
         FaultKind::Memory => memory(),
+        FaultKind::Dns => redirect::dns(),
+        FaultKind::Http => redirect::http(),
     }
 }
 
 /// A network fault's own fields with those of the filter.
-fn packets(description: &str, own: Vec<(&'static str, Value)>, required: &[&str]) -> Value {
+pub(super) fn packets(
+    description: &str,
+    own: Vec<(&'static str, Value)>,
+    required: &[&str],
+) -> Value {
     let end = || json!({ "$ref": "#/$defs/endpoint" });
     let mut fields = own;
     fields.extend([

@@ -1,7 +1,7 @@
 //! A web service for end-to-end tests: answers every request at once, from a namespace of one's choice.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -86,4 +86,63 @@ fn answer(stream: &TcpStream, count: &AtomicU64) -> Option<()> {
         (&mut &*stream).write_all(ANSWER).ok()?;
         count.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// What a client got for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// The status.
+    pub status: u16,
+    /// Status line and headers.
+    pub head: String,
+    /// As much of the body as came.
+    pub body: Vec<u8>,
+    /// Whether all that was promised came.
+    pub whole: bool,
+}
+
+/// Sends one GET for `path` on a connection of its own, made inside `netns`, as a client without patience does.
+///
+/// # Errors
+/// When the connection is refused or reset, or no status comes within `limit`.
+pub fn get(netns: &Netns, to: SocketAddr, path: &str, limit: Duration) -> Result<Got> {
+    let stream = netns.enter(|| Ok(TcpStream::connect_timeout(&to, limit)?))?;
+    get_on(&stream, path, limit)
+}
+
+/// Sends one GET on a connection that there is already.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_on(mut stream: &TcpStream, path: &str, limit: Duration) -> Result<Got> {
+    stream.set_read_timeout(Some(limit))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: orders.shop\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if answer.read_line(&mut head)? == 0 {
+            return Err(format!("the connection ended behind {head:?}").into());
+        }
+    }
+    let field = |name: &str| {
+        let lines = head.lines().map(str::to_ascii_lowercase);
+        let mut found = lines.filter_map(|line| line.strip_prefix(name).map(str::to_owned));
+        found.next().map(|value| value.trim().to_owned())
+    };
+    let status = head.split(' ').nth(1).unwrap_or_default().parse()?;
+    let promised: usize = field("content-length:").unwrap_or_default().parse()?;
+    let mut body = vec![0; promised];
+    let mut have = 0;
+    // A connection that breaks has said all that it will.
+    while let Ok(more @ 1..) = answer.read(&mut body[have..]) {
+        have += more;
+    }
+    body.truncate(have);
+    Ok(Got {
+        status,
+        head,
+        body,
+        whole: have == promised,
+    })
 }

@@ -13,6 +13,7 @@ mod lab_itself;
 mod library;
 mod node;
 mod pressure;
+mod redirect;
 mod scene;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Ok(agent) => {
             let capabilities = agent.hello().capabilities.clone();
             trials.extend(dose::trials(&capabilities));
+            trials.extend(redirect::trials(&capabilities));
             trials.extend(kill_matrix::trials(&capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.

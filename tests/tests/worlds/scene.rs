@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use lab::world::agent::written;
 use lab::world::cgroup::Cgroup;
+use lab::world::dns::{self, Resolver};
+use lab::world::http::{self, Service};
 use lab::world::victim::Victim;
 use lab::world::volley::{Pace, Shot, Volley};
 use lab::world::wire::{Ip, Wire, named};
@@ -17,6 +19,9 @@ use squall_experiments::target::Target;
 
 /// How long a fault may take from `armed` until its victim feels it: a round trip, a growth, a control period.
 const FELT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where the web service listens.
+const WEB_PORT: u16 = 8080;
 
 /// Memory the memory fault takes.
 const MEMORY_BYTES: u64 = 48 << 20;
@@ -34,6 +39,14 @@ pub(crate) struct Scene {
 
 enum Stage {
     Network(Box<Wire>),
+    Names(
+        Box<Wire>,
+        #[expect(dead_code, reason = "it answers as long as it is kept")] Resolver,
+    ),
+    Web(
+        Box<Wire>,
+        #[expect(dead_code, reason = "it answers as long as it is kept")] Service,
+    ),
     Group(Cgroup),
     Revived(Revival),
 }
@@ -60,7 +73,18 @@ impl Scene {
             _ => {
                 let wire = Wire::new()?;
                 victim = Some(wire.victim.enter(|| Victim::start(&tag))?);
-                Stage::Network(Box::new(wire))
+                let at = named(Ip::V4);
+                match kind {
+                    FaultKind::Dns => {
+                        let resolver = Resolver::start(&wire.peer, &[at])?;
+                        Stage::Names(Box::new(wire), resolver)
+                    }
+                    FaultKind::Http => {
+                        let service = Service::start(&wire.peer, at, WEB_PORT)?;
+                        Stage::Web(Box::new(wire), service)
+                    }
+                    _ => Stage::Network(Box::new(wire)),
+                }
             }
         };
         Ok(Self {
@@ -74,7 +98,7 @@ impl Scene {
     /// The wire, where the fault is one of the network.
     pub(crate) fn wire(&self) -> Option<&Wire> {
         match &self.stage {
-            Stage::Network(wire) => Some(wire),
+            Stage::Network(wire) | Stage::Names(wire, _) | Stage::Web(wire, _) => Some(wire),
             Stage::Group(_) | Stage::Revived(_) => None,
         }
     }
@@ -107,6 +131,11 @@ impl Scene {
             FaultKind::Kill => json!({ "every": "200ms" }),
             FaultKind::Cpu => json!({ "load": "60%" }),
             FaultKind::Memory => json!({ "size": MEMORY_BYTES.to_string() + "B" }),
+            FaultKind::Dns => json!({ "effect": "nxdomain", "filter": filter }),
+            FaultKind::Http => {
+                let to = json!({ "hosts": [named(Ip::V4).to_string()], "ports": ["8080"] });
+                json!({ "effect": { "abort": 503 }, "filter": { "to": to, "direction": "egress" } })
+            }
         };
         written(json!({ self.kind.word(): parameters }))
     }
@@ -129,6 +158,8 @@ impl Scene {
     pub(crate) fn suffering(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
         match &self.stage {
             Stage::Network(wire) => network_suffering(wire, since, time),
+            Stage::Names(wire, _) => names_suffering(wire, since, time),
+            Stage::Web(wire, _) => web_suffering(wire, since, time),
             Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
@@ -166,6 +197,36 @@ fn network_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Opti
         .iter()
         .rfind(suffers)
         .map(|shot| shot.sent.saturating_duration_since(since)))
+}
+
+/// Queries, all from one socket, that are not answered with what the resolver says.
+fn names_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
+    let mut client = dns::Client::new(&wire.victim, named(Ip::V4))?;
+    let mut last = None;
+    while since.elapsed() < time {
+        let asked = since.elapsed();
+        let told = client.ask("db.shop", dns::A, SLOW).ok().flatten();
+        if told.is_none_or(|told| told.code != 0) {
+            last = Some(asked);
+        }
+        thread::sleep(Duration::from_millis(4));
+    }
+    Ok(last)
+}
+
+/// Requests, each on a new connection, that are not answered by the service.
+fn web_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
+    let mut last = None;
+    while since.elapsed() < time {
+        let asked = since.elapsed();
+        let got = http::get(&wire.victim, (named(Ip::V4), WEB_PORT).into(), "/", SLOW);
+        if got.is_ok_and(|got| got.status == 200) {
+            thread::sleep(Duration::from_millis(4));
+        } else {
+            last = Some(asked);
+        }
+    }
+    Ok(last)
 }
 
 /// Windows in which the cgroup burns more than a quarter of a core.

@@ -2,5 +2,6 @@
 
 mod life;
 mod partition;
+mod redirect;
 mod shaping;
 mod world;

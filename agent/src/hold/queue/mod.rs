@@ -12,7 +12,7 @@
 
 mod bytes;
 mod model;
-mod waiting;
+pub(super) mod waiting;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -443,6 +443,14 @@ fn commit_rules(
         draft_hooks(&mut draft, filter.direction, copies);
         draft
     };
+    commit_by(table, draft_by)
+}
+
+/// Makes the chains of a draft by whichever way into a queue the kernel has.
+pub(super) fn commit_by(
+    table: &mut OwnedTable,
+    draft_by: impl Fn(QueueMeans) -> Draft,
+) -> Result<QueueMeans, HoldError> {
     let Err(native) = table.commit(&draft_by(QueueMeans::Native)) else {
         return Ok(QueueMeans::Native);
     };
@@ -504,7 +512,7 @@ fn draft_hooks(draft: &mut Draft, direction: Direction, copies: Option<u32>) {
     }
 }
 
-fn action_expression(means: QueueMeans) -> &'static str {
+pub(super) fn action_expression(means: QueueMeans) -> &'static str {
     match means {
         QueueMeans::Native => "queue",
         QueueMeans::Compat => "target",

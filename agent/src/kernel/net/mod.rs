@@ -10,6 +10,7 @@ pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod nfqueue;
 pub(crate) mod nft;
+pub(crate) mod origin;
 pub(crate) mod probe;
 pub(crate) mod qdisc;
 pub(crate) mod rawsend;

@@ -37,6 +37,10 @@ pub(crate) struct NetAbilities {
     pub(crate) queue_compat: Works,
     /// Binding a queue.
     pub(crate) queue_socket: Works,
+    /// Leading connections to a port of this host.
+    pub(crate) redirect: Works,
+    /// Telling packets for this host from others.
+    pub(crate) for_this_host: Works,
 }
 
 impl NetAbilities {
@@ -62,6 +66,8 @@ impl NetAbilities {
             queue_native: no(),
             queue_compat: no(),
             queue_socket: no(),
+            redirect: no(),
+            for_this_host: no(),
         }
     }
 
@@ -124,6 +130,18 @@ impl NetAbilities {
             ("nftables `reject`", &self.reject),
         ])
     }
+
+    /// Whether connections can be led to a holder.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn redirect(&self) -> Result<(), Vec<String>> {
+        all_of(&[
+            ("owned nftables tables (Linux 5.12)", &self.owned_table),
+            ("nftables `redirect` (module nft_redir)", &self.redirect),
+            ("nftables `fib` (module nft_fib_inet)", &self.for_this_host),
+        ])
+    }
 }
 
 fn all_of(parts: &[(&str, &Works)]) -> Result<(), Vec<String>> {
@@ -175,7 +193,24 @@ fn probe_here() -> NetAbilities {
         queue_socket: Queue::bind(Copying::Length, 1)
             .map(|_| ())
             .map_err(|e| describe(&e)),
+        redirect: redirect(),
+        for_this_host: chain_with(
+            Family::Inet,
+            Some(Hook::Prerouting),
+            Some(rule().for_this_host()),
+        ),
     }
+}
+
+fn redirect() -> Works {
+    let tried = || {
+        let mut table = OwnedTable::create(Family::Inet, "sqprobe")?;
+        let mut draft = Draft::default();
+        draft.nat_chain("hook", Hook::Output, 0);
+        draft.rule("hook", Expressions::default().redirect_to(1));
+        table.commit(&draft)
+    };
+    tried().map_err(|e| describe(&e))
 }
 
 fn queue_by(means: QueueMeans) -> Works {

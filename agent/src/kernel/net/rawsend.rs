@@ -1,4 +1,4 @@
-//! Sending a whole IP packet as it is, header included, for the copies of a duplicate.
+//! Sending a whole IP packet as it is, header included, for the copies of a duplicate and for false answers.
 //!
 //! A packet for an address of this host is routed over `lo` and received there, one for elsewhere leaves by the route.
 //! The copies are told from other packets by their queueing priority (`SO_PRIORITY`), which no router and no other

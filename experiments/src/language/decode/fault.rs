@@ -1,6 +1,6 @@
 //! The faults, each from its own fields; those on packets are in `network`.
 
-use super::network;
+use super::{dns, http, network};
 use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Signal};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
@@ -20,6 +20,8 @@ const KINDS: &[&str] = &[
     "kill",
     "cpu",
     "memory",
+    "dns",
+    "http",
 ];
 
 /// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
@@ -38,6 +40,14 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
                 every: None,
             })),
             "partition" => Some(network::partition_of_all()),
+            word @ ("dns" | "http") => {
+                cx.error(
+                    variant.at,
+                    format!("it is not said what a fault on {word} does"),
+                )
+                .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
+                None
+            }
             word => {
                 cx.error(variant.at, format!("it is not said how much {word}"))
                     .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
@@ -56,6 +66,8 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "partition" => network::partition(cx, at, node).map(Fault::Partition),
         "kill" => kill(cx, at, node).map(Fault::Kill),
         "cpu" => cpu(cx, at, node).map(Fault::Cpu),
+        "dns" => dns::dns(cx, at, node).map(Fault::Dns),
+        "http" => http::http(cx, at, node).map(Fault::Http),
         _ => memory(cx, at, node).map(Fault::Memory),
     }
 }

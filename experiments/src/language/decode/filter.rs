@@ -124,7 +124,7 @@ fn endpoint(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Endpoint> {
     }
 }
 
-type ReadOne<T> = fn(&mut Cx<'_, '_>, &Node) -> Option<T>;
+pub(super) type ReadOne<T> = fn(&mut Cx<'_, '_>, &Node) -> Option<T>;
 
 /// `host: x` or `hosts: [ x, y ]`, nothing where neither is said.
 fn either<T: Ord>(
@@ -162,7 +162,7 @@ fn either<T: Ord>(
 }
 
 /// A list, sorted and each once: their order means nothing.
-fn many<T: Ord>(
+pub(super) fn many<T: Ord>(
     cx: &mut Cx<'_, '_>,
     node: &Rc<Node>,
     what: &str,

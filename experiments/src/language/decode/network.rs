@@ -23,6 +23,8 @@ pub(super) fn example(word: &str) -> &'static str {
         "reorder" => "{ probability: 25%, time: 20ms }",
         "memory" => "512MiB",
         "cpu" => "80%",
+        "dns" => "nxdomain",
+        "http" => "{ abort: 503, to: { port: 8080 } }",
         _ => "5%",
     }
 }

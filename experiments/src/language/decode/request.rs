@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 /// RFC 9110 section 9 and RFC 5789.
-const METHODS: &[&str] = &[
+pub(super) const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE",
 ];
 
@@ -147,7 +147,7 @@ fn method(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
 }
 
 /// Names are tokens and values one line (RFC 9110, section 5): what is not would be another request.
-fn headers(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<BTreeMap<String, String>> {
+pub(super) fn headers(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<BTreeMap<String, String>> {
     let headers = texts(cx, &entry.node, "headers")?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     for (name, value) in &headers {

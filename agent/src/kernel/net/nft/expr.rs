@@ -20,6 +20,8 @@ pub(crate) enum Meta {
     Protocol = 1,
     /// The packet's queueing priority (`SO_PRIORITY`), u32.
     Priority = 2,
+    /// The receiving link's index, u32.
+    InLink = 4,
     /// The sending link's index, u32.
     OutLink = 5,
     /// The network protocol, u8 (2 for IPv4, 10 for IPv6).
@@ -204,6 +206,33 @@ impl Expressions {
                 })
             }
         }
+    }
+
+    /// Leads a new connection to that port of this host itself (chains of address translation only).
+    #[must_use]
+    pub(crate) fn redirect_to(self, port: u16) -> Self {
+        let loaded = self.push("immediate", |b| {
+            b.put_be32(1, REG_1).nest(2, |d| {
+                d.put(NFTA_DATA_VALUE, &port.to_be_bytes());
+            });
+        });
+        loaded.push("redir", |b| {
+            b.put_be32(1, REG_1);
+        })
+    }
+
+    /// Goes on only where the packet is for an address of this namespace's own.
+    #[must_use]
+    pub(crate) fn for_this_host(self) -> Self {
+        const RESULT_ADDRESS_TYPE: u32 = 3;
+        const OF_DESTINATION: u32 = 2;
+        const RTN_LOCAL: u32 = 2;
+        let loaded = self.push("fib", |b| {
+            b.put_be32(1, REG_1)
+                .put_be32(2, RESULT_ADDRESS_TYPE)
+                .put_be32(3, OF_DESTINATION);
+        });
+        loaded.equals(&RTN_LOCAL.to_ne_bytes())
     }
 
     /// Takes the packet out of connection tracking (prerouting and output only).

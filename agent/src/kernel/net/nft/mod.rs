@@ -95,6 +95,8 @@ enum Change {
         name: String,
         hook: Hook,
         priority: i32,
+        /// Whether only the first packet of a connection comes here, and its address may be translated.
+        translates: bool,
     },
     Chain {
         name: String,
@@ -118,6 +120,17 @@ impl Draft {
             name: name.to_owned(),
             hook,
             priority,
+            translates: false,
+        })
+    }
+
+    /// A chain of address translation at a hook: the first packet of each new connection comes here.
+    pub(crate) fn nat_chain(&mut self, name: &str, hook: Hook, priority: i32) -> &mut Self {
+        self.push(Change::BaseChain {
+            name: name.to_owned(),
+            hook,
+            priority,
+            translates: true,
         })
     }
 
@@ -267,6 +280,7 @@ impl OwnedTable {
                 name,
                 hook,
                 priority,
+                translates,
             } => {
                 body.put_str(1, &self.name).put_str(3, name);
                 body.nest(4, |h| {
@@ -275,7 +289,7 @@ impl OwnedTable {
                         h.put_str(3, device);
                     }
                 });
-                body.put_str(7, "filter");
+                body.put_str(7, if *translates { "nat" } else { "filter" });
                 let at = hook
                     .device()
                     .map(|d| format!(" on {d}"))
