@@ -69,7 +69,7 @@ pub(crate) async fn rename(
 
 /// The descriptors that a holder needs, and what each is.
 pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached, OwnedFd)>> {
-    let pressure = matches!(kind, FaultKind::Cpu | FaultKind::Memory);
+    let pressure = kind.is_pressure();
     let mut attached = Vec::new();
     let mut groups = Vec::new();
     match grasp {

@@ -2,6 +2,7 @@
 
 use crate::hold::network;
 use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::{process, ptrace};
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::FaultKind;
 
@@ -12,6 +13,7 @@ pub(crate) fn probe() -> Capabilities {
     faults.push(kill());
     faults.push(pressure(FaultKind::Cpu, "cpu", &hierarchies));
     faults.push(pressure(FaultKind::Memory, "memory", &hierarchies));
+    faults.push(pause());
     Capabilities {
         kernel: rustix::system::uname()
             .release()
@@ -24,7 +26,7 @@ pub(crate) fn probe() -> Capabilities {
 
 fn kill() -> Capability {
     let mut notes = Vec::new();
-    let works = crate::kernel::process::pidfd_open(std::process::id());
+    let works = process::pidfd_open(std::process::id());
     if let Err(error) = &works {
         notes.push(format!(
             "this kernel gives no pidfd ({error}): Linux 5.3 or newer is needed"
@@ -38,6 +40,42 @@ fn kill() -> Capability {
     Capability {
         fault: FaultKind::Kill,
         means: works.map(|_| Means::Process).into_iter().collect(),
+        notes,
+    }
+}
+
+/// Tried on a child of this process; whether others' processes may be traced is asked of the kernel's settings.
+fn pause() -> Capability {
+    let mut notes = Vec::new();
+    let works = ptrace::try_out();
+    if let Err(error) = &works {
+        notes.push(format!(
+            "a process cannot be traced here ({error}): a seccomp profile or a sandbox forbids ptrace(2)"
+        ));
+    }
+    // Documentation/admin-guide/LSM/Yama.rst: 1 allows descendants only, 2 whoever has CAP_SYS_PTRACE, 3 nobody.
+    let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let nobody = yama.trim() == "3";
+    if nobody {
+        notes.push(
+            "kernel.yama.ptrace_scope is 3, and nobody may trace until the next boot: set it to 2 or less".to_owned(),
+        );
+    } else if !process::may_trace_others() {
+        notes.push(match yama.trim() {
+            "1" | "2" => format!(
+                "kernel.yama.ptrace_scope is {}: grant CAP_SYS_PTRACE, or only what the agent started can be paused",
+                yama.trim()
+            ),
+            _ => "only processes of this user can be paused: grant CAP_SYS_PTRACE".to_owned(),
+        });
+    }
+    Capability {
+        fault: FaultKind::Pause,
+        means: if works.is_ok() && !nobody {
+            vec![Means::Process]
+        } else {
+            Vec::new()
+        },
         notes,
     }
 }

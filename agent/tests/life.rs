@@ -1,5 +1,5 @@
-//! The promises about a fault's end, each for every way of holding one: by burner threads, by memory, by a crash loop
-//! and by kernel objects of a network namespace.
+//! The promises about a fault's end, each for every way of holding one: by burner threads, by memory, by a crash loop,
+//! by kernel objects of a network namespace and by being a tracer.
 //!
 //! Here the processes are watched; that the victim's own measurements are back is tested with the lab's worlds.
 #![allow(
@@ -24,11 +24,12 @@ const AT_ONCE: Duration = Duration::from_millis(100 * SLACK as u64);
 const SLACK: u32 = 3;
 
 /// One fault of each way of holding, and the kind of victim it needs.
-const FAULTS: [(&str, bool); 4] = [
+const FAULTS: [(&str, bool); 5] = [
     (r#"{"cpu": {"load": "10%"}}"#, false),
     (r#"{"memory": {"size": "32MiB", "reserve": "0B"}}"#, false),
     (r#"{"kill": {"signal": "USR1", "every": "50ms"}}"#, false),
     (r#"{"delay": {"time": "20ms"}}"#, true),
+    (r#"{"pause": {}}"#, false),
 ];
 
 /// Runs a test body once per fault, with an agent and a victim of its own.

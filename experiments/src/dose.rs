@@ -15,6 +15,8 @@ pub enum Dose {
     Memory(MemoryDose),
     /// Signals.
     Kill(KillDose),
+    /// Time stood still.
+    Pause(PauseDose),
 }
 
 /// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
@@ -77,6 +79,18 @@ pub struct KillDose {
     pub ended: u64,
 }
 
+/// Threads that stand still.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PauseDose {
+    /// Threads that the kernel showed as stopped when they were last looked at.
+    pub threads: u64,
+    /// The processes they belong to.
+    pub processes: u64,
+    /// Seconds for which all of them were seen to stand still.
+    pub seconds: f64,
+}
+
 impl Dose {
     /// Whether the fault took hold of anything at all. A verdict of *held* needs this of every fault.
     #[must_use]
@@ -86,6 +100,7 @@ impl Dose {
             Self::Cpu(dose) => dose.seconds > 0.0,
             Self::Memory(dose) => dose.resident_bytes > 0,
             Self::Kill(dose) => dose.sent > 0,
+            Self::Pause(dose) => dose.seconds > 0.0,
         }
     }
 }

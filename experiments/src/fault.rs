@@ -8,6 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod pause;
+
+pub use pause::Pause;
+
 /// One fault: exactly one kind, with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +36,8 @@ pub enum Fault {
     Cpu(Cpu),
     /// Memory is taken.
     Memory(Memory),
+    /// Processes stand still.
+    Pause(Pause),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -51,11 +57,12 @@ pub enum FaultKind {
     Kill,
     Cpu,
     Memory,
+    Pause,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -66,6 +73,7 @@ impl FaultKind {
         Self::Kill,
         Self::Cpu,
         Self::Memory,
+        Self::Pause,
     ];
 
     /// The word for it in a file.
@@ -82,13 +90,26 @@ impl FaultKind {
             Self::Kill => "kill",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
+            Self::Pause => "pause",
         }
     }
 
     /// Whether it acts on packets, and so on a whole network namespace.
     #[must_use]
     pub const fn is_network(self) -> bool {
-        !matches!(self, Self::Kill | Self::Cpu | Self::Memory)
+        !matches!(self, Self::Kill | Self::Cpu | Self::Memory | Self::Pause)
+    }
+
+    /// Whether it presses on what the target shares with others, and so is held inside the target's cgroup.
+    #[must_use]
+    pub const fn is_pressure(self) -> bool {
+        matches!(self, Self::Cpu | Self::Memory)
+    }
+
+    /// Whether it acts on processes themselves, which a node as a whole has none to spare of.
+    #[must_use]
+    pub const fn is_on_processes(self) -> bool {
+        matches!(self, Self::Kill | Self::Pause)
     }
 
     /// Whether it shapes packets (netem's domain), rather than refusing them.
@@ -439,6 +460,7 @@ impl Fault {
             Self::Kill(_) => FaultKind::Kill,
             Self::Cpu(_) => FaultKind::Cpu,
             Self::Memory(_) => FaultKind::Memory,
+            Self::Pause(_) => FaultKind::Pause,
         }
     }
 
@@ -453,7 +475,7 @@ impl Fault {
             Self::Reorder(f) => Some(&f.filter),
             Self::Rate(f) => Some(&f.filter),
             Self::Partition(f) => Some(&f.filter),
-            Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) => None,
+            Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
         }
     }
 }
@@ -504,6 +526,7 @@ impl fmt::Display for Fault {
                 }
                 _ => write!(f, "memory {}", m.size)?,
             },
+            Self::Pause(pause) => pause.fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {
             Some(filter) if !filter.is_empty() => write!(f, " {filter}"),

@@ -45,6 +45,8 @@ const ONLY_MEANING: &[&str] = &[
     "network-on-cgroup",
     "network-on-process",
     "network-on-unit",
+    "pause-on-host",
+    "pause-on-netns",
     "probe-command-shell",
     "probe-header-lines",
     "probe-header",

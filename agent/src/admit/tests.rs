@@ -32,7 +32,8 @@ fn fault(kind: u8, ports: u8) -> Fault {
         1 => r#"{"partition": {}}"#,
         2 => r#"{"kill": {}}"#,
         3 => r#"{"cpu": {"load": "10%"}}"#,
-        _ => r#"{"memory": {"size": "1MiB"}}"#,
+        4 => r#"{"memory": {"size": "1MiB"}}"#,
+        _ => r#"{"pause": {}}"#,
     };
     serde_json::from_str(text).unwrap()
 }
@@ -85,7 +86,7 @@ fn expected(
     let fits = match (kind, target) {
         (_, 4) => false,
         (0 | 1, site) => site == 0 || site == 3,
-        (2, site) => site == 1 || site == 2,
+        (2 | 5, site) => site == 1 || site == 2,
         (_, site) => site != 3,
     };
     if !fits || live.len() >= most {
@@ -110,7 +111,7 @@ fn expected(
 proptest! {
     #[test]
     fn admission_answers_as_the_model_does(
-        steps in prop::collection::vec((0u8..6, 0u8..5, 0u8..16, 0usize..5, any::<bool>()), 1..40),
+        steps in prop::collection::vec((0u8..6, 0u8..6, 0u8..16, 0usize..5, any::<bool>()), 1..40),
         shaping in 0u8..4,
         most in 1usize..6,
     ) {

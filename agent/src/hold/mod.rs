@@ -15,6 +15,7 @@ pub(crate) mod names;
 mod net_tests;
 pub(crate) mod network;
 pub(crate) mod partition;
+pub(crate) mod pause;
 pub(crate) mod queue;
 pub(crate) mod speech;
 pub(crate) mod steer;

@@ -165,7 +165,11 @@ fn shape(fault: &Fault, seed: u64) -> Result<Shape, HoldError> {
             shape.reorder_gap = reorder.gap;
         }
         Fault::Rate(rate) => shape.rate_bytes_per_s = rate.limit.get() / 8,
-        Fault::Partition(_) | Fault::Kill(_) | Fault::Cpu(_) | Fault::Memory(_) => {
+        Fault::Partition(_)
+        | Fault::Kill(_)
+        | Fault::Cpu(_)
+        | Fault::Memory(_)
+        | Fault::Pause(_) => {
             return Err(HoldError::Unable(format!(
                 "{} does not shape packets",
                 fault.kind()

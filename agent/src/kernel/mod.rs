@@ -10,4 +10,5 @@ pub(crate) mod net;
 pub(crate) mod oom;
 pub(crate) mod process;
 pub(crate) mod psi;
+pub(crate) mod ptrace;
 pub(crate) mod timer;

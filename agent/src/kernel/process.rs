@@ -141,6 +141,14 @@ pub(crate) fn enter_netns(netns: impl AsFd) -> io::Result<()> {
     )?)
 }
 
+/// Whether this process has `CAP_SYS_PTRACE` in effect.
+pub(crate) fn may_trace_others() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| {
+        sets.effective
+            .contains(rustix::thread::CapabilitySet::SYS_PTRACE)
+    })
+}
+
 /// A group of its own: Ctrl-C at the controller's terminal is for the controller, which then says stop.
 pub(crate) fn own_group() -> io::Result<()> {
     match rustix::process::setpgid(None, None) {

@@ -102,6 +102,10 @@ fn bytes(number: u64) -> String {
     )
 }
 
+fn processes(number: u64) -> String {
+    counted(number, "process").replace("processs", "processes")
+}
+
 /// What a fault did, in words. What did not happen is not said.
 pub(crate) fn dose_in_words(dose: &Dose) -> String {
     match dose {
@@ -147,7 +151,13 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
         Dose::Kill(d) => format!(
             "{} sent, {} seen to end",
             counted(d.sent, "signal"),
-            counted(d.ended, "process").replace("processs", "processes")
+            processes(d.ended)
+        ),
+        Dose::Pause(d) => format!(
+            "stood still for {} s, lately {} in {}",
+            trimmed(d.seconds, 1),
+            counted(d.threads, "thread"),
+            processes(d.processes)
         ),
     }
 }

@@ -61,6 +61,9 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("incoming", "ingress"),
     ("inbound", "ingress"),
     ("in", "ingress"),
+    ("freeze", "pause"),
+    ("suspend", "pause"),
+    ("sigstop", "pause"),
 ];
 
 /// The known word that was probably meant, if one is near enough.

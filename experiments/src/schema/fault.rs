@@ -13,7 +13,7 @@ pub(super) fn fault() -> Value {
     let kinds = FaultKind::ALL.map(|kind| (kind.word(), of_kind(kind)));
     json!({
         "oneOf": [
-            { "enum": ["kill", "partition"] },
+            { "enum": ["kill", "partition", "pause"] },
             one_of("Exactly one fault", kinds),
         ],
         "description": "What is injected",
@@ -32,6 +32,7 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::Kill => kill(),
         FaultKind::Cpu => cpu(),
         FaultKind::Memory => memory(),
+        FaultKind::Pause => pause(),
     }
 }
 
@@ -173,6 +174,16 @@ fn kill() -> Value {
     let mut long = object("", fields, &[]);
     nullable(&mut long);
     or_short(signal(), long, "Processes are sent a signal")
+}
+
+fn pause() -> Value {
+    let mut nothing = object(
+        "Processes stand still for as long as the step is held",
+        [],
+        &[],
+    );
+    nullable(&mut nothing);
+    nothing
 }
 
 /// `kill:` with nothing behind it is a kill with its defaults.

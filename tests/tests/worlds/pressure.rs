@@ -1,4 +1,4 @@
-//! Doses of processor time and memory, read off the victim's own cgroup, and kills.
+//! Doses of processor time and memory, read off the victim's own cgroup, kills, and pauses.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         memory_of_a_limit,
     ));
     trials.push(as_root("dose::process::kill_once", kill_once));
+    trials.push(as_root("dose::process::pause", pause));
     trials
 }
 
@@ -181,5 +182,35 @@ fn kill_once() -> Result<()> {
     match (&ended.cause, &ended.dose) {
         (EndCause::Done, Some(Dose::Kill(kill))) if kill.sent == 1 => Ok(()),
         _ => Err(format!("one kill was asked for, and this was reported: {ended:?}").into()),
+    }
+}
+
+/// A victim that answers within milliseconds answers only after the pause, which is as long as the dose says.
+fn pause() -> Result<()> {
+    const LONG_ENOUGH: Duration = Duration::from_millis(1500);
+    let mut pressed = Pressed::new("pause")?;
+    pressed.victim.ask(LONG_ENOUGH)?;
+    let armed = pressed.inject(json!({ "pause": {} }))?;
+    let begun = Instant::now();
+    if let Ok(took) = pressed.victim.ask(LONG_ENOUGH) {
+        return Err(format!("the victim answered after {took:?} though it was paused").into());
+    }
+    let least = begun.elapsed();
+    let ended = pressed.agent.stop(&armed.id)?;
+    let most = begun.elapsed();
+    pressed.victim.ask(Duration::from_secs(5))?;
+    match &ended.dose {
+        // The first look is made when it is armed, a moment before we hear of it.
+        Some(Dose::Pause(dose))
+            if dose.threads == 1
+                && dose.seconds >= least.as_secs_f64() * 0.98
+                && dose.seconds <= most.as_secs_f64() + 0.5 =>
+        {
+            Ok(())
+        }
+        _ => Err(format!(
+            "the victim stood still for {least:?} to {most:?}, and this was reported: {ended:?}"
+        )
+        .into()),
     }
 }

@@ -36,6 +36,8 @@ enum Stage {
     Network(Box<Wire>),
     Group(Cgroup),
     Revived(Revival),
+    /// A victim alone, which feels it by itself.
+    Alone,
 }
 
 impl Scene {
@@ -50,6 +52,10 @@ impl Scene {
         let mut victim = None;
         let stage = match kind {
             FaultKind::Kill => Stage::Revived(Revival::start(&tag)?),
+            FaultKind::Pause => {
+                victim = Some(Victim::start(&tag)?);
+                Stage::Alone
+            }
             FaultKind::Cpu | FaultKind::Memory => {
                 let group = Cgroup::create(&tag)?;
                 let started = Victim::start(&tag)?;
@@ -75,7 +81,7 @@ impl Scene {
     pub(crate) fn wire(&self) -> Option<&Wire> {
         match &self.stage {
             Stage::Network(wire) => Some(wire),
-            Stage::Group(_) | Stage::Revived(_) => None,
+            Stage::Group(_) | Stage::Revived(_) | Stage::Alone => None,
         }
     }
 
@@ -107,6 +113,7 @@ impl Scene {
             FaultKind::Kill => json!({ "every": "200ms" }),
             FaultKind::Cpu => json!({ "load": "60%" }),
             FaultKind::Memory => json!({ "size": MEMORY_BYTES.to_string() + "B" }),
+            FaultKind::Pause => json!({}),
         };
         written(json!({ self.kind.word(): parameters }))
     }
@@ -132,7 +139,24 @@ impl Scene {
             Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
+            Stage::Alone => self.standstill(since, time),
         }
+    }
+
+    /// Questions that the victim answers late or never; a dead one does not stand still.
+    fn standstill(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
+        /// An answer takes microseconds, on a busy machine some milliseconds.
+        const LATE: Duration = Duration::from_millis(80);
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        let victim = victim.as_mut().ok_or("there is no victim")?;
+        let mut last = None;
+        while since.elapsed() < time && victim.lives() {
+            if victim.ask(LATE).is_err() && victim.lives() {
+                last = Some(since.elapsed());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(last)
     }
 
     /// The target's own end, where it has one: a killed process is what a kill is about.

@@ -1,7 +1,7 @@
 //! The faults, each from its own fields; those on packets are in `network`.
 
 use super::network;
-use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Signal};
+use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Pause, Signal};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::{closest, quoted};
@@ -20,6 +20,7 @@ const KINDS: &[&str] = &[
     "kill",
     "cpu",
     "memory",
+    "pause",
 ];
 
 /// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
@@ -38,6 +39,7 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
                 every: None,
             })),
             "partition" => Some(network::partition_of_all()),
+            "pause" => Some(Fault::Pause(Pause {})),
             word => {
                 cx.error(variant.at, format!("it is not said how much {word}"))
                     .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
@@ -56,6 +58,7 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "partition" => network::partition(cx, at, node).map(Fault::Partition),
         "kill" => kill(cx, at, node).map(Fault::Kill),
         "cpu" => cpu(cx, at, node).map(Fault::Cpu),
+        "pause" => pause(cx, at, node).map(Fault::Pause),
         _ => memory(cx, at, node).map(Fault::Memory),
     }
 }
@@ -101,7 +104,7 @@ fn signal(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Signal> {
         draft.label(format!("did you mean `{near}`?"));
     }
     if stops {
-        draft.mend("a stopped process would stay stopped if Squall died; use one of KILL, TERM, INT, HUP, QUIT, ABRT, SEGV, USR1, USR2");
+        draft.mend("a stopped process would stay stopped if Squall died; to make it stand still, write `fault: pause`");
     } else {
         draft.mend(format!("write one of {}", known.join(", ")));
     }
@@ -124,6 +127,17 @@ fn kill(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Kill> {
         signal: signal?,
         every: every?,
     })
+}
+
+fn pause(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Pause> {
+    if is_short(node) {
+        cx.error(node.at, "a pause lasts as long as its step is held")
+            .label("not said here")
+            .mend("write `fault: pause`, and how long in the step's `hold`");
+        return None;
+    }
+    Fields::open(cx, owner, node, "a pause", &[])?;
+    Some(Pause {})
 }
 
 fn cpu(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Cpu> {

@@ -84,6 +84,11 @@ fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
                 .related(at, "sends signals")
                 .mend("name the processes: `on: { process: { name: payment } }`");
         }
+        Fault::Pause(_) => {
+            cx.error(on, "a pause of the host would be a pause of every process")
+                .related(at, "makes processes stand still")
+                .mend("name the processes: `on: { process: { name: payment } }`");
+        }
         Fault::Cpu(cpu) if cpu.of == CpuBase::Quota => {
             cx.error(at, "the host has no processor quota")
                 .related(on, "the target")
