@@ -2,7 +2,7 @@
 
 use crate::hold::network;
 use crate::kernel::cgroup::{self, Hierarchy};
-use crate::kernel::{process, ptrace};
+use crate::kernel::{disk, process, ptrace};
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::FaultKind;
 
@@ -14,6 +14,9 @@ pub(crate) fn probe() -> Capabilities {
     faults.push(pressure(FaultKind::Cpu, "cpu", &hierarchies));
     faults.push(pressure(FaultKind::Memory, "memory", &hierarchies));
     faults.push(pause());
+    faults.push(on_disk(FaultKind::Fill, &hierarchies));
+    faults.push(on_disk(FaultKind::Io, &hierarchies));
+    faults.push(exhaust(&hierarchies));
     Capabilities {
         kernel: rustix::system::uname()
             .release()
@@ -78,6 +81,43 @@ fn pause() -> Capability {
         },
         notes,
     }
+}
+
+/// An unnamed file is tried on the node's own file systems; the target's own may differ, and are asked when it comes to it.
+fn on_disk(fault: FaultKind, hierarchies: &[Hierarchy]) -> Capability {
+    /// Where a node has a file system of its own, and one in memory.
+    const TRIED: [&str; 3] = ["/var/tmp", "/tmp", "/dev/shm"];
+    let mut capability = pressure(fault, "blkio", hierarchies);
+    let works = |path: &&str| {
+        let folder = disk::own_root().and_then(|root| disk::folder(root, path));
+        folder
+            .and_then(|folder| disk::unnamed(folder, false))
+            .is_ok()
+    };
+    if !TRIED.iter().any(works) {
+        capability.notes.push(format!(
+            "none of {} takes an unnamed file (O_TMPFILE): name a folder on a volume of ext4, xfs, btrfs or tmpfs",
+            TRIED.join(", ")
+        ));
+    }
+    capability
+}
+
+fn exhaust(hierarchies: &[Hierarchy]) -> Capability {
+    let mut capability = pressure(FaultKind::Exhaust, "pids", hierarchies);
+    let v2 = hierarchies.iter().find(|h| h.is_v2());
+    let has = |h: &Hierarchy| h.controllers.iter().any(|c| c == "pids");
+    let counts = hierarchies.iter().any(has)
+        || v2.is_some_and(|h| {
+            let all = std::fs::read_to_string(h.mount.join("cgroup.controllers"));
+            all.is_ok_and(|all| all.split_ascii_whitespace().any(|c| c == "pids"))
+        });
+    if !counts {
+        capability.notes.push(
+            "no cgroup here counts processes (the pids controller): only ports and inodes can be exhausted".to_owned(),
+        );
+    }
+    capability
 }
 
 /// Pressure acts inside the target's cgroup: its controller must be there, and joining must be allowed.

@@ -165,10 +165,11 @@ async fn a_debuggers_process_is_refused_in_words_and_left_to_it() {
     ptrace::detach(pid, None).unwrap();
 }
 
-/// The victim of the next test: a program that starts threads, which start threads, all the time.
-#[test]
-#[ignore = "a program for another test, ended by the end of its input"]
-fn a_program_whose_threads_come_and_go() {
+/// Says to the test below that it is to be its own victim.
+const ROLE: &str = "SQUALL_TEST_THREADS";
+
+/// A program that starts threads, which start threads, all the time, until its input ends.
+fn threads_come_and_go() {
     fn generation(left: u32) {
         std::thread::sleep(Duration::from_millis(1));
         if left > 0 {
@@ -189,13 +190,17 @@ fn a_program_whose_threads_come_and_go() {
 
 #[tokio::test]
 async fn threads_that_start_threads_are_all_caught() {
+    if std::env::var_os(ROLE).is_some() {
+        return threads_come_and_go();
+    }
     if !is_root() {
         return;
     }
     let mut agent = Agent::start().await;
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture"])
-        .arg("a_program_whose_threads_come_and_go")
+        .args(["--exact", "--nocapture"])
+        .arg("threads_that_start_threads_are_all_caught")
+        .env(ROLE, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -8,8 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod disk;
+mod exhaust;
 mod pause;
 
+pub use disk::{Fill, FillGoal, FolderPath, Io, IoRate, PathError};
+pub use exhaust::{Exhaust, ExhaustGoal, Exhausted};
 pub use pause::Pause;
 
 /// One fault: exactly one kind, with its parameters.
@@ -38,6 +42,12 @@ pub enum Fault {
     Memory(Memory),
     /// Processes stand still.
     Pause(Pause),
+    /// A file system is filled.
+    Fill(Fill),
+    /// A file system is kept busy.
+    Io(Io),
+    /// Something limited is used up.
+    Exhaust(Exhaust),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -58,11 +68,14 @@ pub enum FaultKind {
     Cpu,
     Memory,
     Pause,
+    Fill,
+    Io,
+    Exhaust,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -74,6 +87,9 @@ impl FaultKind {
         Self::Cpu,
         Self::Memory,
         Self::Pause,
+        Self::Fill,
+        Self::Io,
+        Self::Exhaust,
     ];
 
     /// The word for it in a file.
@@ -91,19 +107,25 @@ impl FaultKind {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Pause => "pause",
+            Self::Fill => "fill",
+            Self::Io => "io",
+            Self::Exhaust => "exhaust",
         }
     }
 
     /// Whether it acts on packets, and so on a whole network namespace.
     #[must_use]
     pub const fn is_network(self) -> bool {
-        !matches!(self, Self::Kill | Self::Cpu | Self::Memory | Self::Pause)
+        !self.is_on_processes() && !self.is_pressure()
     }
 
     /// Whether it presses on what the target shares with others, and so is held inside the target's cgroup.
     #[must_use]
     pub const fn is_pressure(self) -> bool {
-        matches!(self, Self::Cpu | Self::Memory)
+        matches!(
+            self,
+            Self::Cpu | Self::Memory | Self::Fill | Self::Io | Self::Exhaust
+        )
     }
 
     /// Whether it acts on processes themselves, which a node as a whole has none to spare of.
@@ -461,6 +483,9 @@ impl Fault {
             Self::Cpu(_) => FaultKind::Cpu,
             Self::Memory(_) => FaultKind::Memory,
             Self::Pause(_) => FaultKind::Pause,
+            Self::Fill(_) => FaultKind::Fill,
+            Self::Io(_) => FaultKind::Io,
+            Self::Exhaust(_) => FaultKind::Exhaust,
         }
     }
 
@@ -476,6 +501,7 @@ impl Fault {
             Self::Rate(f) => Some(&f.filter),
             Self::Partition(f) => Some(&f.filter),
             Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
+            Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) => None,
         }
     }
 }
@@ -527,6 +553,9 @@ impl fmt::Display for Fault {
                 _ => write!(f, "memory {}", m.size)?,
             },
             Self::Pause(pause) => pause.fmt(f)?,
+            Self::Fill(fill) => fill.fmt(f)?,
+            Self::Io(io) => io.fmt(f)?,
+            Self::Exhaust(exhaust) => exhaust.fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {
             Some(filter) if !filter.is_empty() => write!(f, " {filter}"),

@@ -64,6 +64,13 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("freeze", "pause"),
     ("suspend", "pause"),
     ("sigstop", "pause"),
+    ("disk", "fill"),
+    ("diskfill", "fill"),
+    ("iostress", "io"),
+    ("folder", "path"),
+    ("directory", "path"),
+    ("mount", "path"),
+    ("fsync", "sync"),
 ];
 
 /// The known word that was probably meant, if one is near enough.

@@ -1,6 +1,6 @@
 //! The faults, and which packets they touch.
 
-use super::{LIST_MOST, object, one_of, or_short, quantity, word};
+use super::{LIST_MOST, disk, object, one_of, or_short, quantity, word};
 use crate::fault::FaultKind;
 use crate::units::{BitRate, ByteRate, ByteSize, Delay, Interval, LoadPercent, Percent};
 use serde_json::{Value, json};
@@ -33,6 +33,9 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::Cpu => cpu(),
         FaultKind::Memory => memory(),
         FaultKind::Pause => pause(),
+        FaultKind::Fill => disk::fill(),
+        FaultKind::Io => disk::io(),
+        FaultKind::Exhaust => disk::exhaust(),
     }
 }
 

@@ -8,8 +8,11 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
 use super::{Result, until};
@@ -70,6 +73,36 @@ impl Victim {
             stdout.read_exact(&mut ready)?;
         }
         Ok(Self { child, asked: 0 })
+    }
+
+    /// Starts one that has a file system in memory of its own at /tmp, of so many bytes.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn start_on_disk(tag: &str, bytes: u64) -> Result<Self> {
+        // The mounts are a thread's until the victim inherits them.
+        let made = std::thread::scope(|scope| {
+            let apart = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS)?;
+                let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+                mount(none, "/", none, private, none)?;
+                let size = format!("size={bytes},nr_inodes=1000");
+                let (name, kind) = (Some("squall-test"), Some("tmpfs"));
+                mount(name, "/tmp", kind, MsFlags::empty(), Some(size.as_str()))?;
+                Self::start(tag)
+            });
+            apart.join()
+        });
+        made.unwrap_or_else(|_| Err("the start of a victim panicked".into()))
+    }
+
+    /// Bytes free on its file system at this path.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn room(&self, path: &str) -> Result<u64> {
+        let all = statvfs(format!("/proc/{}/root{path}", self.pid()).as_str())?;
+        Ok(all.blocks_available() * all.fragment_size())
     }
 
     /// Asks it for a sign of life; returns how long that took. Late answers to earlier questions are passed over.

@@ -1,6 +1,6 @@
 //! The faults, each from its own fields; those on packets are in `network`.
 
-use super::network;
+use super::{disk, network};
 use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Pause, Signal};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
@@ -21,6 +21,9 @@ const KINDS: &[&str] = &[
     "cpu",
     "memory",
     "pause",
+    "fill",
+    "io",
+    "exhaust",
 ];
 
 /// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
@@ -59,6 +62,9 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "kill" => kill(cx, at, node).map(Fault::Kill),
         "cpu" => cpu(cx, at, node).map(Fault::Cpu),
         "pause" => pause(cx, at, node).map(Fault::Pause),
+        "fill" => disk::fill(cx, at, node).map(Fault::Fill),
+        "io" => disk::io(cx, at, node).map(Fault::Io),
+        "exhaust" => disk::exhaust(cx, at, node).map(Fault::Exhaust),
         _ => memory(cx, at, node).map(Fault::Memory),
     }
 }

@@ -23,6 +23,9 @@ pub(super) fn example(word: &str) -> &'static str {
         "reorder" => "{ probability: 25%, time: 20ms }",
         "memory" => "512MiB",
         "cpu" => "80%",
+        "fill" => "{ path: /var/lib/orders, to: 95% }",
+        "io" => "{ path: /var/lib/orders, write: 20MiB/s }",
+        "exhaust" => "ports",
         _ => "5%",
     }
 }
