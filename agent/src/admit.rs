@@ -218,6 +218,9 @@ fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Kill => {
             wrong("the host", "name the processes that are to be killed")
         }
+        (false, Site::Host) if kind == FaultKind::Pause => {
+            wrong("the host", "name the processes that are to stand still")
+        }
         (false, Site::Process | Site::Group | Site::Host) => Ok(()),
     }
 }

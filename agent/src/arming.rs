@@ -67,9 +67,18 @@ pub(crate) async fn rename(
     }
 }
 
+/// What a kind of pressure is accounted by besides processor time and memory.
+const fn accounts(kind: FaultKind) -> Option<&'static str> {
+    match kind {
+        FaultKind::Io => Some("blkio"),
+        FaultKind::Exhaust => Some("pids"),
+        _ => None,
+    }
+}
+
 /// The descriptors that a holder needs, and what each is.
 pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached, OwnedFd)>> {
-    let pressure = matches!(kind, FaultKind::Cpu | FaultKind::Memory);
+    let pressure = kind.is_pressure();
     let mut attached = Vec::new();
     let mut groups = Vec::new();
     match grasp {
@@ -102,7 +111,7 @@ pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached
         }
     }
     if pressure {
-        groups = cgroup::that_account(groups);
+        groups = cgroup::that_account(groups, accounts(kind));
     }
     for group in groups {
         let what = Attached::Cgroup {

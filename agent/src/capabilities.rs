@@ -2,6 +2,7 @@
 
 use crate::hold::network;
 use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::{disk, process, ptrace};
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::FaultKind;
 
@@ -12,6 +13,10 @@ pub(crate) fn probe() -> Capabilities {
     faults.push(kill());
     faults.push(pressure(FaultKind::Cpu, "cpu", &hierarchies));
     faults.push(pressure(FaultKind::Memory, "memory", &hierarchies));
+    faults.push(pause());
+    faults.push(on_disk(FaultKind::Fill, &hierarchies));
+    faults.push(on_disk(FaultKind::Io, &hierarchies));
+    faults.push(exhaust(&hierarchies));
     Capabilities {
         kernel: rustix::system::uname()
             .release()
@@ -24,7 +29,7 @@ pub(crate) fn probe() -> Capabilities {
 
 fn kill() -> Capability {
     let mut notes = Vec::new();
-    let works = crate::kernel::process::pidfd_open(std::process::id());
+    let works = process::pidfd_open(std::process::id());
     if let Err(error) = &works {
         notes.push(format!(
             "this kernel gives no pidfd ({error}): Linux 5.3 or newer is needed"
@@ -40,6 +45,79 @@ fn kill() -> Capability {
         means: works.map(|_| Means::Process).into_iter().collect(),
         notes,
     }
+}
+
+/// Tried on a child of this process; whether others' processes may be traced is asked of the kernel's settings.
+fn pause() -> Capability {
+    let mut notes = Vec::new();
+    let works = ptrace::try_out();
+    if let Err(error) = &works {
+        notes.push(format!(
+            "a process cannot be traced here ({error}): a seccomp profile or a sandbox forbids ptrace(2)"
+        ));
+    }
+    // Documentation/admin-guide/LSM/Yama.rst: 1 allows descendants only, 2 whoever has CAP_SYS_PTRACE, 3 nobody.
+    let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let nobody = yama.trim() == "3";
+    if nobody {
+        notes.push(
+            "kernel.yama.ptrace_scope is 3, and nobody may trace until the next boot: set it to 2 or less".to_owned(),
+        );
+    } else if !process::may_trace_others() {
+        notes.push(match yama.trim() {
+            "1" | "2" => format!(
+                "kernel.yama.ptrace_scope is {}: grant CAP_SYS_PTRACE, or only what the agent started can be paused",
+                yama.trim()
+            ),
+            _ => "only processes of this user can be paused: grant CAP_SYS_PTRACE".to_owned(),
+        });
+    }
+    Capability {
+        fault: FaultKind::Pause,
+        means: if works.is_ok() && !nobody {
+            vec![Means::Process]
+        } else {
+            Vec::new()
+        },
+        notes,
+    }
+}
+
+/// An unnamed file is tried on the node's own file systems; the target's own may differ, and are asked when it comes to it.
+fn on_disk(fault: FaultKind, hierarchies: &[Hierarchy]) -> Capability {
+    /// Where a node has a file system of its own, and one in memory.
+    const TRIED: [&str; 3] = ["/var/tmp", "/tmp", "/dev/shm"];
+    let mut capability = pressure(fault, "blkio", hierarchies);
+    let works = |path: &&str| {
+        let folder = disk::own_root().and_then(|root| disk::folder(root, path));
+        folder
+            .and_then(|folder| disk::unnamed(folder, false))
+            .is_ok()
+    };
+    if !TRIED.iter().any(works) {
+        capability.notes.push(format!(
+            "none of {} takes an unnamed file (O_TMPFILE): name a folder on a volume of ext4, xfs, btrfs or tmpfs",
+            TRIED.join(", ")
+        ));
+    }
+    capability
+}
+
+fn exhaust(hierarchies: &[Hierarchy]) -> Capability {
+    let mut capability = pressure(FaultKind::Exhaust, "pids", hierarchies);
+    let v2 = hierarchies.iter().find(|h| h.is_v2());
+    let has = |h: &Hierarchy| h.controllers.iter().any(|c| c == "pids");
+    let counts = hierarchies.iter().any(has)
+        || v2.is_some_and(|h| {
+            let all = std::fs::read_to_string(h.mount.join("cgroup.controllers"));
+            all.is_ok_and(|all| all.split_ascii_whitespace().any(|c| c == "pids"))
+        });
+    if !counts {
+        capability.notes.push(
+            "no cgroup here counts processes (the pids controller): only ports and inodes can be exhausted".to_owned(),
+        );
+    }
+    capability
 }
 
 /// Pressure acts inside the target's cgroup: its controller must be there, and joining must be allowed.

@@ -13,7 +13,6 @@ use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
 use squall_experiments::capability::Means;
-use squall_experiments::fault::FaultKind;
 use squall_experiments::filter::ResolvedFilter;
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::target::Target;
@@ -282,7 +281,11 @@ impl Agent {
                 return self.refuse(&arm.id, reason, false);
             }
         };
-        let prey = (arm.fault.kind() == FaultKind::Kill).then(|| self.prey(&held.target));
+        let prey = arm
+            .fault
+            .kind()
+            .is_on_processes()
+            .then(|| self.prey(&held.target));
         let spec = HoldSpec {
             id: arm.id.clone(),
             parent: 0,

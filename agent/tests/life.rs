@@ -1,5 +1,5 @@
-//! The promises about a fault's end, each for every way of holding one: by burner threads, by memory, by a crash loop
-//! and by kernel objects of a network namespace.
+//! The promises about a fault's end, each for every way of holding one: by burner threads, by memory, by a crash loop,
+//! by kernel objects of a network namespace, by being a tracer, by an unnamed file that is large or busy, and by sockets.
 //!
 //! Here the processes are watched; that the victim's own measurements are back is tested with the lab's worlds.
 #![allow(
@@ -23,30 +23,56 @@ const SHORT: Duration = Duration::from_millis(1500);
 const AT_ONCE: Duration = Duration::from_millis(100 * SLACK as u64);
 const SLACK: u32 = 3;
 
-/// One fault of each way of holding, and the kind of victim it needs.
-const FAULTS: [(&str, bool); 6] = [
-    (r#"{"cpu": {"load": "10%"}}"#, false),
-    (r#"{"memory": {"size": "32MiB", "reserve": "0B"}}"#, false),
-    (r#"{"kill": {"signal": "USR1", "every": "50ms"}}"#, false),
-    (r#"{"delay": {"time": "20ms"}}"#, true),
-    (r#"{"dns": {"effect": "nxdomain"}}"#, true),
+/// What a fault is aimed at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Process,
+    /// A network namespace, by a process in it.
+    Netns,
+    /// A process with a network namespace of its own.
+    ProcessApart,
+}
+
+/// One fault of each way of holding, and what it is aimed at.
+const FAULTS: [(&str, At); 10] = [
+    (r#"{"cpu": {"load": "10%"}}"#, At::Process),
+    (
+        r#"{"memory": {"size": "32MiB", "reserve": "0B"}}"#,
+        At::Process,
+    ),
+    (
+        r#"{"kill": {"signal": "USR1", "every": "50ms"}}"#,
+        At::Process,
+    ),
+    (r#"{"delay": {"time": "20ms"}}"#, At::Netns),
+    (r#"{"pause": {}}"#, At::Process),
+    (
+        r#"{"fill": {"path": "/tmp", "goal": {"size": "4MiB"}, "reserve": "0B"}}"#,
+        At::Process,
+    ),
+    (
+        r#"{"io": {"path": "/tmp", "write": "20/s", "file": "1MiB"}}"#,
+        At::Process,
+    ),
+    (r#"{"exhaust": {"what": "ports"}}"#, At::ProcessApart),
+    (r#"{"dns": {"effect": "nxdomain"}}"#, At::Netns),
     (
         r#"{"http": {"effect": {"abort": 503}, "filter": {"to": {"ports": ["8080"]}}}}"#,
-        true,
+        At::Netns,
     ),
 ];
 
 /// Runs a test body once per fault, with an agent and a victim of its own.
 macro_rules! for_each_fault {
     (|$agent:ident, $victim:ident, $fault:ident, $target:ident| $body:block) => {
-        for ($fault, netns) in FAULTS {
+        for ($fault, at) in FAULTS {
             eprintln!("-- {}", $fault);
-            let $victim = if netns {
-                Victim::in_netns()
-            } else {
+            let $victim = if at == At::Process {
                 Victim::deaf()
+            } else {
+                Victim::in_netns()
             };
-            let $target = if netns {
+            let $target = if at == At::Netns {
                 $victim.netns()
             } else {
                 $victim.selector()

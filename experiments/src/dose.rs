@@ -19,6 +19,14 @@ pub enum Dose {
     Dns(DnsDose),
     /// HTTP requests.
     Http(HttpDose),
+    /// Time stood still.
+    Pause(PauseDose),
+    /// Room on a file system.
+    Fill(FillDose),
+    /// Reads and writes.
+    Io(IoDose),
+    /// Whatever there is a limited number of.
+    Exhaust(ExhaustDose),
 }
 
 /// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
@@ -127,6 +135,64 @@ pub struct HttpDose {
     pub other_passed: u64,
 }
 
+/// Threads that stand still.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PauseDose {
+    /// Threads that the kernel showed as stopped when they were last looked at.
+    pub threads: u64,
+    /// The processes they belong to.
+    pub processes: u64,
+    /// Seconds for which all of them were seen to stand still.
+    pub seconds: f64,
+}
+
+/// Room taken on a file system.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FillDose {
+    /// Bytes that the file takes now.
+    pub held_bytes: u64,
+    /// Bytes asked for.
+    pub asked_bytes: u64,
+    /// Bytes that are free now for those without special rights.
+    pub free_bytes: u64,
+    /// How often room was given back to others who had come to need the reserve.
+    pub yielded: u64,
+}
+
+/// Reads and writes done.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IoDose {
+    /// Reads.
+    pub reads: u64,
+    /// Their bytes.
+    pub read_bytes: u64,
+    /// Writes, those for a sync not among them.
+    pub writes: u64,
+    /// Bytes written, those for a sync among them.
+    pub written_bytes: u64,
+    /// Small writes that were followed by an `fdatasync`.
+    pub syncs: u64,
+    /// Operations of all kinds per second, over the last second.
+    pub per_second: f64,
+    /// Operations per second that were asked for.
+    pub asked_per_second: f64,
+}
+
+/// Something limited, used up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExhaustDose {
+    /// How many are held.
+    pub held: u64,
+    /// How many are left for others.
+    pub left: u64,
+    /// How many there are in all.
+    pub limit: u64,
+}
+
 impl Dose {
     /// Whether the fault took hold of anything at all. A verdict of *held* needs this of every fault.
     #[must_use]
@@ -138,6 +204,10 @@ impl Dose {
             Self::Kill(dose) => dose.sent > 0,
             Self::Dns(dose) => dose.matched > 0,
             Self::Http(dose) => dose.matched > 0,
+            Self::Pause(dose) => dose.seconds > 0.0,
+            Self::Fill(dose) => dose.held_bytes > 0,
+            Self::Io(dose) => dose.reads + dose.writes + dose.syncs > 0,
+            Self::Exhaust(dose) => dose.held > 0,
         }
     }
 }

@@ -8,11 +8,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod disk;
 mod dns;
+mod exhaust;
 mod http;
+mod pause;
 
+pub use disk::{Fill, FillGoal, FolderPath, Io, IoRate, PathError};
 pub use dns::{Dns, DnsEffect, RecordType};
+pub use exhaust::{Exhaust, ExhaustGoal, Exhausted};
 pub use http::{Http, HttpEffect, Replace, Requests, Status};
+pub use pause::Pause;
 
 /// One fault: exactly one kind, with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +48,14 @@ pub enum Fault {
     Dns(Dns),
     /// Requests are refused, late, cut short or changed.
     Http(Http),
+    /// Processes stand still.
+    Pause(Pause),
+    /// A file system is filled.
+    Fill(Fill),
+    /// A file system is kept busy.
+    Io(Io),
+    /// Something limited is used up.
+    Exhaust(Exhaust),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -63,11 +77,15 @@ pub enum FaultKind {
     Memory,
     Dns,
     Http,
+    Pause,
+    Fill,
+    Io,
+    Exhaust,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -80,6 +98,10 @@ impl FaultKind {
         Self::Memory,
         Self::Dns,
         Self::Http,
+        Self::Pause,
+        Self::Fill,
+        Self::Io,
+        Self::Exhaust,
     ];
 
     /// The word for it in a file.
@@ -98,13 +120,32 @@ impl FaultKind {
             Self::Memory => "memory",
             Self::Dns => "dns",
             Self::Http => "http",
+            Self::Pause => "pause",
+            Self::Fill => "fill",
+            Self::Io => "io",
+            Self::Exhaust => "exhaust",
         }
     }
 
     /// Whether it acts on packets, and so on a whole network namespace.
     #[must_use]
     pub const fn is_network(self) -> bool {
-        !matches!(self, Self::Kill | Self::Cpu | Self::Memory)
+        !self.is_on_processes() && !self.is_pressure()
+    }
+
+    /// Whether it presses on what the target shares with others, and so is held inside the target's cgroup.
+    #[must_use]
+    pub const fn is_pressure(self) -> bool {
+        matches!(
+            self,
+            Self::Cpu | Self::Memory | Self::Fill | Self::Io | Self::Exhaust
+        )
+    }
+
+    /// Whether it acts on processes themselves, which a node as a whole has none to spare of.
+    #[must_use]
+    pub const fn is_on_processes(self) -> bool {
+        matches!(self, Self::Kill | Self::Pause)
     }
 
     /// Whether it shapes packets (netem's domain), rather than refusing them.
@@ -463,6 +504,10 @@ impl Fault {
             Self::Memory(_) => FaultKind::Memory,
             Self::Dns(_) => FaultKind::Dns,
             Self::Http(_) => FaultKind::Http,
+            Self::Pause(_) => FaultKind::Pause,
+            Self::Fill(_) => FaultKind::Fill,
+            Self::Io(_) => FaultKind::Io,
+            Self::Exhaust(_) => FaultKind::Exhaust,
         }
     }
 
@@ -477,9 +522,10 @@ impl Fault {
             Self::Reorder(f) => Some(&f.filter),
             Self::Rate(f) => Some(&f.filter),
             Self::Partition(f) => Some(&f.filter),
-            Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) => None,
             Self::Dns(f) => Some(&f.filter),
             Self::Http(f) => Some(&f.filter),
+            Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
+            Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) => None,
         }
     }
 }
@@ -532,6 +578,10 @@ impl fmt::Display for Fault {
             },
             Self::Dns(d) => d.fmt(f)?,
             Self::Http(h) => h.fmt(f)?,
+            Self::Pause(pause) => pause.fmt(f)?,
+            Self::Fill(fill) => fill.fmt(f)?,
+            Self::Io(io) => io.fmt(f)?,
+            Self::Exhaust(exhaust) => exhaust.fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {
             Some(filter) if !filter.is_empty() => write!(f, " {filter}"),

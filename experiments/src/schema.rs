@@ -4,6 +4,7 @@
 //! together (a jitter longer than its delay, a network fault on a process) only
 //! [`language::read`](crate::language::read) knows; whatever the schema refuses, that refuses too.
 
+mod disk;
 mod fault;
 mod probe;
 mod redirect;

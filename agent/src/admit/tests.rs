@@ -27,7 +27,8 @@ fn delay(ports: u8) -> Fault {
 }
 
 /// The model's number of the kind that has a means of its own, and one only.
-const HTTP: u8 = 5;
+const PAUSE: u8 = 5;
+const HTTP: u8 = 6;
 
 fn http(ports: u8) -> Fault {
     let text = serde_json::to_value(delay(ports)).unwrap()["delay"]["filter"].clone();
@@ -42,6 +43,7 @@ fn fault(kind: u8, ports: u8) -> Fault {
         2 => r#"{"kill": {}}"#,
         3 => r#"{"cpu": {"load": "10%"}}"#,
         HTTP => return http(ports),
+        PAUSE => r#"{"pause": {}}"#,
         _ => r#"{"memory": {"size": "1MiB"}}"#,
     };
     serde_json::from_str(text).unwrap()
@@ -97,7 +99,7 @@ fn expected(
     let fits = match (kind, target) {
         (_, 4) => false,
         (0 | 1 | HTTP, site) => site == 0 || site == 3,
-        (2, site) => site == 1 || site == 2,
+        (2 | PAUSE, site) => site == 1 || site == 2,
         (_, site) => site != 3,
     };
     if !fits || live.len() >= most {
@@ -124,7 +126,7 @@ fn expected(
 proptest! {
     #[test]
     fn admission_answers_as_the_model_does(
-        steps in prop::collection::vec((0u8..6, 0u8..6, 0u8..16, 0usize..5, any::<bool>()), 1..40),
+        steps in prop::collection::vec((0u8..6, 0u8..7, 0u8..16, 0usize..5, any::<bool>()), 1..40),
         shaping in 0u8..4,
         most in 1usize..6,
     ) {

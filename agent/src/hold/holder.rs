@@ -13,7 +13,7 @@
 
 use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
-use super::{cpu, kill, memory, network};
+use super::{busy, cpu, exhaust, fill, kill, memory, network, pause};
 use crate::kernel::{cgroup, channel, oom, process, timer};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use squall_experiments::dose::Evidence;
@@ -141,6 +141,10 @@ fn arm(
         Fault::Kill(fault) => kill::arm(fault, spec, &mut grip)?,
         Fault::Cpu(fault) => cpu::arm(fault, &grip)?,
         Fault::Memory(fault) => memory::arm(fault, &mut grip)?,
+        Fault::Pause(_) => pause::arm(spec, &mut grip)?,
+        Fault::Fill(fault) => fill::arm(fault, &grip)?,
+        Fault::Io(fault) => busy::arm(fault, &grip)?,
+        Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip)?,
         _ => network::arm(spec)?,
     };
     evidence.warnings.append(&mut warnings);
@@ -166,9 +170,10 @@ fn still_ours(spec: &HoldSpec) -> Result<(), HoldError> {
 }
 
 const fn oom_score(fault: &Fault) -> i32 {
-    match fault {
-        Fault::Cpu(_) | Fault::Memory(_) => oom::FIRST_TO_GO,
-        _ => oom::PROTECTED,
+    if fault.kind().is_pressure() {
+        oom::FIRST_TO_GO
+    } else {
+        oom::PROTECTED
     }
 }
 
@@ -195,13 +200,14 @@ fn take(spec: &HoldSpec, fds: Vec<OwnedFd>) -> Result<Grip, HoldError> {
     Ok(grip)
 }
 
-/// Goes to where the fault acts: into the namespace for packets, into the groups for pressure, nowhere for a kill.
+/// Goes to where the fault acts: into the namespace for packets, into the groups for pressure, nowhere for a kill or a
+/// pause.
 fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
     if let Some(netns) = &grip.netns {
         process::enter_netns(netns)
             .map_err(HoldError::kernel("enter", "the target's network namespace"))?;
     }
-    if !matches!(spec.fault, Fault::Cpu(_) | Fault::Memory(_)) {
+    if !spec.fault.kind().is_pressure() {
         return Ok(());
     }
     for group in &grip.groups {
@@ -230,7 +236,7 @@ fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
 
 /// The group that a pressure fault was aimed at, where it was a group and not a process in one or the node.
 fn aimed_at(spec: &HoldSpec, grip: &Grip) -> Result<Option<OwnedFd>, HoldError> {
-    let pressure = matches!(spec.fault, Fault::Cpu(_) | Fault::Memory(_));
+    let pressure = spec.fault.kind().is_pressure();
     let group = grip.groups.first().filter(|group| group.path != "/");
     match group {
         Some(group) if pressure && grip.processes.is_empty() => group

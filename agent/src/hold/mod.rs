@@ -4,9 +4,12 @@
 //! the fault; however it ends, the kernel takes the fault back. [`supervise`] is the agent's side of it, [`holder`]
 //! the process itself, [`held`] the seam to the families of faults, a file each.
 
+pub(crate) mod busy;
 pub(crate) mod cpu;
 pub(crate) mod detour;
 pub(crate) mod dns;
+pub(crate) mod exhaust;
+pub(crate) mod fill;
 pub(crate) mod held;
 mod holder;
 pub(crate) mod http;
@@ -17,6 +20,8 @@ pub(crate) mod names;
 mod net_tests;
 pub(crate) mod network;
 pub(crate) mod partition;
+pub(crate) mod pause;
+mod place;
 pub(crate) mod queue;
 pub(crate) mod redirect;
 pub(crate) mod speech;

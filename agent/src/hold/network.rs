@@ -189,6 +189,10 @@ fn shape(fault: &Fault, seed: u64) -> Result<Shape, HoldError> {
         | Fault::Kill(_)
         | Fault::Cpu(_)
         | Fault::Memory(_)
+        | Fault::Pause(_)
+        | Fault::Fill(_)
+        | Fault::Io(_)
+        | Fault::Exhaust(_)
         | Fault::Dns(_)
         | Fault::Http(_) => {
             return Err(HoldError::Unable(format!(

@@ -68,7 +68,7 @@ pub(crate) struct HoldSpec {
     pub(crate) filter: ResolvedFilter,
     /// The attached descriptors, in their order.
     pub(crate) attached: Vec<Attached>,
-    /// For a crash loop: what else may be hit, and what never.
+    /// For a crash loop: what else may be hit; for it and for a pause: what never.
     pub(crate) prey: Option<Prey>,
 }
 
@@ -92,7 +92,7 @@ pub(crate) enum Attached {
     },
 }
 
-/// Which processes a crash loop may hit.
+/// Which processes a crash loop, or a fault on all of a group, may hit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Prey {

@@ -243,7 +243,7 @@ fn group(
     if let Some(unit) = protected_unit(&path, rules) {
         return Err(format!("the node's policy protects unit {unit}"));
     }
-    if faults.contains(&FaultKind::Kill) {
+    if faults.iter().any(|kind| kind.is_on_processes()) {
         for group in &groups {
             let inside = cgroup::processes(&group.fd).unwrap_or_default();
             if let Some(who) = inside.iter().find_map(|pid| rules.spare_pids.get(pid)) {

@@ -92,6 +92,41 @@ pub(crate) fn identity(pid: u32) -> Option<Identity> {
     })
 }
 
+/// The threads of a process; none when it is gone.
+pub(crate) fn threads_of(pid: u32) -> Vec<u32> {
+    let listed = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let name =
+        |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    listed.into_iter().flatten().filter_map(name).collect()
+}
+
+/// What a thread is doing: one of proc_pid_stat(5)'s letters, such as `t` when a tracer has stopped it.
+pub(crate) fn thread_state(pid: u32, thread: u32) -> Option<char> {
+    let bytes = std::fs::read(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    parse_stat(&String::from_utf8_lossy(&bytes)).map(|stat| stat.state)
+}
+
+/// The process that a thread belongs to.
+pub(crate) fn process_of_thread(thread: u32) -> Option<u32> {
+    in_status(&format!("/proc/{thread}/status"), "Tgid:")
+}
+
+/// The process that traces a thread, where one does.
+pub(crate) fn tracer_of(pid: u32, thread: u32) -> Option<u32> {
+    let tracer = in_status(&format!("/proc/{pid}/task/{thread}/status"), "TracerPid:");
+    // The tracer is a thread; people know its process.
+    let tracer = tracer.filter(|thread| *thread != 0)?;
+    process_of_thread(tracer).or(Some(tracer))
+}
+
+/// A number in a file of proc_pid_status(5).
+fn in_status(path: &str, key: &str) -> Option<u32> {
+    let bytes = std::fs::read(path).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().parse().ok()
+}
+
 /// A pidfd for exactly this process.
 ///
 /// # Errors

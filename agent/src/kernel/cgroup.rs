@@ -201,10 +201,10 @@ pub(crate) fn groups_at(path: &str, hierarchies: &[Hierarchy]) -> io::Result<Vec
     Ok(groups)
 }
 
-/// Of a target's groups, those whose controllers account processor time and memory: pressure enters these and stays out
+/// Of a target's groups, those whose controllers account processor time and memory, and one more of v1: pressure enters these and stays out
 /// of the others (`name=systemd`, `devices`, …), which are about something else. Beside v1's, the v2 tree is such
 /// another.
-pub(crate) fn that_account(groups: Vec<Group>) -> Vec<Group> {
+pub(crate) fn that_account(groups: Vec<Group>, more: Option<&str>) -> Vec<Group> {
     const ACCOUNTING: [&str; 4] = ["cpu", "cpuacct", "cpuset", "memory"];
     let accounts = |g: &Group| {
         g.controllers
@@ -214,7 +214,7 @@ pub(crate) fn that_account(groups: Vec<Group>) -> Vec<Group> {
     let v1 = groups.iter().any(accounts);
     let wanted = |g: &Group| {
         if v1 {
-            accounts(g)
+            accounts(g) || g.controllers.iter().any(|c| Some(c.as_str()) == more)
         } else {
             g.controllers.is_empty()
         }
@@ -371,6 +371,20 @@ pub(crate) fn memory_room(
     let limit = rooms.iter().map(|room| room.limit).min()?;
     let left = rooms.iter().map(|room| room.left).min()?;
     Some(MemoryRoom { limit, left })
+}
+
+/// The limit of processes and threads nearest to being reached, among the group's and its ancestors': (limit, how many
+/// more there may be). `None` where there is none.
+pub(crate) fn pids_room(group: impl AsFd, path: &str) -> Option<(u64, u64)> {
+    let at = |up: usize| {
+        let number = |file| read(&group, up, file).ok()?.trim().parse::<u64>().ok();
+        // "max" is no number.
+        let limit = number("pids.max")?;
+        Some((limit, limit.saturating_sub(number("pids.current")?)))
+    };
+    (0..=depth(path))
+        .filter_map(at)
+        .min_by_key(|(_, left)| *left)
 }
 
 /// A memory limit and how far it is from being reached.

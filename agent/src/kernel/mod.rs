@@ -5,9 +5,12 @@
 pub(crate) mod cgroup;
 pub(crate) mod channel;
 pub(crate) mod clock;
+pub(crate) mod disk;
 pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod oom;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod psi;
+pub(crate) mod ptrace;
 pub(crate) mod timer;

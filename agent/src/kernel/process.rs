@@ -142,6 +142,38 @@ pub(crate) fn enter_netns(netns: impl AsFd) -> io::Result<()> {
     )?)
 }
 
+/// Whether this process has `CAP_SYS_PTRACE` in effect.
+pub(crate) fn may_trace_others() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| {
+        sets.effective
+            .contains(rustix::thread::CapabilitySet::SYS_PTRACE)
+    })
+}
+
+/// Lets this process have so many descriptors open.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_RESOURCE`, or above fs.nr_open.
+pub(crate) fn may_open(descriptors: u64) -> io::Result<()> {
+    let now = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= descriptors);
+    if enough(now.current) {
+        return Ok(());
+    }
+    let limit = rustix::process::Rlimit {
+        current: Some(descriptors),
+        maximum: if enough(now.maximum) {
+            now.maximum
+        } else {
+            Some(descriptors)
+        },
+    };
+    Ok(rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        limit,
+    )?)
+}
+
 /// A group of its own: Ctrl-C at the controller's terminal is for the controller, which then says stop.
 pub(crate) fn own_group() -> io::Result<()> {
     match rustix::process::setpgid(None, None) {

@@ -19,7 +19,7 @@ impl Group {
         };
         if group.v2 {
             let all = Path::new(ROOT).join("cgroup.subtree_control");
-            std::fs::write(all, "+cpu +memory").unwrap();
+            std::fs::write(all, "+cpu +memory +pids").unwrap();
         }
         for directory in group.directories() {
             std::fs::create_dir_all(&directory).unwrap();
@@ -38,7 +38,7 @@ impl Group {
         if self.v2 {
             vec![Path::new(ROOT).join(&self.name)]
         } else {
-            ["cpu", "cpuacct", "memory"]
+            ["cpu", "cpuacct", "memory", "pids"]
                 .map(|c| Path::new(ROOT).join(c).join(&self.name))
                 .to_vec()
         }
@@ -82,6 +82,17 @@ impl Group {
             "memory.limit_in_bytes"
         };
         std::fs::write(self.file("memory", name), bytes.to_string()).unwrap();
+    }
+
+    /// The most processes and threads there may be in it.
+    pub(crate) fn limit_pids(&self, most: u64) {
+        std::fs::write(self.file("pids", "pids.max"), most.to_string()).unwrap();
+    }
+
+    /// Processes and threads in it.
+    pub(crate) fn pids(&self) -> u64 {
+        let text = std::fs::read_to_string(self.file("pids", "pids.current")).unwrap();
+        text.trim().parse().unwrap()
     }
 
     /// Processor time used in it so far.

@@ -42,12 +42,27 @@ impl Victim {
             "sleep",
         )
     }
-    /// Lives in a network namespace of its own.
+    /// Lives in a network namespace of its own, where there are 64 ports for outgoing connections.
     pub(crate) fn in_netns() -> Self {
+        let prepared = "ip link set lo up && echo 40000 40063 > /proc/sys/net/ipv4/ip_local_port_range \
+                        && exec sleep 600";
         Self::of(
-            Command::new("unshare").args(["-n", "sh", "-c", "ip link set lo up && exec sleep 600"]),
+            Command::new("unshare").args(["-n", "sh", "-c", prepared]),
             "sleep",
         )
+    }
+    /// Has a file system in memory of its own at /tmp, with 64 MiB and 500 inodes.
+    pub(crate) fn on_disk() -> Self {
+        let prepared =
+            "mount -t tmpfs -o size=64m,nr_inodes=500 squall-test /tmp && exec sleep 600";
+        Self::of(
+            Command::new("unshare").args(["-m", "sh", "-c", prepared]),
+            "sleep",
+        )
+    }
+    /// A path as the victim sees it, as it is seen from here.
+    pub(crate) fn path(&self, path: &str) -> std::path::PathBuf {
+        format!("/proc/{}/root{path}", self.pid()).into()
     }
     /// Starts it and waits until it is what it is to be.
     fn of(command: &mut Command, comm: &str) -> Self {

@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
-use squall_experiments::dose::{DnsDose, Dose, HttpDose};
+use squall_experiments::dose::{DnsDose, Dose, FillDose, HttpDose, IoDose, PauseDose};
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
 use squall_experiments::wire::EndCause;
@@ -115,6 +115,53 @@ fn bytes(number: u64) -> String {
     )
 }
 
+fn pause_in_words(d: &PauseDose) -> String {
+    format!(
+        "stood still for {} s, lately {} in {}",
+        trimmed(d.seconds, 1),
+        counted(d.threads, "thread"),
+        processes(d.processes)
+    )
+}
+
+fn fill_in_words(d: &FillDose) -> String {
+    let back = match d.yielded {
+        0 => String::new(),
+        times => format!(", gave room back {}", counted(times, "time")),
+    };
+    format!(
+        "{} taken of {} asked for, {} left free{back}",
+        bytes(d.held_bytes),
+        bytes(d.asked_bytes),
+        bytes(d.free_bytes)
+    )
+}
+
+fn io_in_words(d: &IoDose) -> String {
+    let each = [
+        (d.reads, "read", Some(d.read_bytes)),
+        (d.writes, "write", Some(d.written_bytes)),
+        (d.syncs, "sync", None),
+    ];
+    let mut said = Vec::new();
+    for (number, what, size) in each {
+        if number > 0 {
+            let size = size.map_or(String::new(), |size| format!(" ({})", bytes(size)));
+            said.push(format!("{}{size}", counted(number, what)));
+        }
+    }
+    said.push(format!(
+        "lately {} of {} a second asked for",
+        trimmed(d.per_second, 1),
+        trimmed(d.asked_per_second, 1)
+    ));
+    said.join(", ")
+}
+
+fn processes(number: u64) -> String {
+    counted(number, "process").replace("processs", "processes")
+}
+
 /// What a fault did, in words. What did not happen is not said.
 pub(crate) fn dose_in_words(dose: &Dose) -> String {
     match dose {
@@ -160,7 +207,16 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
         Dose::Kill(d) => format!(
             "{} sent, {} seen to end",
             counted(d.sent, "signal"),
-            counted(d.ended, "process").replace("processs", "processes")
+            processes(d.ended)
+        ),
+        Dose::Pause(d) => pause_in_words(d),
+        Dose::Fill(d) => fill_in_words(d),
+        Dose::Io(d) => io_in_words(d),
+        Dose::Exhaust(d) => format!(
+            "{} of {} held, {} left",
+            count(d.held),
+            count(d.limit),
+            count(d.left)
         ),
         Dose::Dns(d) => dns_in_words(d),
         Dose::Http(d) => http_in_words(d),

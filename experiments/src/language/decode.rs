@@ -1,6 +1,7 @@
 //! The tree of a file to the types, one decoder per subject.
 
 mod compare;
+mod disk;
 mod dns;
 mod experiment;
 mod fault;

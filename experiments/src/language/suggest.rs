@@ -61,6 +61,16 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("incoming", "ingress"),
     ("inbound", "ingress"),
     ("in", "ingress"),
+    ("freeze", "pause"),
+    ("suspend", "pause"),
+    ("sigstop", "pause"),
+    ("disk", "fill"),
+    ("diskfill", "fill"),
+    ("iostress", "io"),
+    ("folder", "path"),
+    ("directory", "path"),
+    ("mount", "path"),
+    ("fsync", "sync"),
 ];
 
 /// The known word that was probably meant, if one is near enough.

@@ -1,6 +1,6 @@
 //! The faults, and which packets they touch.
 
-use super::{LIST_MOST, object, one_of, or_short, quantity, redirect, word};
+use super::{LIST_MOST, disk, object, one_of, or_short, quantity, redirect, word};
 use crate::fault::FaultKind;
 use crate::units::{BitRate, ByteRate, ByteSize, Delay, Interval, LoadPercent, Percent};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ pub(super) fn fault() -> Value {
     let kinds = FaultKind::ALL.map(|kind| (kind.word(), of_kind(kind)));
     json!({
         "oneOf": [
-            { "enum": ["kill", "partition"] },
+            { "enum": ["kill", "partition", "pause"] },
             one_of("Exactly one fault", kinds),
         ],
         "description": "What is injected",
@@ -34,6 +34,10 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::Memory => memory(),
         FaultKind::Dns => redirect::dns(),
         FaultKind::Http => redirect::http(),
+        FaultKind::Pause => pause(),
+        FaultKind::Fill => disk::fill(),
+        FaultKind::Io => disk::io(),
+        FaultKind::Exhaust => disk::exhaust(),
     }
 }
 
@@ -179,6 +183,16 @@ fn kill() -> Value {
     let mut long = object("", fields, &[]);
     nullable(&mut long);
     or_short(signal(), long, "Processes are sent a signal")
+}
+
+fn pause() -> Value {
+    let mut nothing = object(
+        "Processes stand still for as long as the step is held",
+        [],
+        &[],
+    );
+    nullable(&mut nothing);
+    nothing
 }
 
 /// `kill:` with nothing behind it is a kill with its defaults.

@@ -4,10 +4,15 @@
 //! one that is killed.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
 use super::{Result, until};
@@ -23,7 +28,7 @@ pub fn main_if_victim() -> Option<ExitCode> {
     }
     let mut ready = std::io::stdout();
     let said = ready.write_all(b"!").and_then(|()| ready.flush());
-    let ended = std::io::stdin().read_to_end(&mut Vec::new());
+    let ended = answer(&mut std::io::stdin(), &mut ready);
     Some(if said.is_ok() && ended.is_ok() {
         ExitCode::SUCCESS
     } else {
@@ -31,10 +36,22 @@ pub fn main_if_victim() -> Option<ExitCode> {
     })
 }
 
+/// Answers each byte with itself until there are no more: how a process shows that it runs.
+fn answer(asked: &mut impl Read, answers: &mut impl Write) -> std::io::Result<()> {
+    let mut byte = [0; 1];
+    while asked.read(&mut byte)? > 0 {
+        answers.write_all(&byte)?;
+        answers.flush()?;
+    }
+    Ok(())
+}
+
 /// A victim that waits to be hit.
 #[derive(Debug)]
 pub struct Victim {
     child: Child,
+    /// The last question it was asked.
+    asked: u8,
 }
 
 impl Victim {
@@ -55,7 +72,60 @@ impl Victim {
         if let Some(stdout) = child.stdout.as_mut() {
             stdout.read_exact(&mut ready)?;
         }
-        Ok(Self { child })
+        Ok(Self { child, asked: 0 })
+    }
+
+    /// Starts one that has a file system in memory of its own at /tmp, of so many bytes.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn start_on_disk(tag: &str, bytes: u64) -> Result<Self> {
+        // The mounts are a thread's until the victim inherits them.
+        let made = std::thread::scope(|scope| {
+            let apart = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS)?;
+                let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+                mount(none, "/", none, private, none)?;
+                let size = format!("size={bytes},nr_inodes=1000");
+                let (name, kind) = (Some("squall-test"), Some("tmpfs"));
+                mount(name, "/tmp", kind, MsFlags::empty(), Some(size.as_str()))?;
+                Self::start(tag)
+            });
+            apart.join()
+        });
+        made.unwrap_or_else(|_| Err("the start of a victim panicked".into()))
+    }
+
+    /// Bytes free on its file system at this path.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn room(&self, path: &str) -> Result<u64> {
+        let all = statvfs(format!("/proc/{}/root{path}", self.pid()).as_str())?;
+        Ok(all.blocks_available() * all.fragment_size())
+    }
+
+    /// Asks it for a sign of life; returns how long that took. Late answers to earlier questions are passed over.
+    ///
+    /// # Errors
+    /// When it does not answer within `patience`, or has ended.
+    pub fn ask(&mut self, patience: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        self.asked = self.asked.wrapping_add(1);
+        let (Some(stdin), Some(stdout)) = (&mut self.child.stdin, &mut self.child.stdout) else {
+            return Err("the victim has no ears".into());
+        };
+        stdin.write_all(&[self.asked])?;
+        let mut answer = [0; 1];
+        while answer[0] != self.asked {
+            let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+            let limit = PollTimeout::try_from(patience.saturating_sub(begun.elapsed()))?;
+            if poll(&mut fds, limit)? == 0 {
+                return Err(format!("the victim did not answer within {patience:?}").into());
+            }
+            stdout.read_exact(&mut answer)?;
+        }
+        Ok(begun.elapsed())
     }
 
     /// Its process id.

@@ -1,4 +1,5 @@
-//! Doses of processor time and memory, read off the victim's own cgroup, and kills.
+//! Doses of processor time and memory, read off the victim's own cgroup, kills, pauses, and what there is a limited
+//! amount of.
 
 use std::path::Path;
 use std::thread;
@@ -44,6 +45,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             memory_steps_back,
         ));
     }
+    trials.push(as_root("dose::process::pause", pause));
+    trials.push(as_root("dose::process::fill_to_a_share", fill));
+    trials.push(as_root("dose::process::io_at_a_rate", io));
     trials
 }
 
@@ -210,4 +214,88 @@ fn kill_once() -> Result<()> {
         (EndCause::Done, Some(Dose::Kill(kill))) if kill.sent == 1 => Ok(()),
         _ => Err(format!("one kill was asked for, and this was reported: {ended:?}").into()),
     }
+}
+
+/// A victim that answers within milliseconds answers only after the pause, which is as long as the dose says.
+fn pause() -> Result<()> {
+    const LONG_ENOUGH: Duration = Duration::from_millis(1500);
+    let mut pressed = Pressed::new("pause")?;
+    pressed.victim.ask(LONG_ENOUGH)?;
+    let armed = pressed.inject(json!({ "pause": {} }))?;
+    let begun = Instant::now();
+    if let Ok(took) = pressed.victim.ask(LONG_ENOUGH) {
+        return Err(format!("the victim answered after {took:?} though it was paused").into());
+    }
+    let least = begun.elapsed();
+    let ended = pressed.agent.stop(&armed.id)?;
+    let most = begun.elapsed();
+    pressed.victim.ask(Duration::from_secs(5))?;
+    match &ended.dose {
+        // The first look is made when it is armed, a moment before we hear of it.
+        Some(Dose::Pause(dose))
+            if dose.threads == 1
+                && dose.seconds >= least.as_secs_f64() * 0.98
+                && dose.seconds <= most.as_secs_f64() + 0.5 =>
+        {
+            Ok(())
+        }
+        _ => Err(format!(
+            "the victim stood still for {least:?} to {most:?}, and this was reported: {ended:?}"
+        )
+        .into()),
+    }
+}
+
+/// A victim with a file system of its own, and an agent.
+fn on_disk(name: &str, bytes: u64) -> Result<(Agent, Victim, Target)> {
+    let victim = Victim::start_on_disk(name, bytes)?;
+    let target: Target = written(json!({ "process": { "pid": victim.pid() } }));
+    Ok((Agent::start()?, victim, target))
+}
+
+/// The share that was asked for is what the victim's own file system says.
+fn fill() -> Result<()> {
+    const DISK_BYTES: u64 = 64 << 20;
+    let (mut agent, victim, target) = on_disk("fill", DISK_BYTES)?;
+    let fault = json!({ "fill": { "path": "/tmp", "goal": { "to": "80%" }, "reserve": "1MiB" } });
+    let armed = agent.inject(&target, &written(fault), written(json!(LEASE)), None)?;
+    agent.hear("full dose", Duration::from_secs(10), |message| {
+        let squall_experiments::wire::FromAgent::Dosed(dosed) = message else {
+            return None;
+        };
+        matches!(&dosed.dose, Dose::Fill(fill) if fill.held_bytes == fill.asked_bytes).then_some(())
+    })?;
+    #[allow(clippy::cast_precision_loss, reason = "megabytes")]
+    let used = 1.0 - victim.room("/tmp")? as f64 / DISK_BYTES as f64;
+    check::share("of the file system", used, 0.8, 0.01)?;
+    agent.stop(&armed.id)?;
+    until("the room's return", Duration::from_secs(2), || {
+        victim
+            .room("/tmp")
+            .is_ok_and(|room| room == DISK_BYTES)
+            .then_some(())
+    })
+}
+
+/// The rate that was asked for is what the kernel counts for the holder.
+fn io() -> Result<()> {
+    const BYTES_PER_SECOND: u32 = 4 << 20;
+    let (mut agent, _victim, target) = on_disk("io", 96 << 20)?;
+    let fault = json!({ "io": { "path": "/tmp", "write": "4MiB/s", "file": "1MiB" } });
+    let armed = agent.inject(&target, &written(fault), written(json!(LEASE)), None)?;
+    let written_bytes = || -> Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", armed.holder))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+        Ok(line.ok_or("no wchar in /proc")?.parse()?)
+    };
+    thread::sleep(MEASURED / 4);
+    let (before, begun) = (written_bytes()?, Instant::now());
+    thread::sleep(MEASURED / 2);
+    let rate = (written_bytes()? - before) / begun.elapsed().as_secs_f64();
+    Ok(check::share(
+        "of the rate that was asked for",
+        rate / f64::from(BYTES_PER_SECOND),
+        1.0,
+        0.05,
+    )?)
 }

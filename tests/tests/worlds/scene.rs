@@ -26,6 +26,10 @@ const WEB_PORT: u16 = 8080;
 /// Memory the memory fault takes.
 const MEMORY_BYTES: u64 = 48 << 20;
 
+/// The file system of a victim that has one of its own: room for what an I/O load leaves free. It is made of memory, and
+/// only what is filled is taken.
+const DISK_BYTES: u64 = 96 << 20;
+
 /// How often the crash loop kills.
 const CRASH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -49,6 +53,12 @@ enum Stage {
     ),
     Group(Cgroup),
     Revived(Revival),
+    /// A victim alone, which feels it by itself.
+    Alone,
+    /// A victim with a file system of its own.
+    Disk,
+    /// A victim in a network namespace with few ports.
+    Ports(Box<Wire>),
 }
 
 impl Scene {
@@ -63,6 +73,22 @@ impl Scene {
         let mut victim = None;
         let stage = match kind {
             FaultKind::Kill => Stage::Revived(Revival::start(&tag)?),
+            FaultKind::Pause => {
+                victim = Some(Victim::start(&tag)?);
+                Stage::Alone
+            }
+            FaultKind::Fill | FaultKind::Io => {
+                victim = Some(Victim::start_on_disk(&tag, DISK_BYTES)?);
+                Stage::Disk
+            }
+            FaultKind::Exhaust => {
+                let wire = Wire::new()?;
+                victim = Some(wire.victim.enter(|| {
+                    few_ports()?;
+                    Victim::start(&tag)
+                })?);
+                Stage::Ports(Box::new(wire))
+            }
             FaultKind::Cpu | FaultKind::Memory => {
                 let group = Cgroup::create(&tag)?;
                 let started = Victim::start(&tag)?;
@@ -98,8 +124,11 @@ impl Scene {
     /// The wire, where the fault is one of the network.
     pub(crate) fn wire(&self) -> Option<&Wire> {
         match &self.stage {
-            Stage::Network(wire) | Stage::Names(wire, _) | Stage::Web(wire, _) => Some(wire),
-            Stage::Group(_) | Stage::Revived(_) => None,
+            Stage::Network(wire)
+            | Stage::Names(wire, _)
+            | Stage::Web(wire, _)
+            | Stage::Ports(wire) => Some(wire),
+            Stage::Group(_) | Stage::Revived(_) | Stage::Alone | Stage::Disk => None,
         }
     }
 
@@ -136,6 +165,12 @@ impl Scene {
                 let to = json!({ "hosts": [named(Ip::V4).to_string()], "ports": ["8080"] });
                 json!({ "effect": { "abort": 503 }, "filter": { "to": to, "direction": "egress" } })
             }
+            FaultKind::Pause => json!({}),
+            FaultKind::Fill => {
+                json!({ "path": "/tmp", "goal": { "leave": "8MiB" } })
+            }
+            FaultKind::Io => json!({ "path": "/tmp", "write": "20MiB/s", "file": "16MiB" }),
+            FaultKind::Exhaust => json!({ "what": "ports" }),
         };
         written(json!({ self.kind.word(): parameters }))
     }
@@ -163,7 +198,46 @@ impl Scene {
             Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
+            Stage::Alone => self.standstill(since, time),
+            Stage::Disk => self.no_room(since, time),
+            Stage::Ports(wire) => wire.victim.enter(|| no_port(since, time)),
         }
+    }
+
+    /// Questions that the victim answers late or never; a dead one does not stand still.
+    fn standstill(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
+        /// An answer takes microseconds, on a busy machine some milliseconds.
+        const LATE: Duration = Duration::from_millis(80);
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        let victim = victim.as_mut().ok_or("there is no victim")?;
+        let mut last = None;
+        while since.elapsed() < time && victim.lives() {
+            if victim.ask(LATE).is_err() && victim.lives() {
+                last = Some(since.elapsed());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(last)
+    }
+
+    /// Moments in which the victim's file system has less room than the fault's file leaves: the file that is filled
+    /// with, or worked on, ends with the fault. A victim that has ended has no file system any more.
+    fn no_room(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
+        /// Half of the smaller file is room enough.
+        const MISSING: u64 = 8 << 20;
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        let victim = victim.as_mut().ok_or("there is no victim")?;
+        let mut last = None;
+        while since.elapsed() < time && victim.lives() {
+            if victim
+                .room("/tmp")
+                .is_ok_and(|room| room + MISSING < DISK_BYTES)
+            {
+                last = Some(since.elapsed());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(last)
     }
 
     /// The target's own end, where it has one: a killed process is what a kill is about.
@@ -250,6 +324,30 @@ fn memory_suffering(group: &Cgroup, since: Instant, time: Duration) -> Result<Op
     while since.elapsed() < time {
         if group.memory_used()? > MEMORY_BYTES / 10 * 9 {
             last = Some(since.elapsed());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(last)
+}
+
+/// Narrows the range of ports for outgoing connections of the namespace this thread is in.
+fn few_ports() -> Result<()> {
+    Ok(std::fs::write(
+        "/proc/sys/net/ipv4/ip_local_port_range",
+        "40000 40099",
+    )?)
+}
+
+/// Moments in which nobody in this thread's namespace is given a port.
+fn no_port(since: Instant, time: Duration) -> Result<Option<Duration>> {
+    let mut last = None;
+    while since.elapsed() < time {
+        match std::net::TcpListener::bind("127.0.0.1:0") {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                last = Some(since.elapsed());
+            }
+            Err(error) => return Err(error.into()),
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -1,7 +1,7 @@
 //! The faults, each from its own fields; those on packets are in `network`.
 
-use super::{dns, http, network};
-use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Signal};
+use super::{disk, dns, http, network};
+use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Pause, Signal};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::{closest, quoted};
@@ -22,6 +22,10 @@ const KINDS: &[&str] = &[
     "memory",
     "dns",
     "http",
+    "pause",
+    "fill",
+    "io",
+    "exhaust",
 ];
 
 /// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
@@ -48,6 +52,7 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
                 .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
                 None
             }
+            "pause" => Some(Fault::Pause(Pause {})),
             word => {
                 cx.error(variant.at, format!("it is not said how much {word}"))
                     .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
@@ -68,6 +73,10 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "cpu" => cpu(cx, at, node).map(Fault::Cpu),
         "dns" => dns::dns(cx, at, node).map(Fault::Dns),
         "http" => http::http(cx, at, node).map(Fault::Http),
+        "pause" => pause(cx, at, node).map(Fault::Pause),
+        "fill" => disk::fill(cx, at, node).map(Fault::Fill),
+        "io" => disk::io(cx, at, node).map(Fault::Io),
+        "exhaust" => disk::exhaust(cx, at, node).map(Fault::Exhaust),
         _ => memory(cx, at, node).map(Fault::Memory),
     }
 }
@@ -113,7 +122,7 @@ fn signal(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Signal> {
         draft.label(format!("did you mean `{near}`?"));
     }
     if stops {
-        draft.mend("a stopped process would stay stopped if Squall died; use one of KILL, TERM, INT, HUP, QUIT, ABRT, SEGV, USR1, USR2");
+        draft.mend("a stopped process would stay stopped if Squall died; to make it stand still, write `fault: pause`");
     } else {
         draft.mend(format!("write one of {}", known.join(", ")));
     }
@@ -136,6 +145,17 @@ fn kill(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Kill> {
         signal: signal?,
         every: every?,
     })
+}
+
+fn pause(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Pause> {
+    if is_short(node) {
+        cx.error(node.at, "a pause lasts as long as its step is held")
+            .label("not said here")
+            .mend("write `fault: pause`, and how long in the step's `hold`");
+        return None;
+    }
+    Fields::open(cx, owner, node, "a pause", &[])?;
+    Some(Pause {})
 }
 
 fn cpu(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Cpu> {

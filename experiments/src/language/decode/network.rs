@@ -25,6 +25,9 @@ pub(super) fn example(word: &str) -> &'static str {
         "cpu" => "80%",
         "dns" => "nxdomain",
         "http" => "{ abort: 503, to: { port: 8080 } }",
+        "fill" => "{ path: /var/lib/orders, to: 95% }",
+        "io" => "{ path: /var/lib/orders, write: 20MiB/s }",
+        "exhaust" => "ports",
         _ => "5%",
     }
 }

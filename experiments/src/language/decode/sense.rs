@@ -1,6 +1,6 @@
 //! Whether the parts of a step make sense together.
 
-use crate::fault::{CpuBase, Fault, MemoryBase, MemorySize};
+use crate::fault::{CpuBase, Exhausted, Fault, MemoryBase, MemorySize};
 use crate::filter::Filter;
 use crate::language::reader::Cx;
 use crate::language::source::At;
@@ -83,6 +83,19 @@ fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
             cx.error(on, "a kill on the host would be a kill of every process")
                 .related(at, "sends signals")
                 .mend("name the processes: `on: { process: { name: payment } }`");
+        }
+        Fault::Pause(_) => {
+            cx.error(on, "a pause of the host would be a pause of every process")
+                .related(at, "makes processes stand still")
+                .mend("name the processes: `on: { process: { name: payment } }`");
+        }
+        Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Pids => {
+            cx.error(
+                at,
+                "the host has no limit of processes that a test may use up",
+            )
+            .related(on, "the target")
+            .mend("name a process, cgroup or unit that has one (TasksMax=, or a container's)");
         }
         Fault::Cpu(cpu) if cpu.of == CpuBase::Quota => {
             cx.error(at, "the host has no processor quota")
