@@ -185,16 +185,7 @@ fn shape(fault: &Fault, seed: u64) -> Result<Shape, HoldError> {
             shape.reorder_gap = reorder.gap;
         }
         Fault::Rate(rate) => shape.rate_bytes_per_s = rate.limit.get() / 8,
-        Fault::Partition(_)
-        | Fault::Kill(_)
-        | Fault::Cpu(_)
-        | Fault::Memory(_)
-        | Fault::Pause(_)
-        | Fault::Fill(_)
-        | Fault::Io(_)
-        | Fault::Exhaust(_)
-        | Fault::Dns(_)
-        | Fault::Http(_) => {
+        other => {
             return Err(HoldError::Unable(format!(
                 "{} does not shape packets",
                 fault.kind()

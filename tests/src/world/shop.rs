@@ -1,10 +1,11 @@
 //! A service as the shipped experiments assume one: instances that a supervisor starts again when they die, each a real
-//! process that serves HTTP and asks its dependencies for every answer, but answers without them too.
+//! process that serves HTTP, asks its dependencies for every answer, but answers without them too, looks their names up
+//! and keeps its data in /var/lib/orders, on a file system of its own.
 //!
 //! An instance is this very program, started again. It lives until its standard input ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
 use nix::sys::socket::{bind, listen, setsockopt, socket};
 
@@ -32,6 +35,9 @@ const GLANCE: Duration = Duration::from_millis(5);
 
 /// The most bytes a process's name has (proc(5), comm).
 const NAME_MAX: usize = 15;
+
+/// Where the resolver among the dependencies listens.
+const DNS_PORT: u16 = 53;
 
 /// What every request is answered with.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -58,10 +64,12 @@ fn instance(args: &[String]) -> Result<()> {
     let name = std::ffi::CString::new(name.as_str())?;
     nix::sys::prctl::set_name(&name)?;
     let (asked, background): (SocketAddr, SocketAddr) = (asked.parse()?, background.parse()?);
+    own_disk()?;
     let listener = shared(own.parse()?)?;
     thread::spawn(move || {
         loop {
             let _ = TcpStream::connect_timeout(&background, PATIENCE);
+            let _ = look_up(SocketAddr::new(background.ip(), DNS_PORT));
             thread::sleep(BACKGROUND);
         }
     });
@@ -74,6 +82,34 @@ fn instance(args: &[String]) -> Result<()> {
     std::io::stdout().flush()?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+/// A small file system in memory for the service's data, seen by this instance alone. Called while it has one thread only, so
+/// that all it starts later see it too.
+fn own_disk() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    mount(none, "/", none, private, none)?;
+    let (kind, size) = (Some("tmpfs"), Some("size=64m"));
+    mount(kind, "/var/lib", kind, MsFlags::empty(), size)?;
+    Ok(std::fs::create_dir("/var/lib/orders")?)
+}
+
+/// Asks for the address of the dependency, as a client that does not trust its cache does (RFC 1035, section 4).
+fn look_up(resolver: SocketAddr) -> std::io::Result<()> {
+    const NAME: [&str; 3] = ["payment", "shop", "example"];
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // Number 7, recursion desired, one question.
+    let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in NAME {
+        query.push(u8::try_from(label.len()).unwrap_or(0));
+        query.extend_from_slice(label.as_bytes());
+    }
+    // The root, type A, class IN.
+    query.extend_from_slice(&[0, 0, 1, 0, 1]);
+    socket.send_to(&query, resolver)?;
+    socket.recv(&mut [0; 512]).map(drop)
 }
 
 /// A listener that instances share: the kernel spreads new connections over those that live (SO_REUSEPORT, socket(7)).
@@ -103,8 +139,16 @@ fn answer(stream: &TcpStream, dependency: SocketAddr) -> Option<()> {
         line.clear();
     }
     // With or without it: that is what makes the service one that bears the loss.
-    let _ = TcpStream::connect_timeout(&dependency, PATIENCE);
+    let _ = ask(dependency);
     (&mut &*stream).write_all(ANSWER).ok()
+}
+
+/// One request to a dependency, and the beginning of its answer.
+fn ask(dependency: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&dependency, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: dependency\r\n\r\n")?;
+    stream.read(&mut [0; 64]).map(drop)
 }
 
 /// Where a shop is and what it depends on.

@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use lab::world::Result;
 use lab::world::agent::program;
 use lab::world::cgroup::Cgroup;
+use lab::world::dns::Resolver;
 use lab::world::fingerprint::{self, Fingerprint};
 use lab::world::http::Service;
 use lab::world::shop::{Place, Shop};
@@ -137,6 +138,7 @@ fn run(file: &Path, number: usize) -> Result<()> {
     };
     let depends_on = |port| Service::start(&wire.peer, named(Ip::V4), port);
     let _dependencies = [depends_on(DEPENDENCY)?, depends_on(DATABASE)?];
+    let _resolver = Resolver::start(&wire.peer, &[named(Ip::V4)])?;
     let settled = Arc::clone(&group);
     let shop = Shop::open(&wire.victim, &place, INSTANCES, move |pid| {
         settled.adopt(pid)
