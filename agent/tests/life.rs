@@ -47,11 +47,11 @@ const FAULTS: [(&str, At); 10] = [
     (r#"{"delay": {"time": "20ms"}}"#, At::Netns),
     (r#"{"pause": {}}"#, At::Process),
     (
-        r#"{"fill": {"path": "/tmp", "goal": {"size": "4MiB"}, "reserve": "0B"}}"#,
+        r#"{"fill": {"path": "/dev/shm", "goal": {"size": "4MiB"}, "reserve": "0B"}}"#,
         At::Process,
     ),
     (
-        r#"{"io": {"path": "/tmp", "write": "20/s", "file": "1MiB"}}"#,
+        r#"{"io": {"path": "/dev/shm", "write": "20/s", "file": "1MiB"}}"#,
         At::Process,
     ),
     (r#"{"exhaust": {"what": "ports"}}"#, At::ProcessApart),

@@ -9,6 +9,7 @@ use lab::world::agent::{Agent, written};
 use lab::world::cgroup::Cgroup;
 use lab::world::check;
 use lab::world::victim::Victim;
+use lab::world::wire::Wire;
 use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use squall_experiments::wire::{Armed, EndCause, FromAgent};
 
 use crate::as_root;
 use crate::dose::LEASE;
+use crate::scene::few_ports;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -48,6 +50,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(as_root("dose::process::pause", pause));
     trials.push(as_root("dose::process::fill_to_a_share", fill));
     trials.push(as_root("dose::process::io_at_a_rate", io));
+    trials.push(as_root("dose::process::ports_but_for_a_few", ports));
     trials
 }
 
@@ -298,4 +301,40 @@ fn io() -> Result<()> {
         1.0,
         0.05,
     )?)
+}
+
+/// Whoever asks for a port in the victim's namespace gets one as often as is left over.
+fn ports() -> Result<()> {
+    const LEFT: usize = 7;
+    let wire = Wire::new()?;
+    let victim = wire.victim.enter(|| {
+        few_ports()?;
+        Victim::start("ports")
+    })?;
+    let mut agent = Agent::start()?;
+    let target: Target = written(json!({ "process": { "pid": victim.pid() } }));
+    let fault = json!({ "exhaust": { "what": "ports", "goal": { "leave": LEFT } } });
+    let armed = agent.inject(&target, &written(fault), written(json!(LEASE)), None)?;
+    let given = |most: usize| {
+        wire.victim.enter(|| {
+            let mut listeners = Vec::new();
+            while listeners.len() < most {
+                match std::net::TcpListener::bind("127.0.0.1:0") {
+                    Ok(listener) => listeners.push(listener),
+                    Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(listeners.len())
+        })
+    };
+    let found = given(usize::MAX)?;
+    if found != LEFT {
+        return Err(format!("{LEFT} ports were to be left over, and {found} were").into());
+    }
+    agent.stop(&armed.id)?;
+    match given(LEFT * 2)? {
+        all if all == LEFT * 2 => Ok(()),
+        few => Err(format!("after the fault only {few} ports were given").into()),
+    }
 }
