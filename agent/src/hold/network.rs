@@ -186,10 +186,8 @@ fn shape(fault: &Fault, seed: u64) -> Result<Shape, HoldError> {
         }
         Fault::Rate(rate) => shape.rate_bytes_per_s = rate.limit.get() / 8,
         other => {
-            return Err(HoldError::Unable(format!(
-                "{} does not shape packets",
-                fault.kind()
-            )));
+            let kind = other.kind();
+            return Err(HoldError::Unable(format!("{kind} does not shape packets")));
         }
     }
     shape.packets_max = packets_max(shape.delay, shape.jitter);
