@@ -5,6 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod dns;
+
+pub use dns::{Dns, DnsTransport, RecordType};
+
 /// One way of looking at the system under test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -17,6 +21,8 @@ pub enum Probe {
     Tcp(Tcp),
     /// One program each interval, without a shell.
     Command(Command),
+    /// One question to a name server each interval.
+    Dns(Dns),
 }
 
 /// The request that a probe sends.
@@ -117,6 +123,7 @@ impl Probe {
             Self::Load(_) => "load",
             Self::Tcp(_) => "tcp",
             Self::Command(_) => "command",
+            Self::Dns(_) => "dns",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod fault;
 mod probe;
+mod service;
 mod target;
 
 use crate::units::{Hold, Lease, Percent};

@@ -46,6 +46,7 @@ const ONLY_MEANING: &[&str] = &[
     "network-on-process",
     "network-on-unit",
     "probe-command-shell",
+    "probe-dns-status",
     "probe-header-lines",
     "probe-header",
     "probe-timeout",

@@ -292,5 +292,10 @@ fn pace(probe: &Probe) -> (&'static str, u64, u64) {
             command.every.get() / NS_PER_US,
             command.timeout.get() / NS_PER_US,
         ),
+        Probe::Dns(dns) => (
+            "questions",
+            dns.every.get() / NS_PER_US,
+            dns.timeout.get() / NS_PER_US,
+        ),
     }
 }

@@ -6,6 +6,7 @@
 //! and not, as with a closed loop, in one.
 
 mod command;
+mod dns;
 mod http;
 mod pace;
 mod paths;
@@ -72,6 +73,19 @@ pub enum ProbeError {
         #[source]
         source: serde_json_path::ParseError,
     },
+    /// It is not said whom to ask, and the system does not say either.
+    #[error(
+        "probe `{probe}`: no name server is found in {file}; name one with `server: 10.0.0.53`"
+    )]
+    NameServer {
+        /// The probe's name.
+        probe: String,
+        /// Where it was looked for.
+        file: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
     /// No thread to keep its time.
     #[error("probe `{probe}`: its timer thread could not be started")]
     Thread {
@@ -132,6 +146,7 @@ enum Attempt {
     Http(Arc<http::Asking>),
     Tcp(tcp::Connecting),
     Command(command::Running),
+    Dns(Arc<dns::Asking>),
 }
 
 impl Attempt {
@@ -140,6 +155,7 @@ impl Attempt {
             Self::Http(http) => http.ask().await,
             Self::Tcp(tcp) => tcp.connect().await,
             Self::Command(command) => command.run().await,
+            Self::Dns(dns) => dns.ask().await,
         }
     }
 }
@@ -215,6 +231,14 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
                 every: command.every.duration(),
                 timeout: command.timeout.duration(),
                 in_flight_max: PROGRAMS_MAX,
+            },
+        ),
+        Probe::Dns(dns) => (
+            Attempt::Dns(Arc::new(dns::Asking::new(name, dns)?)),
+            Pace {
+                every: dns.every.duration(),
+                timeout: dns.timeout.duration(),
+                in_flight_max: IN_FLIGHT_MAX,
             },
         ),
     })

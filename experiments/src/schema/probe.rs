@@ -1,6 +1,6 @@
 //! How the steady state is observed, and what is expected.
 
-use super::{LIST_MOST, list, object, one_of, or_short, quantity, text};
+use super::{LIST_MOST, list, object, one_of, or_short, quantity, service, text};
 use crate::units::{Frequency, Interval, Timeout};
 use serde_json::{Value, json};
 
@@ -48,14 +48,14 @@ pub(super) fn steady_state() -> Value {
     )
 }
 
-fn every() -> (&'static str, Value) {
+pub(super) fn every() -> (&'static str, Value) {
     (
         "every",
         quantity::<Interval>("How often; 1s where nothing is said"),
     )
 }
 
-fn timeout() -> (&'static str, Value) {
+pub(super) fn timeout() -> (&'static str, Value) {
     (
         "timeout",
         quantity::<Timeout>("After this it counts as failed; 5s where nothing is said"),
@@ -142,13 +142,12 @@ fn probe() -> Value {
         object("", command, &["argv"]),
         "One program each interval; success is exit code 0, its output is `value` or `body`",
     );
-    one_of(
-        "How the steady state is observed",
-        [
-            ("http", http),
-            ("load", load),
-            ("tcp", tcp),
-            ("command", command),
-        ],
-    )
+    let mut kinds = vec![
+        ("http", http),
+        ("load", load),
+        ("tcp", tcp),
+        ("command", command),
+    ];
+    kinds.extend(service::probes());
+    one_of("How the steady state is observed", kinds)
 }

@@ -8,7 +8,9 @@ use crate::language::tree::{Entry, Node, Value};
 use crate::probe::{Command, Http, Load, Probe, Request, Tcp, every_default};
 use crate::units::{Frequency, Interval, Timeout};
 
-const KINDS: &[&str] = &["http", "load", "tcp", "command"];
+mod dns;
+
+const KINDS: &[&str] = &["http", "load", "tcp", "command", "dns"];
 
 /// More than this one process cannot send and time well.
 const RATE_SENSIBLE: f64 = 10_000.0;
@@ -29,6 +31,7 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
         "http" => http(cx, variant.at, node).map(Probe::Http),
         "load" => load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
+        "dns" => dns::dns(cx, variant.at, node).map(Probe::Dns),
         _ => command(cx, variant.at, node).map(Probe::Command),
     }
 }

@@ -178,6 +178,13 @@ fn measurable(
             ),
             "`success`, `exit`, `value`, `body` and `rate`",
         ),
+        Probe::Dns(_) => (
+            matches!(
+                measure,
+                M::Success | M::Quantile(_) | M::Max | M::Rate | M::Value
+            ),
+            "`success`, `p50` … `p999`, `max`, `rate` and `value`",
+        ),
     };
     if fits {
         return true;
@@ -225,6 +232,7 @@ pub(super) fn enough_samples(cx: &mut Cx<'_, '_>, states: &[Stated], phase: &str
             Probe::Load(load) => load.rate.per_second(),
             Probe::Http(http) => 1.0 / http.every.duration().as_secs_f64(),
             Probe::Tcp(tcp) => 1.0 / tcp.every.duration().as_secs_f64(),
+            Probe::Dns(dns) => 1.0 / dns.every.duration().as_secs_f64(),
             Probe::Command(_) => continue,
         };
         let samples = (per_second * length.duration().as_secs_f64()).floor();
