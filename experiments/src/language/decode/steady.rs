@@ -223,9 +223,8 @@ pub(super) fn enough_samples(cx: &mut Cx<'_, '_>, states: &[Stated], phase: &str
     for stated in states {
         let per_second = match &stated.state.probe {
             Probe::Load(load) => load.rate.per_second(),
-            Probe::Http(http) => 1.0 / http.every.duration().as_secs_f64(),
-            Probe::Tcp(tcp) => 1.0 / tcp.every.duration().as_secs_f64(),
             Probe::Command(_) => continue,
+            other => 1.0 / other.cadence().every.as_secs_f64(),
         };
         let samples = (per_second * length.duration().as_secs_f64()).floor();
         for (expectation, at) in stated.state.expect.iter().zip(&stated.expect_at) {
