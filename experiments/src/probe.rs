@@ -2,9 +2,13 @@
 
 mod connection;
 mod http;
+mod prometheus;
+mod webhook;
 
 pub use connection::{Auth, Basic, OnError, Tls, Trouble};
 pub use http::{Http, Load, Request, Source};
+pub use prometheus::{Prometheus, Range, Reduce};
+pub use webhook::{Question, Reply, Webhook};
 
 use crate::units::{Interval, Timeout};
 use schemars::JsonSchema;
@@ -23,6 +27,10 @@ pub enum Probe {
     Tcp(Tcp),
     /// One program each interval, without a shell.
     Command(Command),
+    /// One PromQL query each interval.
+    Prometheus(Prometheus),
+    /// One question each interval to anything that answers in our words.
+    Webhook(Webhook),
 }
 
 /// 5 s: longer than any answer a person would wait for.
@@ -78,6 +86,8 @@ impl Probe {
             Self::Load(_) => "load",
             Self::Tcp(_) => "tcp",
             Self::Command(_) => "command",
+            Self::Prometheus(_) => "prometheus",
+            Self::Webhook(_) => "webhook",
         }
     }
 
@@ -98,6 +108,8 @@ impl Probe {
             }
             Self::Tcp(p) => ("connections", p.every, p.timeout, p.trouble),
             Self::Command(p) => ("runs", p.every, p.timeout, Trouble::default()),
+            Self::Prometheus(p) => ("queries", p.every, p.source.timeout, p.trouble),
+            Self::Webhook(p) => ("questions", p.every, p.source.timeout, p.trouble),
         };
         Cadence {
             noun,

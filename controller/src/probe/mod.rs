@@ -10,9 +10,11 @@ mod command;
 mod http;
 mod pace;
 mod paths;
+mod prometheus;
 mod secret;
 mod tcp;
 mod tls;
+mod webhook;
 mod work;
 
 use crate::clock::Clock;
@@ -170,6 +172,8 @@ enum Attempt {
     Http(Arc<http::Asking>),
     Tcp(tcp::Connecting),
     Command(command::Running),
+    Prometheus(Arc<prometheus::Querying>),
+    Webhook(Arc<webhook::Questioning>),
 }
 
 impl Attempt {
@@ -178,6 +182,8 @@ impl Attempt {
             Self::Http(http) => http.ask().await,
             Self::Tcp(tcp) => tcp.connect().await,
             Self::Command(command) => command.run().await,
+            Self::Prometheus(prometheus) => prometheus.ask().await,
+            Self::Webhook(webhook) => webhook.ask().await,
         }
     }
 }
@@ -234,8 +240,28 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
             pace.in_flight_max = PROGRAMS_MAX;
             Attempt::Command(command::Running::new(command, paths))
         }
+        Probe::Prometheus(asked) => {
+            Attempt::Prometheus(Arc::new(prometheus::Querying::new(name, asked)?))
+        }
+        Probe::Webhook(asked) => {
+            Attempt::Webhook(Arc::new(webhook::Questioning::new(name, asked)?))
+        }
     };
     Ok((attempt, pace))
+}
+
+/// The beginning of what somebody unexpected said, for a person to recognise.
+fn first_line(body: &[u8]) -> String {
+    const SHOWN_CHARACTERS_MAX: usize = 80;
+    let text = String::from_utf8_lossy(body);
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    match line {
+        None => "it is empty".into(),
+        Some(line) => {
+            let shown = line.trim().chars().filter(|c| !c.is_control());
+            format!("`{}`", shown.take(SHOWN_CHARACTERS_MAX).collect::<String>())
+        }
+    }
 }
 
 #[cfg(test)]

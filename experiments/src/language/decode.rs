@@ -5,6 +5,7 @@ mod experiment;
 mod fault;
 mod filter;
 mod network;
+mod observer;
 mod probe;
 mod request;
 mod sense;

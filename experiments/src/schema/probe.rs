@@ -1,5 +1,7 @@
 //! How the steady state is observed, and what is expected.
 
+mod observer;
+
 use super::{LIST_MOST, list, object, one_of, or_short, quantity, text, word};
 use crate::probe::Trouble;
 use crate::units::{Frequency, Interval, Timeout};
@@ -227,6 +229,8 @@ fn probe() -> Value {
             ("load", load),
             ("tcp", tcp),
             ("command", command),
+            ("prometheus", observer::prometheus()),
+            ("webhook", observer::webhook()),
         ],
     )
 }

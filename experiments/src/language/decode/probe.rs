@@ -1,6 +1,6 @@
 //! How the steady state is observed.
 
-use super::{connection, request};
+use super::{connection, observer, request};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
@@ -8,7 +8,7 @@ use crate::language::tree::{Entry, Node, Value};
 use crate::probe::{Command, Http, Load, Probe, Tcp, Trouble, every_default, timeout_default};
 use crate::units::{Frequency, Interval, Timeout};
 
-const KINDS: &[&str] = &["http", "load", "tcp", "command"];
+const KINDS: &[&str] = &["http", "load", "tcp", "command", "prometheus", "webhook"];
 
 /// More than this one process cannot send and time well.
 const RATE_SENSIBLE: f64 = 10_000.0;
@@ -29,6 +29,8 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
         "http" => http(cx, variant.at, node).map(Probe::Http),
         "load" => load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
+        "prometheus" => observer::prometheus(cx, variant.at, node).map(Probe::Prometheus),
+        "webhook" => observer::webhook(cx, variant.at, node).map(Probe::Webhook),
         _ => command(cx, variant.at, node).map(Probe::Command),
     }
 }
@@ -45,7 +47,7 @@ pub(super) fn timeout(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Timeou
     })
 }
 
-fn is_text(node: &Node) -> bool {
+pub(super) fn is_text(node: &Node) -> bool {
     matches!(node.value, Value::Scalar { .. }) && !node.is_null()
 }
 

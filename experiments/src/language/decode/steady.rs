@@ -171,6 +171,10 @@ fn measurable(
             matches!(measure, M::Success | M::Quantile(_) | M::Max | M::Rate),
             "`success`, `p50` … `p999`, `max` and `rate`",
         ),
+        Probe::Prometheus(_) | Probe::Webhook(_) => (
+            matches!(measure, M::Success | M::Value | M::Rate),
+            "`value`, `success` and `rate`",
+        ),
         Probe::Command(_) => (
             matches!(
                 measure,
@@ -187,7 +191,9 @@ fn measurable(
         (Probe::Command(_), M::Quantile(_) | M::Max) => {
             "bound its time with `timeout:` and expect `success`, or let it print a time and expect `value`".to_owned()
         }
-        (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or use a `command` probe".to_owned(),
+        (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or ask a `prometheus`, `webhook` or `command` probe".to_owned(),
+        (Probe::Prometheus(_), _) => "expect `value`, the number that the query comes to, or `success`, that there is one".to_owned(),
+        (Probe::Webhook(_), _) => "expect `value`, the number that it answers, or `success`, that it says `ok`".to_owned(),
         (Probe::Tcp(_), M::Body(_) | M::Status) => "use an `http` probe, which reads the answer".to_owned(),
         _ => format!("expect one of {has}, or use a `command` probe"),
     };
