@@ -20,6 +20,7 @@ pub mod plan;
 pub mod probe;
 pub mod run_life;
 pub mod schema;
+pub mod secret;
 pub mod target;
 pub mod units;
 pub mod verdict;

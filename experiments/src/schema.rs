@@ -6,7 +6,6 @@
 
 mod fault;
 mod probe;
-mod service;
 mod target;
 
 use crate::units::{Hold, Lease, Percent};

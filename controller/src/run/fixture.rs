@@ -33,21 +33,11 @@ pub(crate) fn load(url: &str, rate: &str, expect: Vec<Expectation>) -> SteadySta
     SteadyState {
         name: "orders".into(),
         probe: Probe::Load(Load {
-            request: request(url),
+            request: Request::bare(url.into()),
             rate: rate.parse().unwrap(),
         }),
         expect,
         confirm: 3,
-    }
-}
-
-pub(crate) fn request(url: &str) -> Request {
-    Request {
-        url: url.into(),
-        method: "GET".into(),
-        headers: Default::default(),
-        body: None,
-        timeout: Request::timeout_default(),
     }
 }
 

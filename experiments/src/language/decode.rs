@@ -1,9 +1,11 @@
 //! The tree of a file to the types, one decoder per subject.
 
+mod connection;
 mod experiment;
 mod fault;
 mod filter;
 mod network;
+mod observer;
 mod probe;
 mod request;
 mod sense;

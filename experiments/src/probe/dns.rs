@@ -1,6 +1,6 @@
 //! One question to a name server each interval.
 
-use super::{Request, every_default};
+use super::{Trouble, every_default, timeout_default};
 use crate::units::{Interval, Timeout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,11 +22,14 @@ pub struct Dns {
     #[serde(default)]
     pub transport: DnsTransport,
     /// After this the question counts as failed.
-    #[serde(default = "Request::timeout_default")]
+    #[serde(default = "timeout_default")]
     pub timeout: Timeout,
     /// How often.
     #[serde(default = "every_default")]
     pub every: Interval,
+    /// What becomes of an attempt without an answer.
+    #[serde(default, skip_serializing_if = "Trouble::is_default")]
+    pub trouble: Trouble,
 }
 
 /// What a record says.

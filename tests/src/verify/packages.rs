@@ -1,16 +1,18 @@
 //! What the tests need from the machine, in one place, and its installation where that is allowed.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::vm::on_path;
 
 /// A program tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 10] = [
     ("busybox", "busybox-static"),
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
+    ("prometheus", "prometheus"),
     ("ps", "procps"),
     ("strip", "binutils"),
     ("stress-ng", "stress-ng"),
@@ -54,7 +56,35 @@ pub(super) fn provide() -> Result<(), String> {
         &["install", "-y", "--no-install-recommends", "--no-remove"],
         &missing[..],
     ]
-    .concat())
+    .concat())?;
+    let came: Vec<&str> = SERVICES
+        .into_iter()
+        .filter(|service| missing.contains(service))
+        .collect();
+    silence(&came)
+}
+
+/// Packages that start a service of the same name when they are installed. Only the program is wanted: tests start their own.
+const SERVICES: [&str; 1] = ["prometheus"];
+
+/// Stops services that came along, where there is somebody who started them.
+fn silence(services: &[&str]) -> Result<(), String> {
+    if services.is_empty() || !Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    let answer = Command::new("systemctl")
+        .args(["disable", "--now"])
+        .args(services)
+        .output();
+    match answer {
+        Ok(answer) if answer.status.success() => Ok(()),
+        Ok(answer) => Err(format!(
+            "`systemctl disable --now {}` failed: {}",
+            services.join(" "),
+            String::from_utf8_lossy(&answer.stderr).trim()
+        )),
+        Err(error) => Err(format!("cannot run systemctl: {error}")),
+    }
 }
 
 fn apt(args: &[&str]) -> Result<(), String> {

@@ -1,16 +1,24 @@
 //! How the steady state is observed.
 
-use super::request;
+use super::{connection, observer, request};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Node, Value};
-use crate::probe::{Command, Http, Load, Probe, Request, Tcp, every_default};
+use crate::probe::{Command, Http, Load, Probe, Tcp, Trouble, every_default, timeout_default};
 use crate::units::{Frequency, Interval, Timeout};
 
 mod dns;
 
-const KINDS: &[&str] = &["http", "load", "tcp", "command", "dns"];
+const KINDS: &[&str] = &[
+    "http",
+    "load",
+    "tcp",
+    "command",
+    "prometheus",
+    "webhook",
+    "dns",
+];
 
 /// More than this one process cannot send and time well.
 const RATE_SENSIBLE: f64 = 10_000.0;
@@ -31,7 +39,9 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
         "http" => http(cx, variant.at, node).map(Probe::Http),
         "load" => load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
+        "prometheus" => observer::prometheus(cx, variant.at, node).map(Probe::Prometheus),
         "dns" => dns::dns(cx, variant.at, node).map(Probe::Dns),
+        "webhook" => observer::webhook(cx, variant.at, node).map(Probe::Webhook),
         _ => command(cx, variant.at, node).map(Probe::Command),
     }
 }
@@ -43,12 +53,12 @@ pub(super) fn every(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Interval
 }
 
 pub(super) fn timeout(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Timeout> {
-    fields.or("timeout", Request::timeout_default(), |e| {
+    fields.or("timeout", timeout_default(), |e| {
         cx.quantity(&e.node, "a time", "2s")
     })
 }
 
-fn is_text(node: &Node) -> bool {
+pub(super) fn is_text(node: &Node) -> bool {
     matches!(node.value, Value::Scalar { .. }) && !node.is_null()
 }
 
@@ -58,20 +68,27 @@ fn http(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Http> {
         return Some(Http {
             request,
             every: every_default(),
+            trouble: Trouble::default(),
         });
     }
-    let known = ["url", "method", "headers", "body", "timeout", "every"];
+    let known = [
+        "url", "method", "headers", "body", "auth", "tls", "timeout", "every", "retries", "onError",
+    ];
     let fields = Fields::open(cx, owner, node, "an `http` probe", &known)?;
     let request = request::request(cx, &fields);
     let every = every(cx, &fields);
+    let trouble = connection::trouble(cx, &fields);
     Some(Http {
         request: request?,
         every: every?,
+        trouble: trouble?,
     })
 }
 
 fn load(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Load> {
-    let known = ["url", "method", "rate", "headers", "body", "timeout"];
+    let known = [
+        "url", "method", "rate", "headers", "body", "auth", "tls", "timeout",
+    ];
     let fields = Fields::open(cx, owner, node, "a `load` probe", &known)?;
     let request = request::request(cx, &fields);
     let rate = fields.need(cx, "rate", "rate: 50/s").and_then(|e| {
@@ -96,8 +113,9 @@ fn tcp(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Tcp> {
     if is_text(node) {
         return Some(Tcp {
             address: address(cx, node)?,
-            timeout: Request::timeout_default(),
+            timeout: timeout_default(),
             every: every_default(),
+            trouble: Trouble::default(),
         });
     }
     let fields = Fields::open(
@@ -105,17 +123,19 @@ fn tcp(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Tcp> {
         owner,
         node,
         "a `tcp` probe",
-        &["address", "timeout", "every"],
+        &["address", "timeout", "every", "retries", "onError"],
     )?;
     let address = fields
         .need(cx, "address", "address: db.shop:5432")
         .and_then(|e| address(cx, &e.node));
     let timeout = timeout(cx, &fields);
     let every = every(cx, &fields);
+    let trouble = connection::trouble(cx, &fields);
     Some(Tcp {
         address: address?,
         timeout: timeout?,
         every: every?,
+        trouble: trouble?,
     })
 }
 
@@ -158,7 +178,7 @@ fn command(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Command> {
     if matches!(node.value, Value::List(_)) || is_text(node) {
         return Some(Command {
             argv: argv(cx, node)?,
-            timeout: Request::timeout_default(),
+            timeout: timeout_default(),
             every: every_default(),
         });
     }

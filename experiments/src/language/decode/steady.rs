@@ -171,6 +171,10 @@ fn measurable(
             matches!(measure, M::Success | M::Quantile(_) | M::Max | M::Rate),
             "`success`, `p50` … `p999`, `max` and `rate`",
         ),
+        Probe::Prometheus(_) | Probe::Webhook(_) => (
+            matches!(measure, M::Success | M::Value | M::Rate),
+            "`value`, `success` and `rate`",
+        ),
         Probe::Command(_) => (
             matches!(
                 measure,
@@ -194,7 +198,9 @@ fn measurable(
         (Probe::Command(_), M::Quantile(_) | M::Max) => {
             "bound its time with `timeout:` and expect `success`, or let it print a time and expect `value`".to_owned()
         }
-        (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or use a `command` probe".to_owned(),
+        (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or ask a `prometheus`, `webhook` or `command` probe".to_owned(),
+        (Probe::Prometheus(_), _) => "expect `value`, the number that the query comes to, or `success`, that there is one".to_owned(),
+        (Probe::Webhook(_), _) => "expect `value`, the number that it answers, or `success`, that it says `ok`".to_owned(),
         (Probe::Tcp(_), M::Body(_) | M::Status) => "use an `http` probe, which reads the answer".to_owned(),
         _ => format!("expect one of {has}, or use a `command` probe"),
     };
@@ -230,10 +236,8 @@ pub(super) fn enough_samples(cx: &mut Cx<'_, '_>, states: &[Stated], phase: &str
     for stated in states {
         let per_second = match &stated.state.probe {
             Probe::Load(load) => load.rate.per_second(),
-            Probe::Http(http) => 1.0 / http.every.duration().as_secs_f64(),
-            Probe::Tcp(tcp) => 1.0 / tcp.every.duration().as_secs_f64(),
-            Probe::Dns(dns) => 1.0 / dns.every.duration().as_secs_f64(),
             Probe::Command(_) => continue,
+            other => 1.0 / other.cadence().every.as_secs_f64(),
         };
         let samples = (per_second * length.duration().as_secs_f64()).floor();
         for (expectation, at) in stated.state.expect.iter().zip(&stated.expect_at) {

@@ -1,14 +1,24 @@
 //! One question to a name server.
 
+use super::super::connection::trouble;
 use super::super::request::authority;
 use super::{every, is_text, timeout};
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
 use crate::language::tree::Node;
-use crate::probe::{Dns, DnsTransport, RecordType, Request, every_default};
+use crate::probe::{Dns, DnsTransport, RecordType, Trouble, every_default, timeout_default};
 
-const FIELDS: &[&str] = &["server", "name", "type", "transport", "timeout", "every"];
+const FIELDS: &[&str] = &[
+    "server",
+    "name",
+    "type",
+    "transport",
+    "timeout",
+    "every",
+    "retries",
+    "onError",
+];
 
 /// RFC 1035, section 2.3.4; without the dot at the end.
 const NAME_BYTES_MOST: usize = 253;
@@ -24,8 +34,9 @@ pub(super) fn dns(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Dns> {
             name: name(cx, node)?,
             kind: RecordType::default(),
             transport: DnsTransport::default(),
-            timeout: Request::timeout_default(),
+            timeout: timeout_default(),
             every: every_default(),
+            trouble: Trouble::default(),
         });
     }
     let fields = Fields::open(cx, owner, node, "a `dns` probe", FIELDS)?;
@@ -43,6 +54,7 @@ pub(super) fn dns(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Dns> {
     });
     let timeout = timeout(cx, &fields);
     let every = every(cx, &fields);
+    let trouble = trouble(cx, &fields);
     Some(Dns {
         server: server?,
         name: name?,
@@ -50,6 +62,7 @@ pub(super) fn dns(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Dns> {
         transport: transport?,
         timeout: timeout?,
         every: every?,
+        trouble: trouble?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Probes that speak the protocol of one kind of service.
 
-use super::probe::{every, timeout};
-use super::{object, or_short, word};
+use super::super::{object, or_short, word};
+use super::{every, timeout, trouble};
 use crate::probe::RecordType;
 use serde_json::{Value, json};
 
@@ -23,6 +23,7 @@ fn dns() -> Value {
         "pattern": "^(\\[[0-9a-fA-F:.]+\\]|[^:/\\s\\[\\]]+)(:[0-9]+)?$",
         "description": "Who is asked; the first name server of /etc/resolv.conf where nothing is said, port 53 where none is",
     });
+    let [retries, on_error] = trouble();
     let fields = [
         ("server", server),
         ("name", name()),
@@ -42,6 +43,8 @@ fn dns() -> Value {
         ),
         timeout(),
         every(),
+        retries,
+        on_error,
     ];
     or_short(
         name(),
