@@ -1,13 +1,17 @@
 //! How the steady state is observed.
 
 mod connection;
+mod database;
 mod dns;
+mod grpc;
 mod http;
 mod prometheus;
 mod webhook;
 
 pub use connection::{Auth, Basic, OnError, Tls, Trouble};
+pub use database::{Connection, Postgres, Redis};
 pub use dns::{Dns, DnsTransport, RecordType};
+pub use grpc::Grpc;
 pub use http::{Http, Load, Request, Source};
 pub use prometheus::{Prometheus, Range, Reduce};
 pub use webhook::{Question, Reply, Webhook};
@@ -33,8 +37,14 @@ pub enum Probe {
     Prometheus(Prometheus),
     /// One question each interval to anything that answers in our words.
     Webhook(Webhook),
+    /// One health check over gRPC each interval.
+    Grpc(Grpc),
     /// One question to a name server each interval.
     Dns(Dns),
+    /// One query to PostgreSQL each interval.
+    Postgres(Postgres),
+    /// One command to Redis each interval.
+    Redis(Redis),
 }
 
 /// 5 s: longer than any answer a person would wait for.
@@ -92,7 +102,10 @@ impl Probe {
             Self::Command(_) => "command",
             Self::Prometheus(_) => "prometheus",
             Self::Webhook(_) => "webhook",
+            Self::Grpc(_) => "grpc",
             Self::Dns(_) => "dns",
+            Self::Postgres(_) => "postgres",
+            Self::Redis(_) => "redis",
         }
     }
 
@@ -115,7 +128,10 @@ impl Probe {
             Self::Command(p) => ("runs", p.every, p.timeout, Trouble::default()),
             Self::Prometheus(p) => ("queries", p.every, p.source.timeout, p.trouble),
             Self::Webhook(p) => ("questions", p.every, p.source.timeout, p.trouble),
+            Self::Grpc(p) => ("calls", p.every, p.timeout, p.trouble),
             Self::Dns(p) => ("questions", p.every, p.timeout, p.trouble),
+            Self::Postgres(p) => ("queries", p.every, p.timeout, p.trouble),
+            Self::Redis(p) => ("commands", p.every, p.timeout, p.trouble),
         };
         Cadence {
             noun,

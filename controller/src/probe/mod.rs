@@ -7,11 +7,15 @@
 
 mod client;
 mod command;
+mod dial;
 mod dns;
+mod grpc;
 mod http;
 mod pace;
 mod paths;
+mod postgres;
 mod prometheus;
+mod redis;
 mod secret;
 mod tcp;
 mod tls;
@@ -34,6 +38,9 @@ pub const TRIALS_WAITING_MAX: usize = 65_536;
 
 /// So many programs of one probe may be under way.
 const PROGRAMS_MAX: usize = 32;
+
+/// So many sessions with a database one probe may have; a server has a hundred for everybody (PostgreSQL's `max_connections`).
+const SESSIONS_MAX: usize = 32;
 
 /// Why a probe cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +120,19 @@ pub enum ProbeError {
         #[source]
         source: serde_json_path::ParseError,
     },
+    /// Nothing that a certificate could be for.
+    #[error(
+        "probe `{probe}`: the host in `{address}` is not one that a certificate can name; say which with `tls: {{ serverName: … }}`"
+    )]
+    Address {
+        /// The probe's name.
+        probe: String,
+        /// As the file says it.
+        address: String,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::InvalidDnsNameError,
+    },
     /// It is not said whom to ask, and the system does not say either.
     #[error(
         "probe `{probe}`: no name server is found in {file}; name one with `server: 10.0.0.53`"
@@ -188,7 +208,10 @@ enum Attempt {
     Command(command::Running),
     Prometheus(Arc<prometheus::Querying>),
     Webhook(Arc<webhook::Questioning>),
+    Grpc(Arc<grpc::Checking>),
     Dns(Arc<dns::Asking>),
+    Postgres(Arc<postgres::Querying>),
+    Redis(Arc<redis::Commanding>),
 }
 
 impl Attempt {
@@ -199,7 +222,10 @@ impl Attempt {
             Self::Command(command) => command.run().await,
             Self::Prometheus(prometheus) => prometheus.ask().await,
             Self::Webhook(webhook) => webhook.ask().await,
+            Self::Grpc(grpc) => grpc.check().await,
             Self::Dns(dns) => dns.ask().await,
+            Self::Postgres(postgres) => postgres.ask().await,
+            Self::Redis(redis) => redis.send().await,
         }
     }
 }
@@ -261,6 +287,15 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
         }
         Probe::Webhook(asked) => {
             Attempt::Webhook(Arc::new(webhook::Questioning::new(name, asked)?))
+        }
+        Probe::Grpc(grpc) => Attempt::Grpc(Arc::new(grpc::Checking::new(name, grpc)?)),
+        Probe::Postgres(postgres) => {
+            pace.in_flight_max = SESSIONS_MAX;
+            Attempt::Postgres(Arc::new(postgres::Querying::new(name, postgres)?))
+        }
+        Probe::Redis(redis) => {
+            pace.in_flight_max = SESSIONS_MAX;
+            Attempt::Redis(Arc::new(redis::Commanding::new(name, redis)?))
         }
         Probe::Dns(dns) => Attempt::Dns(Arc::new(dns::Asking::new(name, dns)?)),
     };

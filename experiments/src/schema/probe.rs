@@ -75,7 +75,7 @@ fn url() -> Value {
 }
 
 /// Where a secret is: never the secret.
-pub(super) fn secret() -> Value {
+fn secret() -> Value {
     let places = [
         ("env", text("A variable of the controller's environment")),
         ("file", text("A file on the controller's machine")),

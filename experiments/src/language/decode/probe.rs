@@ -9,6 +9,10 @@ use crate::probe::{Command, Http, Load, Probe, Tcp, Trouble, every_default, time
 use crate::units::{Frequency, Interval, Timeout};
 
 mod dns;
+mod grpc;
+mod postgres;
+mod redis;
+mod server;
 
 const KINDS: &[&str] = &[
     "http",
@@ -17,7 +21,10 @@ const KINDS: &[&str] = &[
     "command",
     "prometheus",
     "webhook",
+    "grpc",
     "dns",
+    "postgres",
+    "redis",
 ];
 
 /// More than this one process cannot send and time well.
@@ -40,6 +47,9 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
         "load" => load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
         "prometheus" => observer::prometheus(cx, variant.at, node).map(Probe::Prometheus),
+        "grpc" => grpc::grpc(cx, variant.at, node).map(Probe::Grpc),
+        "postgres" => postgres::postgres(cx, variant.at, node).map(Probe::Postgres),
+        "redis" => redis::redis(cx, variant.at, node).map(Probe::Redis),
         "dns" => dns::dns(cx, variant.at, node).map(Probe::Dns),
         "webhook" => observer::webhook(cx, variant.at, node).map(Probe::Webhook),
         _ => command(cx, variant.at, node).map(Probe::Command),
@@ -112,7 +122,7 @@ fn load(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Load> {
 fn tcp(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Tcp> {
     if is_text(node) {
         return Some(Tcp {
-            address: address(cx, node)?,
+            address: address(cx, node, "db.shop", 5432)?,
             timeout: timeout_default(),
             every: every_default(),
             trouble: Trouble::default(),
@@ -127,7 +137,7 @@ fn tcp(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Tcp> {
     )?;
     let address = fields
         .need(cx, "address", "address: db.shop:5432")
-        .and_then(|e| address(cx, &e.node));
+        .and_then(|e| address(cx, &e.node, "db.shop", 5432));
     let timeout = timeout(cx, &fields);
     let every = every(cx, &fields);
     let trouble = connection::trouble(cx, &fields);
@@ -139,15 +149,15 @@ fn tcp(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Tcp> {
     })
 }
 
-/// `host:port`, `1.2.3.4:80` or `[::1]:80`.
-fn address(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
-    let text = cx.words(node, "an address", "`db.shop:5432`")?;
+/// `host:port`, `1.2.3.4:80` or `[::1]:80`; an example for messages.
+fn address(cx: &mut Cx<'_, '_>, node: &Node, host: &str, port: u16) -> Option<String> {
+    let text = cx.words(node, "an address", &format!("`{host}:{port}`"))?;
     match request::authority(&text) {
         Ok(Some(_)) => Some(text),
         Ok(None) => {
             cx.error(node.at, format!("{} has no port", quoted(&text)))
                 .mend(format!(
-                    "write `{text}:5432`, with the port that is listened on"
+                    "write `{text}:{port}`, with the port that is listened on"
                 ));
             None
         }
@@ -159,7 +169,7 @@ fn address(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
                 Some(rest) => cx
                     .error(
                         node.at,
-                        format!("{} is a URL, and TCP needs an address", quoted(&text)),
+                        format!("{} is a URL, and an address belongs here", quoted(&text)),
                     )
                     .mend(format!("write `{rest}`")),
                 None => cx
@@ -167,7 +177,9 @@ fn address(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
                         node.at,
                         format!("{} is not an address: {problem}", quoted(&text)),
                     )
-                    .mend("write `db.shop:5432`, `10.0.0.2:5432` or `[fd00::2]:5432`"),
+                    .mend(format!(
+                        "write `{host}:{port}`, `10.0.0.2:{port}` or `[fd00::2]:{port}`"
+                    )),
             };
             None
         }

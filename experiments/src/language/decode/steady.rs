@@ -167,7 +167,7 @@ fn measurable(
             !matches!(measure, M::Value | M::Exit),
             "`success`, `status`, `p50` … `p999`, `max`, `rate` and `body`",
         ),
-        Probe::Tcp(_) => (
+        Probe::Tcp(_) | Probe::Grpc(_) => (
             matches!(measure, M::Success | M::Quantile(_) | M::Max | M::Rate),
             "`success`, `p50` … `p999`, `max` and `rate`",
         ),
@@ -182,7 +182,7 @@ fn measurable(
             ),
             "`success`, `exit`, `value`, `body` and `rate`",
         ),
-        Probe::Dns(_) => (
+        Probe::Dns(_) | Probe::Postgres(_) | Probe::Redis(_) => (
             matches!(
                 measure,
                 M::Success | M::Quantile(_) | M::Max | M::Rate | M::Value

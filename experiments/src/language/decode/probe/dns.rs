@@ -1,7 +1,7 @@
 //! One question to a name server.
 
 use super::super::connection::trouble;
-use super::super::request::authority;
+use super::server::server;
 use super::{every, is_text, timeout};
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
@@ -40,7 +40,7 @@ pub(super) fn dns(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Dns> {
         });
     }
     let fields = Fields::open(cx, owner, node, "a `dns` probe", FIELDS)?;
-    let server = fields.option("server", |e| server(cx, &e.node));
+    let server = fields.option("server", |e| server(cx, &e.node, "10.0.0.53", PORT));
     let name = fields
         .need(cx, "name", "name: orders.shop")
         .and_then(|e| name(cx, &e.node));
@@ -64,23 +64,6 @@ pub(super) fn dns(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Dns> {
         every: every?,
         trouble: trouble?,
     })
-}
-
-/// With its port: 53 where nothing is said.
-fn server(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
-    let text = cx.words(node, "a name server", "`10.0.0.53:53`")?;
-    match authority(&text) {
-        Ok(Some(_)) => Some(text),
-        Ok(None) => Some(format!("{text}:{PORT}")),
-        Err(problem) => {
-            cx.error(
-                node.at,
-                format!("{} is not a name server: {problem}", quoted(&text)),
-            )
-            .mend("write `10.0.0.53`, `10.0.0.53:5353` or `[fd00::53]:53`");
-            None
-        }
-    }
 }
 
 /// Without the dot at the end, which changes nothing: no search list is used here.
