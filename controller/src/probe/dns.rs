@@ -128,10 +128,20 @@ async fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;
     let framed = [&length.to_be_bytes(), question].concat();
     stream.write_all(&framed).await?;
-    let length = stream.read_u16().await?;
+    let length = stream.read_u16().await.map_err(ended)?;
     let mut message = vec![0; usize::from(length)];
-    stream.read_exact(&mut message).await?;
+    stream.read_exact(&mut message).await.map_err(ended)?;
     Ok(message)
+}
+
+fn ended(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(
+            error.kind(),
+            "the server closed the connection before its answer was whole",
+        ),
+        _ => error,
+    }
 }
 
 fn of_this_machine(probe: &str) -> Result<String, ProbeError> {

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use message::Serving;
 use squall_experiments::probe::Grpc;
 use std::error::Error;
+use std::pin::pin;
 
 /// What both sides agree on in TLS.
 const HTTP2: &[u8] = b"h2";
@@ -61,17 +62,26 @@ impl Checking {
     async fn call(&self) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
         let stream = TokioIo::new(self.dialing.connect().await?);
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+        let mut connection = pin!(connection);
         let exchange = async {
             let (head, body) = sender.send_request(self.request()).await?.into_parts();
             let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
             Ok::<_, hyper::Error>((head, body))
         };
-        let (head, body) = tokio::select! {
+        let whole = tokio::select! {
             biased;
-            whole = exchange => whole?,
-            ended = connection => {
+            whole = exchange => whole,
+            ended = &mut connection => {
                 ended?;
                 return Err("the server closed the connection".into());
+            }
+        };
+        let (head, body) = match whole {
+            Ok(whole) => whole,
+            Err(error) => {
+                drop(sender);
+                // The connection knows better why it broke; where it did not, it ends with its only call.
+                return Err(connection.await.err().unwrap_or(error).into());
             }
         };
         let failed = |reason: String| Ok(Outcome::Failed(reason));

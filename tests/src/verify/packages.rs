@@ -5,15 +5,23 @@ use std::process::{Command, Stdio};
 
 use crate::vm::on_path;
 
-/// A program tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 10] = [
+/// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
+const NEEDED: [(&str, &str); 14] = [
+    (
+        "/usr/lib/python3/dist-packages/grpc/__init__.py",
+        "python3-grpcio",
+    ),
+    ("/usr/lib/postgresql/*/bin/initdb", "postgresql"),
     ("busybox", "busybox-static"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("prometheus", "prometheus"),
     ("ps", "procps"),
+    // Redis itself, without its service: the server is the same program under another name.
+    ("redis-check-rdb", "redis-tools"),
     ("strip", "binutils"),
     ("stress-ng", "stress-ng"),
     ("tc", "iproute2"),
@@ -24,7 +32,7 @@ const NEEDED: [(&str, &str); 10] = [
 pub(super) fn provide() -> Result<(), String> {
     let mut missing: Vec<&str> = NEEDED
         .iter()
-        .filter(|(program, _)| on_path(program).is_none())
+        .filter(|(what, _)| !is_there(what))
         .map(|(_, package)| *package)
         .collect();
     missing.dedup();
@@ -65,7 +73,7 @@ pub(super) fn provide() -> Result<(), String> {
 }
 
 /// Packages that start a service of the same name when they are installed. Only the program is wanted: tests start their own.
-const SERVICES: [&str; 1] = ["prometheus"];
+const SERVICES: [&str; 2] = ["postgresql", "prometheus"];
 
 /// Stops services that came along, where there is somebody who started them.
 fn silence(services: &[&str]) -> Result<(), String> {
@@ -84,6 +92,15 @@ fn silence(services: &[&str]) -> Result<(), String> {
             String::from_utf8_lossy(&answer.stderr).trim()
         )),
         Err(error) => Err(format!("cannot run systemctl: {error}")),
+    }
+}
+
+fn is_there(what: &str) -> bool {
+    match what.split_once("*/") {
+        None if what.starts_with('/') => Path::new(what).exists(),
+        None => on_path(what).is_some(),
+        Some((folder, below)) => std::fs::read_dir(folder)
+            .is_ok_and(|versions| versions.flatten().any(|v| v.path().join(below).exists())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! An authority and a server's certificate, made for one test.
 
 use lab::world::Result;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -16,6 +16,10 @@ impl Certificates {
     pub(crate) fn new() -> Result<Self> {
         let folder = TempDir::new()?;
         let mut params = CertificateParams::new(Vec::new())?;
+        // Named otherwise than the server's: OpenSSL takes a certificate that is named as its authority for its own authority.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate()?;
         let authority = params.self_signed(&authority_key)?;

@@ -4,7 +4,13 @@
 mod ask;
 mod certificates;
 mod daemon;
+mod dns;
+mod grpc;
+mod peer;
+mod postgres;
 mod prometheus;
+mod redis;
+mod service;
 mod stub;
 mod webhook;
 
@@ -14,7 +20,14 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [prometheus::trials(), webhook::trials()];
+    let trials = [
+        prometheus::trials(),
+        webhook::trials(),
+        grpc::trials(),
+        dns::trials(),
+        postgres::trials(),
+        redis::trials(),
+    ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
     daemon::end_all();
     exit
