@@ -12,7 +12,7 @@ use hyper::client::conn::http2;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use message::Serving;
+use message::Health;
 use squall_experiments::probe::Grpc;
 use std::error::Error;
 use std::pin::pin;
@@ -129,11 +129,11 @@ impl Checking {
         };
         Outcome::Failed(match status {
             0 => match message::response(body) {
-                Ok(Serving::Serving) => return Outcome::Success,
-                Ok(Serving::NotServing) => format!("{whose} is NOT_SERVING"),
-                Ok(Serving::Unknown) => format!("the health of {whose} is UNKNOWN"),
-                Ok(Serving::ServiceUnknown) => format!("{whose} is SERVICE_UNKNOWN"),
-                Ok(Serving::Other(number)) => format!("{whose} has health {number}, which is none"),
+                Ok(Health::Serving) => return Outcome::Success,
+                Ok(Health::NotServing) => format!("{whose} is NOT_SERVING"),
+                Ok(Health::Unknown) => format!("the health of {whose} is UNKNOWN"),
+                Ok(Health::ServiceUnknown) => format!("{whose} is SERVICE_UNKNOWN"),
+                Ok(Health::Other(number)) => format!("{whose} has health {number}, which is none"),
                 Err(garbage) => garbage.to_owned(),
             },
             5 => format!("NOT_FOUND: the health service does not know {whose}"),

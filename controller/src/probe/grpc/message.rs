@@ -13,7 +13,7 @@ const VARINT_BYTES_MAX: usize = 10;
 
 /// What a server says of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Serving {
+pub(super) enum Health {
     Unknown,
     Serving,
     NotServing,
@@ -47,7 +47,7 @@ const fn low_seven(number: usize) -> u8 {
 }
 
 /// The status in a framed `HealthCheckResponse`, or why the bytes are not one.
-pub(super) fn response(framed: &[u8]) -> Result<Serving, &'static str> {
+pub(super) fn response(framed: &[u8]) -> Result<Health, &'static str> {
     let (prefix, message) = framed
         .split_at_checked(PREFIX_BYTES)
         .ok_or("the answer has no message in it")?;
@@ -81,11 +81,11 @@ pub(super) fn response(framed: &[u8]) -> Result<Serving, &'static str> {
         }
     }
     Ok(match status {
-        0 => Serving::Unknown,
-        1 => Serving::Serving,
-        2 => Serving::NotServing,
-        3 => Serving::ServiceUnknown,
-        other => Serving::Other(other),
+        0 => Health::Unknown,
+        1 => Health::Serving,
+        2 => Health::NotServing,
+        3 => Health::ServiceUnknown,
+        other => Health::Other(other),
     })
 }
 
@@ -130,16 +130,16 @@ mod tests {
     #[test]
     fn each_status_has_its_number() {
         let status = |message: &[u8]| response(&framed(message));
-        assert_eq!(status(&[]), Ok(Serving::Unknown));
-        assert_eq!(status(&[8, 1]), Ok(Serving::Serving));
-        assert_eq!(status(&[8, 2]), Ok(Serving::NotServing));
-        assert_eq!(status(&[8, 3]), Ok(Serving::ServiceUnknown));
-        assert_eq!(status(&[8, 0xac, 2]), Ok(Serving::Other(300)));
+        assert_eq!(status(&[]), Ok(Health::Unknown));
+        assert_eq!(status(&[8, 1]), Ok(Health::Serving));
+        assert_eq!(status(&[8, 2]), Ok(Health::NotServing));
+        assert_eq!(status(&[8, 3]), Ok(Health::ServiceUnknown));
+        assert_eq!(status(&[8, 0xac, 2]), Ok(Health::Other(300)));
         // Fields that later versions may have are stepped over.
         let later = [
             0x12, 2, b'h', b'i', 0x1d, 0, 0, 0, 0, 8, 1, 0x21, 0, 0, 0, 0, 0, 0, 0, 0,
         ];
-        assert_eq!(status(&later), Ok(Serving::Serving));
+        assert_eq!(status(&later), Ok(Health::Serving));
     }
 
     #[test]

@@ -204,6 +204,18 @@ fn measurable(
         (Probe::Tcp(_), M::Body(_) | M::Status) => "use an `http` probe, which reads the answer".to_owned(),
         _ => format!("expect one of {has}, or use a `command` probe"),
     };
+    let at = first_word(cx, node);
+    cx.error(
+        at,
+        format!("the `{word}` probe cannot measure `{}`", bare(measure)),
+    )
+    .label(format!("it measures {has}"))
+    .mend(mend);
+    false
+}
+
+/// Where the measure stands: the first word of the expectation.
+fn first_word(cx: &Cx<'_, '_>, node: &Node) -> At {
     let text = match &node.value {
         Value::Scalar { text, .. } => text.as_str(),
         _ => "",
@@ -213,14 +225,7 @@ fn measurable(
         .get(start..)
         .and_then(|t| t.find([' ', '<', '>', '=', '!']))
         .map_or(text.len(), |e| start + e);
-    let at = cx.inside(node, text, start, end);
-    cx.error(
-        at,
-        format!("the `{word}` probe cannot measure `{}`", bare(measure)),
-    )
-    .label(format!("it measures {has}"))
-    .mend(mend);
-    false
+    cx.inside(node, text, start, end)
 }
 
 /// The measure's word alone.
