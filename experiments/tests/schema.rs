@@ -55,6 +55,7 @@ const ONLY_MEANING: &[&str] = &[
     "probe-grpc-value",
     "probe-header-lines",
     "probe-header",
+    "probe-postgres-steers",
     "probe-postgres-writes",
     "probe-prometheus-api",
     "probe-prometheus-brackets",

@@ -1,5 +1,6 @@
 //! What the tests need from the machine, in one place, and its installation where that is allowed.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -59,6 +60,7 @@ pub(super) fn provide() -> Result<(), String> {
     if missing.is_empty() {
         return Ok(());
     }
+    let _quiet = NoStarts::ask().map_err(|error| format!("{POLICY}: {error}"))?;
     // --no-remove: the machine's own packages are not ours to take away.
     apt(&[
         &["install", "-y", "--no-install-recommends", "--no-remove"],
@@ -72,10 +74,41 @@ pub(super) fn provide() -> Result<(), String> {
     silence(&came)
 }
 
+/// Asked before a package starts its service (Debian's `invoke-rc.d` and `deb-systemd-invoke`).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it lives, packages that are installed start nothing. A policy that the machine has is left as it is.
+struct NoStarts {
+    ours: bool,
+}
+
+impl NoStarts {
+    fn ask() -> std::io::Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        // 101: not allowed.
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+        let policy = Self { ours: true };
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        Ok(policy)
+    }
+}
+
+impl Drop for NoStarts {
+    fn drop(&mut self) {
+        if self.ours {
+            // Gone already is as good.
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}
+
 /// Packages that start a service of the same name when they are installed. Only the program is wanted: tests start their own.
 const SERVICES: [&str; 2] = ["postgresql", "prometheus"];
 
-/// Stops services that came along, where there is somebody who started them.
+/// Keeps services that came along from starting with the machine, where there is somebody who would start them.
 fn silence(services: &[&str]) -> Result<(), String> {
     if services.is_empty() || !Path::new("/run/systemd/system").exists() {
         return Ok(());
@@ -99,7 +132,7 @@ fn is_there(what: &str) -> bool {
     match what.split_once("*/") {
         None if what.starts_with('/') => Path::new(what).exists(),
         None => on_path(what).is_some(),
-        Some((folder, below)) => std::fs::read_dir(folder)
+        Some((folder, below)) => fs::read_dir(folder)
             .is_ok_and(|versions| versions.flatten().any(|v| v.path().join(below).exists())),
     }
 }

@@ -3,7 +3,6 @@
 use crate::ask::{attempts, failed, once, refused, unanswered, value};
 use crate::certificates::Certificates;
 use crate::service::{Service, folder, needing, own, secret, unprivileged};
-use crate::stub::Stub;
 use crate::{daemon, peer, test};
 use lab::world::{Result, output};
 use libtest_mimic::Trial;
@@ -152,7 +151,7 @@ fn real(programs: &Path) -> Result<()> {
     )?;
     // Whatever it is called, it changes nothing.
     failed(
-        &real.query("do $$ begin create table t (); end $$")?,
+        &real.query("with gone as (delete from pg_description where false returning 1) select count(*) from gone")?,
         &["SQLSTATE 25006"],
     )?;
     login(&real)?;
@@ -166,6 +165,8 @@ fn login(real: &Real) -> Result<()> {
     let wrong = secret(real.secrets.path(), "wrong", "incorrect mule")?;
     let ask = real.ask("")?;
     failed(&ask.replace(&right, &wrong), &["SQLSTATE 28P01"])?;
+    let told = format!("{:?}", once(&ask.replace(&right, &wrong))?);
+    assert!(!told.contains("mule"), "{told}");
     let nobody = ask.replace("user: squall", "user: nobody");
     failed(&nobody, &["SQLSTATE 28P01"])?;
     let elsewhere = ask.replace("database: postgres", "database: nowhere");
@@ -252,6 +253,12 @@ fn down_and_garbage() -> Result<()> {
     let tls = format!(", tls: {{ ca: {} }}", certificates.ca().display());
     failed(&at(peer::saying(b"N")?, &tls), &["does not speak TLS"])?;
     failed(&at(peer::saying(b"HTTP")?, &tls), &["not PostgreSQL's"])?;
-    let web = Stub::saying(400, "<html>")?;
-    unanswered(&at(web.address, ""), &[])
+    let web = peer::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+    unanswered(&at(web, ""), &[])?;
+    // An error as the server words it, from somebody who does not even ask for a password.
+    let error = b"E\0\0\0\x26SFATAL\0C57P03\0Mstarting up, wait\0\0";
+    failed(
+        &at(peer::saying(error)?, ""),
+        &["SQLSTATE 57P03", "starting up"],
+    )
 }

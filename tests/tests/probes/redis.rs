@@ -121,6 +121,8 @@ fn login(real: &Real) -> Result<()> {
     let wrong = secret(real.secrets.path(), "wrong", "incorrect mule")?;
     let wrong = format!("{{ redis: {{ address: \"{plain}\", {wrong} }} }}");
     failed(&wrong, &["the login failed", "WRONGPASS"])?;
+    let told = format!("{:?}", once(&wrong)?);
+    assert!(!told.contains("mule"), "{told}");
     let reads = secret(real.secrets.path(), "reads", "reads")?;
     let reader = |command: &str| {
         format!(

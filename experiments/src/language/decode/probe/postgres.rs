@@ -10,8 +10,13 @@ use crate::probe::Postgres;
 
 /// What a query that changes something begins with.
 const WRITES: &[&str] = &[
-    "alter", "analyze", "call", "copy", "create", "delete", "drop", "grant", "insert", "lock",
-    "merge", "refresh", "reindex", "revoke", "truncate", "update", "vacuum",
+    "alter", "analyze", "call", "copy", "create", "delete", "do", "drop", "grant", "insert",
+    "lock", "merge", "refresh", "reindex", "revoke", "truncate", "update", "vacuum",
+];
+
+/// What would end the transaction that only reads, or make it another.
+const STEERS: &[&str] = &[
+    "abort", "begin", "commit", "discard", "end", "prepare", "reset", "rollback", "set", "start",
 ];
 
 pub(super) fn postgres(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Postgres> {
@@ -61,15 +66,24 @@ pub(super) fn postgres(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Po
 
 fn query(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
     let query = plain(cx, &entry.node, "a query", "`select count(*) from orders`")?;
-    let first = query
-        .split(|c: char| !c.is_ascii_alphabetic())
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    if WRITES.contains(&first.as_str()) {
+    // The server sees to it as well; here it is told before anything is asked.
+    for statement in query.split(';') {
+        let first = statement
+            .trim_start()
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let problem = if WRITES.contains(&first.as_str()) {
+            "changes something"
+        } else if STEERS.contains(&first.as_str()) {
+            "steers the transaction in which it reads"
+        } else {
+            continue;
+        };
         cx.error(
             entry.node.at,
-            format!("a probe only reads, and `{first}` changes something"),
+            format!("a probe only reads, and `{first}` {problem}"),
         )
         .mend("write a query, such as `select count(*) from orders`; what writes is a `command` probe's business");
         return None;
