@@ -20,12 +20,10 @@ impl Pace {
     /// As the file says it.
     #[must_use]
     pub fn of(steady: &SteadyState) -> Self {
-        let each = |every: Duration| 1.0 / every.as_secs_f64();
         let attempts_per_second = match &steady.probe {
+            // Exact, where a time between two of them is not.
             Probe::Load(load) => load.rate.per_second(),
-            Probe::Http(http) => each(http.every.duration()),
-            Probe::Tcp(tcp) => each(tcp.every.duration()),
-            Probe::Command(command) => each(command.every.duration()),
+            other => 1.0 / other.cadence().every.as_secs_f64(),
         };
         Self {
             attempts_per_second,

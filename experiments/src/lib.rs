@@ -23,6 +23,7 @@ pub mod probe;
 pub mod proof;
 pub mod run_life;
 pub mod schema;
+pub mod secret;
 pub mod target;
 pub mod units;
 pub mod verdict;

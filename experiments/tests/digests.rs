@@ -189,3 +189,55 @@ fn it_stays_what_it_was() {
         "5b05cef2f392ce04eba9dbbff9b337fe1b8c7d894e2d4024a4d30bfffd2396ba"
     );
 }
+
+/// Probes of services: what is written out as it would be anyway changes nothing, and what is said does.
+#[test]
+fn a_probes_defaults_do_not_change_it() {
+    let of = |probe: &str| {
+        let load = "{ load: { url: \"http://a:1/\", rate: 50/s } }";
+        let file = PLAIN.replacen(load, probe, 1);
+        assert_ne!(file, PLAIN);
+        digest(&file)
+    };
+    let same = [
+        (
+            "{ dns: a.shop }",
+            "{ dns: { name: a.shop., type: A, transport: udp, timeout: 5s, every: 1000ms } }",
+        ),
+        (
+            "{ dns: { name: a.shop, server: 10.0.0.53 } }",
+            "{ dns: { name: a.shop, server: \"10.0.0.53:53\" } }",
+        ),
+        (
+            "{ grpc: \"a:1\" }",
+            "{ grpc: { address: \"a:1\", retries: 0, onError: violation } }",
+        ),
+        (
+            "{ postgres: { address: a, user: u } }",
+            "{ postgres: { address: \"a:5432\", user: u, database: u, query: select 1, connection: kept } }",
+        ),
+        (
+            "{ redis: a }",
+            "{ redis: { address: \"a:6379\", db: 0, command: [ PING ], connection: kept } }",
+        ),
+    ];
+    let mut seen = BTreeSet::new();
+    for (short, long) in same {
+        assert_eq!(of(short), of(long), "{short}");
+        assert!(seen.insert(of(short)), "{short}");
+    }
+    for other in [
+        "{ dns: { name: a.shop, type: AAAA } }",
+        "{ dns: { name: a.shop, transport: tcp } }",
+        "{ grpc: { address: \"a:1\", service: s } }",
+        "{ grpc: { address: \"a:1\", tls: {} } }",
+        "{ grpc: { address: \"a:1\", onError: ignore } }",
+        "{ postgres: { address: a, user: u, database: d } }",
+        "{ postgres: { address: a, user: u, connection: new } }",
+        "{ postgres: { address: a, user: u, password: { env: P } } }",
+        "{ redis: { address: a, db: 1 } }",
+        "{ redis: { address: a, command: DBSIZE } }",
+    ] {
+        assert!(seen.insert(of(other)), "{other} changed nothing");
+    }
+}

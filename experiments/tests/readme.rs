@@ -42,6 +42,14 @@ fn whole_files_are_read() {
 }
 
 #[test]
+fn a_webhook_answers_what_is_said() {
+    let shown: serde_json::Value = serde_json::from_str(blocks("json reply")[0]).unwrap();
+    let schema = schemars::schema_for!(squall_experiments::probe::Reply);
+    let schema = serde_json::to_value(schema).unwrap();
+    assert_eq!(shown, schema, "{schema:#}");
+}
+
+#[test]
 fn parts_are_read_in_their_places() {
     let mut seen = 0;
     for kind in ["probe", "steady", "expect", "on", "network", "process"] {

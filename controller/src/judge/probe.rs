@@ -8,8 +8,8 @@ use squall_experiments::enough::Pace;
 use squall_experiments::event::{BaselineTaken, ExpectationRef, Window};
 use squall_experiments::expectation::Measure;
 use squall_experiments::experiment::SteadyState;
-use squall_experiments::probe::Probe;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Windows are a second long, or as long as a slower probe's interval.
 const WINDOW_US_MIN: u64 = 1_000_000;
@@ -71,11 +71,12 @@ impl Judge {
     /// Judges `probe` from `now_us` on.
     #[must_use]
     pub fn new(steady: &SteadyState, settings: JudgeSettings, now_us: u64) -> Self {
-        let (noun, every_us, timeout_us) = pace(&steady.probe);
+        let cadence = steady.probe.cadence();
+        let (every_us, timeout_us) = (us(cadence.every), us(cadence.timeout));
         let window_us = WINDOW_US_MIN.max(every_us.div_ceil(WINDOW_US_MIN) * WINDOW_US_MIN);
         let mut bodies = 0..;
         let asked = Asked {
-            noun,
+            noun: cadence.noun,
             every_us,
             confirm: steady.confirm,
             clear: steady.clear,
@@ -388,30 +389,6 @@ fn seconds(us: u64) -> String {
     format!("{}s", us / 1_000_000)
 }
 
-/// What an attempt is called, how far apart they are, and how long one may take, in microseconds.
-fn pace(probe: &Probe) -> (&'static str, u64, u64) {
-    /// A [`squall_experiments::units::Frequency`] is kept in thousandths per second.
-    const US_TIMES_THOUSANDTHS: u64 = 1_000_000_000;
-    match probe {
-        Probe::Http(http) => (
-            "requests",
-            http.every.get() / NS_PER_US,
-            http.request.timeout.get() / NS_PER_US,
-        ),
-        Probe::Load(load) => (
-            "requests",
-            US_TIMES_THOUSANDTHS / load.rate.get(),
-            load.request.timeout.get() / NS_PER_US,
-        ),
-        Probe::Tcp(tcp) => (
-            "connections",
-            tcp.every.get() / NS_PER_US,
-            tcp.timeout.get() / NS_PER_US,
-        ),
-        Probe::Command(command) => (
-            "runs",
-            command.every.get() / NS_PER_US,
-            command.timeout.get() / NS_PER_US,
-        ),
-    }
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,14 +5,26 @@
 //! its latency counts from then. A service that hangs for a second thus shows in every request that was due in that second,
 //! and not, as with a closed loop, in one.
 
+mod client;
 mod command;
+mod dial;
+mod dns;
+mod grpc;
 mod http;
 mod pace;
 mod paths;
+mod postgres;
+mod prometheus;
+mod redis;
+mod secret;
 mod tcp;
+mod tls;
+mod webhook;
+mod work;
 
 use crate::clock::Clock;
 use crate::judge::{Outcome, Trial};
+use client::Http;
 use paths::Paths;
 use squall_experiments::experiment::{Experiment, SteadyState};
 use squall_experiments::probe::Probe;
@@ -20,15 +32,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use work::Pace;
 
 /// How many trials may wait for the run's task: seconds of the fastest load. A probe that finds it full waits.
 pub const TRIALS_WAITING_MAX: usize = 65_536;
 
-/// So many HTTP or TCP attempts of one probe may be under way; more are due than that only when nothing answers.
-const IN_FLIGHT_MAX: usize = 10_000;
-
 /// So many programs of one probe may be under way.
 const PROGRAMS_MAX: usize = 32;
+
+/// So many sessions with a database one probe may have; a server has a hundred for everybody (PostgreSQL's `max_connections`).
+const SESSIONS_MAX: usize = 32;
 
 /// Why a probe cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +56,50 @@ pub enum ProbeError {
         /// What is wrong with it.
         why: String,
     },
-    /// Not a request that can be sent.
-    #[error("probe `{probe}`: the request cannot be made; check its method and headers")]
-    Request {
+    /// Not a method that can be sent.
+    #[error("probe `{probe}`: `{method}` is not an HTTP method")]
+    Method {
         /// The probe's name.
         probe: String,
-        /// What the HTTP library says.
+        /// As the file says it.
+        method: String,
+    },
+    /// A header's name or value cannot be sent. The value is not shown: it may be a secret.
+    #[error(
+        "probe `{probe}`: the header `{header}` cannot be sent; its value has to be one line of visible characters"
+    )]
+    Header {
+        /// The probe's name.
+        probe: String,
+        /// The header's name.
+        header: String,
+    },
+    /// A secret is not where the file says.
+    #[error(
+        "probe `{probe}`: {place} should hold a secret, and cannot be read: {why}; nothing was injected"
+    )]
+    Secret {
+        /// The probe's name.
+        probe: String,
+        /// Where it should be.
+        place: String,
+        /// What is wrong there.
+        why: String,
+    },
+    /// A certificate or key cannot be used.
+    #[error(
+        "probe `{probe}`: {what} in `{path}` cannot be used; give a PEM file that the controller may read"
+    )]
+    Tls {
+        /// The probe's name.
+        probe: String,
+        /// What it is for.
+        what: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
         #[source]
-        source: hyper::http::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No certificates to check the other side with.
     #[error("probe `{probe}`: https needs the system's root certificates; install ca-certificates")]
@@ -71,6 +120,32 @@ pub enum ProbeError {
         /// What is wrong with it.
         #[source]
         source: serde_json_path::ParseError,
+    },
+    /// Nothing that a certificate could be for.
+    #[error(
+        "probe `{probe}`: the host in `{address}` is not one that a certificate can name; say which with `tls: {{ serverName: … }}`"
+    )]
+    Address {
+        /// The probe's name.
+        probe: String,
+        /// As the file says it.
+        address: String,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::InvalidDnsNameError,
+    },
+    /// It is not said whom to ask, and the system does not say either.
+    #[error(
+        "probe `{probe}`: no name server is found in {file}; name one with `server: 10.0.0.53`"
+    )]
+    NameServer {
+        /// The probe's name.
+        probe: String,
+        /// Where it was looked for.
+        file: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
     },
     /// No thread to keep its time.
     #[error("probe `{probe}`: its timer thread could not be started")]
@@ -132,6 +207,12 @@ enum Attempt {
     Http(Arc<http::Asking>),
     Tcp(tcp::Connecting),
     Command(command::Running),
+    Prometheus(Arc<prometheus::Querying>),
+    Webhook(Arc<webhook::Questioning>),
+    Grpc(Arc<grpc::Checking>),
+    Dns(Arc<dns::Asking>),
+    Postgres(Arc<postgres::Querying>),
+    Redis(Arc<redis::Commanding>),
 }
 
 impl Attempt {
@@ -140,15 +221,14 @@ impl Attempt {
             Self::Http(http) => http.ask().await,
             Self::Tcp(tcp) => tcp.connect().await,
             Self::Command(command) => command.run().await,
+            Self::Prometheus(prometheus) => prometheus.ask().await,
+            Self::Webhook(webhook) => webhook.ask().await,
+            Self::Grpc(grpc) => grpc.check().await,
+            Self::Dns(dns) => dns.ask().await,
+            Self::Postgres(postgres) => postgres.ask().await,
+            Self::Redis(redis) => redis.send().await,
         }
     }
-}
-
-/// How often, and how long for each.
-struct Pace {
-    every: Duration,
-    timeout: Duration,
-    in_flight_max: usize,
 }
 
 /// Probes at work. Dropping it ends them, and every attempt under way.
@@ -172,7 +252,7 @@ pub fn start(
         let due = pace::pacer(&steady[place].name, every, groups.len())?;
         let places = [place, Experiment::place_of_control(steady.len(), place)];
         for (((attempt, pace), due), place) in groups.into_iter().zip(due).zip(places) {
-            tasks.spawn(work(place, attempt, pace, due, clock, trials.clone()));
+            tasks.spawn(work::work(place, attempt, pace, due, clock, trials.clone()));
         }
     }
     Ok(Probes(tasks))
@@ -197,81 +277,57 @@ fn groups(steady: &SteadyState) -> Result<Vec<(Attempt, Pace)>, ProbeError> {
 fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
     let name = &steady.name;
     let paths = Paths::of(steady)?;
-    Ok(match &steady.probe {
-        Probe::Http(http) => (
-            Attempt::Http(Arc::new(http::Asking::new(name, &http.request, paths)?)),
-            Pace {
-                every: http.every.duration(),
-                timeout: http.request.timeout.duration(),
-                in_flight_max: IN_FLIGHT_MAX,
-            },
-        ),
-        Probe::Load(load) => (
-            Attempt::Http(Arc::new(http::Asking::new(name, &load.request, paths)?)),
-            Pace {
-                every: Duration::from_secs_f64(1.0 / load.rate.per_second()),
-                timeout: load.request.timeout.duration(),
-                in_flight_max: IN_FLIGHT_MAX,
-            },
-        ),
-        Probe::Tcp(tcp) => (
-            Attempt::Tcp(tcp::Connecting::new(tcp)),
-            Pace {
-                every: tcp.every.duration(),
-                timeout: tcp.timeout.duration(),
-                in_flight_max: IN_FLIGHT_MAX,
-            },
-        ),
-        Probe::Command(command) => (
-            Attempt::Command(command::Running::new(command, paths)),
-            Pace {
-                every: command.every.duration(),
-                timeout: command.timeout.duration(),
-                in_flight_max: PROGRAMS_MAX,
-            },
-        ),
-    })
+    let mut pace = Pace::of(&steady.probe);
+    let attempt = match &steady.probe {
+        Probe::Http(http) => Attempt::Http(Arc::new(http::Asking::new(
+            name,
+            &http.request,
+            Http::One,
+            paths,
+        )?)),
+        Probe::Load(load) => Attempt::Http(Arc::new(http::Asking::new(
+            name,
+            &load.request,
+            Http::One,
+            paths,
+        )?)),
+        Probe::Tcp(tcp) => Attempt::Tcp(tcp::Connecting::new(tcp)),
+        Probe::Command(command) => {
+            pace.in_flight_max = PROGRAMS_MAX;
+            Attempt::Command(command::Running::new(command, paths))
+        }
+        Probe::Prometheus(asked) => {
+            Attempt::Prometheus(Arc::new(prometheus::Querying::new(name, asked)?))
+        }
+        Probe::Webhook(asked) => {
+            Attempt::Webhook(Arc::new(webhook::Questioning::new(name, asked)?))
+        }
+        Probe::Grpc(grpc) => Attempt::Grpc(Arc::new(grpc::Checking::new(name, grpc)?)),
+        Probe::Postgres(postgres) => {
+            pace.in_flight_max = SESSIONS_MAX;
+            Attempt::Postgres(Arc::new(postgres::Querying::new(name, postgres)?))
+        }
+        Probe::Redis(redis) => {
+            pace.in_flight_max = SESSIONS_MAX;
+            Attempt::Redis(Arc::new(redis::Commanding::new(name, redis)?))
+        }
+        Probe::Dns(dns) => Attempt::Dns(Arc::new(dns::Asking::new(name, dns)?)),
+    };
+    Ok((attempt, pace))
 }
 
-/// One probe's task: starts each attempt when it is due.
-async fn work(
-    place: usize,
-    attempt: Attempt,
-    pace: Pace,
-    mut due: mpsc::Receiver<std::time::Instant>,
-    clock: Clock,
-    trials: mpsc::Sender<(usize, Report)>,
-) {
-    let mut under_way = JoinSet::new();
-    while let Some(at) = due.recv().await {
-        while under_way.try_join_next().is_some() {}
-        let due_us = clock.at_us(at);
-        if under_way.len() >= pace.in_flight_max {
-            let reason = format!("{} attempts were already waiting", pace.in_flight_max);
-            let seen = Seen::only(Outcome::Unanswered(reason));
-            let trial = Box::new(seen.trial(due_us, clock.now_us()));
-            if trials.send((place, Report::Ended(trial))).await.is_err() {
-                return;
-            }
-            continue;
+/// The beginning of what somebody unexpected said, for a person to recognise.
+fn first_line(body: &[u8]) -> String {
+    const SHOWN_CHARACTERS_MAX: usize = 80;
+    let text = String::from_utf8_lossy(body);
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    match line {
+        None => "it is empty".into(),
+        Some(line) => {
+            let shown = line.trim().chars().filter(|c| !c.is_control());
+            format!("`{}`", shown.take(SHOWN_CHARACTERS_MAX).collect::<String>())
         }
-        if trials.send((place, Report::Begun(due_us))).await.is_err() {
-            return;
-        }
-        let (attempt, trials, timeout) = (attempt.clone(), trials.clone(), pace.timeout);
-        under_way.spawn(async move {
-            let late = tokio::time::Instant::from_std(at + timeout);
-            let seen = tokio::time::timeout_at(late, attempt.make()).await;
-            let seen = seen.unwrap_or_else(|_| Seen::only(unanswered_within(timeout)));
-            // The run is over when nobody listens.
-            let trial = Box::new(seen.trial(due_us, clock.now_us()));
-            let _over = trials.send((place, Report::Ended(trial))).await;
-        });
     }
-}
-
-fn unanswered_within(timeout: Duration) -> Outcome {
-    Outcome::Unanswered(format!("no answer within {timeout:?}"))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl Connecting {
     pub(super) async fn connect(&self) -> Seen {
         Seen::only(match TcpStream::connect(&self.address).await {
             Ok(_stream) => Outcome::Success,
-            Err(error) => Outcome::Unanswered(super::http::reason(&error)),
+            Err(error) => Outcome::Unanswered(super::client::reason(&error)),
         })
     }
 }

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure, Scalar};
 use squall_experiments::experiment::SteadyState;
-use squall_experiments::probe::{Command, Http, Probe, Request, Tcp};
+use squall_experiments::probe::{Command, Http, OnError, Probe, Request, Tcp, Trouble};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -51,12 +51,15 @@ fn steady(probe: Probe, expect: Vec<Expectation>) -> SteadyState {
 }
 
 fn http(url: String, timeout: &str, expect: Vec<Expectation>) -> SteadyState {
-    let request = Request {
-        timeout: timeout.parse().unwrap(),
-        ..fixture::request(&url)
+    let mut request = Request::bare(url);
+    request.source.timeout = timeout.parse().unwrap();
+    let (every, trouble) = ("50ms".parse().unwrap(), Trouble::default());
+    let http = Http {
+        request,
+        every,
+        trouble,
     };
-    let every = "50ms".parse().unwrap();
-    steady(Probe::Http(Http { request, every }), expect)
+    steady(Probe::Http(http), expect)
 }
 
 fn command(argv: &[&str], timeout: &str) -> SteadyState {
@@ -174,7 +177,14 @@ async fn what_is_due_is_counted_even_when_too_many_wait() {
     pace.in_flight_max = 5;
     let due = super::pace::pacer("p", pace.every, 1).unwrap().remove(0);
     let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
-    let task = tokio::spawn(super::work(0, attempt, pace, due, Clock::start(), say));
+    let task = tokio::spawn(super::work::work(
+        0,
+        attempt,
+        pace,
+        due,
+        Clock::start(),
+        say,
+    ));
     let refused = async {
         loop {
             if let Some((_, Report::Ended(trial))) = hear.recv().await {
@@ -197,6 +207,7 @@ async fn tcp_connects_or_says_why_not() {
                 address,
                 timeout,
                 every,
+                trouble: Trouble::default(),
             }),
             vec![],
         )
@@ -248,4 +259,76 @@ async fn a_command_that_hangs_is_killed_with_its_children() {
         }
     };
     tokio::time::timeout(LIMIT, gone).await.unwrap();
+}
+
+/// A service that refuses its first connections and then answers.
+async fn late_service(refusals: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // Closed without a word, which is no answer.
+            if number < refusals {
+                continue;
+            }
+            let _asked = stream.read(&mut [0; 1024]).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn tries_are_one_attempt() {
+    let with = |address: SocketAddr, retries: u32| {
+        let mut steady = http(format!("http://{address}/"), "900ms", vec![]);
+        if let Probe::Http(http) = &mut steady.probe {
+            http.trouble.retries = retries;
+            // One attempt alone must not be helped by the next.
+            http.every = "1h".parse().unwrap();
+        }
+        steady
+    };
+    let seen = trials(with(late_service(2).await, 2), 1).await;
+    assert_eq!(seen[0].outcome, Outcome::Success);
+    let seen = trials(with(late_service(2).await, 1), 1).await;
+    assert!(
+        matches!(seen[0].outcome, Outcome::Unanswered(_)),
+        "{seen:?}"
+    );
+    let hangs = format!("http://{}/hang", service().await);
+    let mut steady = http(hangs, "300ms", vec![]);
+    if let Probe::Http(http) = &mut steady.probe {
+        http.trouble.retries = 2;
+    }
+    let seen = trials(steady, 1).await;
+    assert!(
+        matches!(&seen[0].outcome, Outcome::Unanswered(why) if why.contains("tried 3 times")),
+        "{seen:?}"
+    );
+}
+
+/// Where the file says so, an attempt without an answer is neither announced nor reported; one with a bad answer is.
+#[tokio::test]
+async fn what_is_ignored_is_no_sample() {
+    let mut steady = http(format!("http://{}/", late_service(3).await), "5s", vec![]);
+    if let Probe::Http(http) = &mut steady.probe {
+        http.trouble.on_error = OnError::Ignore;
+    }
+    let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
+    let _probes = start(&[steady], Clock::start(), &say).unwrap();
+    let first = tokio::time::timeout(LIMIT, hear.recv()).await.unwrap();
+    let Some((0, Report::Ended(first))) = first else {
+        panic!("{first:?}");
+    };
+    assert_eq!(first.outcome, Outcome::Success);
+    let mut bad = http(format!("http://{}/bad", service().await), "5s", vec![]);
+    if let Probe::Http(http) = &mut bad.probe {
+        http.trouble.on_error = OnError::Ignore;
+    }
+    let seen = trials(bad, 1).await;
+    assert_eq!(seen[0].outcome, Outcome::Failed("status 503".into()));
 }

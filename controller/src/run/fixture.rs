@@ -33,7 +33,7 @@ pub(crate) fn load(url: &str, rate: &str, expect: Vec<Expectation>) -> SteadySta
     SteadyState {
         name: "orders".into(),
         probe: Probe::Load(Load {
-            request: request(url),
+            request: Request::bare(url.into()),
             rate: rate.parse().unwrap(),
         }),
         compare: None,
@@ -41,16 +41,6 @@ pub(crate) fn load(url: &str, rate: &str, expect: Vec<Expectation>) -> SteadySta
         confirm: 3,
         block: None,
         clear: 1,
-    }
-}
-
-pub(crate) fn request(url: &str) -> Request {
-    Request {
-        url: url.into(),
-        method: "GET".into(),
-        headers: Default::default(),
-        body: None,
-        timeout: Request::timeout_default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tree of a file to the types, one decoder per subject.
 
 mod compare;
+mod connection;
 mod disk;
 mod dns;
 mod experiment;
@@ -8,6 +9,7 @@ mod fault;
 mod filter;
 mod http;
 mod network;
+mod observer;
 mod probe;
 mod product;
 mod request;

@@ -341,6 +341,9 @@ fn elsewhere(what: &str, field: &str) -> Option<&'static str> {
             Some("a constant rate is a `load` probe: call it `load`, or say `every: 1s`")
         }
         ("a `load` probe", "every") => Some("a `load` probe has a rate: write `rate: 50/s`"),
+        ("a `load` probe", "retries" | "onError") => Some(
+            "each request of a load is one sample, and one that is not answered is a failed one",
+        ),
         (
             "a step",
             "delay" | "loss" | "duplicate" | "corrupt" | "reorder" | "rate" | "partition" | "kill"

@@ -1,6 +1,10 @@
 //! How the steady state is observed, and what is expected.
 
-use super::{LIST_MOST, list, object, one_of, or_short, quantity, text};
+mod observer;
+mod service;
+
+use super::{LIST_MOST, list, object, one_of, or_short, quantity, text, word};
+use crate::probe::Trouble;
 use crate::units::{Frequency, Interval, Timeout};
 use serde_json::{Value, json};
 
@@ -102,9 +106,86 @@ fn url() -> Value {
     })
 }
 
-fn request() -> Vec<(&'static str, Value)> {
+/// Where a secret is: never the secret.
+fn secret() -> Value {
+    let places = [
+        ("env", text("A variable of the controller's environment")),
+        ("file", text("A file on the controller's machine")),
+    ];
+    one_of("Where a secret is; it is read when the run starts", places)
+}
+
+fn auth() -> (&'static str, Value) {
+    let basic = [("user", text("The user")), ("password", secret())];
+    let kinds = [
+        ("bearer", secret()),
+        (
+            "basic",
+            object("A user and a password", basic, &["user", "password"]),
+        ),
+    ];
+    ("auth", one_of("How the probe proves who it is", kinds))
+}
+
+fn tls() -> (&'static str, Value) {
+    let fields = [
+        (
+            "ca",
+            text("A PEM file: whom to trust instead of the system's authorities"),
+        ),
+        ("cert", text("A PEM file: the client's own certificate")),
+        ("key", text("A PEM file: the private key of `cert`")),
+        (
+            "serverName",
+            text("The name in the other side's certificate, where it is not the host's"),
+        ),
+    ];
+    let mut tls = object("Whom TLS trusts, and who it says it is", fields, &[]);
+    if let Value::Object(tls) = &mut tls {
+        let pair = json!({ "cert": ["key"], "key": ["cert"] });
+        tls.insert("dependentRequired".into(), pair);
+    }
+    ("tls", tls)
+}
+
+/// What becomes of an attempt without an answer.
+fn trouble() -> [(&'static str, Value); 2] {
+    let retries = json!({
+        "type": "integer",
+        "minimum": 0,
+        "maximum": Trouble::RETRIES_MAX,
+        "description": "So many more tries before an attempt counts; 0 where nothing is said",
+    });
+    let on_error = word(
+        &["violation", "ignore"],
+        "What an attempt is that got no answer; violation where nothing is said",
+    );
+    [("retries", retries), ("onError", on_error)]
+}
+
+/// Whom a probe asks over HTTP, and how.
+fn source() -> Vec<(&'static str, Value)> {
     vec![
         ("url", url()),
+        (
+            "headers",
+            json!({
+                "type": ["object", "null"],
+                "additionalProperties": {
+                    "oneOf": [{ "type": ["string", "number", "boolean"] }, secret()],
+                },
+                "description": "Header fields; a secret is `{ env: NAME }` or `{ file: PATH }`",
+            }),
+        ),
+        auth(),
+        tls(),
+        timeout(),
+    ]
+}
+
+fn request() -> Vec<(&'static str, Value)> {
+    let mut request = source();
+    request.extend([
         (
             "method",
             json!({
@@ -113,19 +194,11 @@ fn request() -> Vec<(&'static str, Value)> {
             }),
         ),
         (
-            "headers",
-            json!({
-                "type": ["object", "null"],
-                "additionalProperties": { "type": ["string", "number", "boolean"] },
-                "description": "Header fields",
-            }),
-        ),
-        (
             "body",
             json!({ "type": ["string", "number", "boolean"], "description": "The body, as it is sent" }),
         ),
-        timeout(),
-    ]
+    ]);
+    request
 }
 
 fn address() -> Value {
@@ -147,6 +220,7 @@ fn argv() -> Value {
 fn probe() -> Value {
     let mut http = request();
     http.push(every());
+    http.extend(trouble());
     let http = or_short(
         url(),
         object("", http, &["url"]),
@@ -162,7 +236,14 @@ fn probe() -> Value {
         load,
         &["url", "rate"],
     );
-    let tcp = [("address", address()), timeout(), every()];
+    let [retries, on_error] = trouble();
+    let tcp = [
+        ("address", address()),
+        timeout(),
+        every(),
+        retries,
+        on_error,
+    ];
     let tcp = or_short(
         address(),
         object("", tcp, &["address"]),
@@ -174,13 +255,14 @@ fn probe() -> Value {
         object("", command, &["argv"]),
         "One program each interval; success is exit code 0, its output is `value` or `body`",
     );
-    one_of(
-        "How the steady state is observed",
-        [
-            ("http", http),
-            ("load", load),
-            ("tcp", tcp),
-            ("command", command),
-        ],
-    )
+    let mut kinds = vec![
+        ("http", http),
+        ("load", load),
+        ("tcp", tcp),
+        ("command", command),
+        ("prometheus", observer::prometheus()),
+        ("webhook", observer::webhook()),
+    ];
+    kinds.extend(service::probes());
+    one_of("How the steady state is observed", kinds)
 }

@@ -2,7 +2,7 @@
 
 use super::dns::{late, pattern, patterns, share};
 use super::filter::{self, filter, many};
-use super::request::{METHODS, headers};
+use super::request::{METHODS, plain_headers};
 use crate::fault::{Http, HttpEffect, Replace, Requests, Status};
 use crate::filter::{Filter, Protocol};
 use crate::language::reader::{Cx, Fields};
@@ -153,7 +153,7 @@ fn replace(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Replace> {
 
 /// Headers, none of which frames a message.
 fn changeable(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<BTreeMap<String, String>> {
-    let headers = headers(cx, entry)?;
+    let headers = plain_headers(cx, entry)?;
     let headers: BTreeMap<String, String> = headers
         .into_iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
@@ -221,7 +221,7 @@ fn paths(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Pattern>> {
 /// Headers and the patterns of their values.
 fn wanted(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<BTreeMap<String, Pattern>> {
     // Names and values are looked at as a request's are; then each value as a pattern.
-    headers(cx, entry)?;
+    plain_headers(cx, entry)?;
     let Value::Map(entries) = &entry.node.value else {
         return Some(BTreeMap::new());
     };

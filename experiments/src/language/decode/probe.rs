@@ -1,14 +1,31 @@
 //! How the steady state is observed.
 
-use super::request;
+use super::{connection, observer, request};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Node, Value};
-use crate::probe::{Command, Http, Load, Probe, Request, Tcp, every_default};
+use crate::probe::{Command, Http, Load, Probe, Tcp, Trouble, every_default, timeout_default};
 use crate::units::{Frequency, Interval, Timeout};
 
-const KINDS: &[&str] = &["http", "load", "tcp", "command"];
+mod dns;
+mod grpc;
+mod postgres;
+mod redis;
+mod server;
+
+const KINDS: &[&str] = &[
+    "http",
+    "load",
+    "tcp",
+    "command",
+    "prometheus",
+    "webhook",
+    "grpc",
+    "dns",
+    "postgres",
+    "redis",
+];
 
 /// More than this one process cannot send and time well.
 const RATE_SENSIBLE: f64 = 10_000.0;
@@ -29,6 +46,12 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
         "http" => http(cx, variant.at, node).map(Probe::Http),
         "load" => load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
+        "prometheus" => observer::prometheus(cx, variant.at, node).map(Probe::Prometheus),
+        "grpc" => grpc::grpc(cx, variant.at, node).map(Probe::Grpc),
+        "postgres" => postgres::postgres(cx, variant.at, node).map(Probe::Postgres),
+        "redis" => redis::redis(cx, variant.at, node).map(Probe::Redis),
+        "dns" => dns::dns(cx, variant.at, node).map(Probe::Dns),
+        "webhook" => observer::webhook(cx, variant.at, node).map(Probe::Webhook),
         _ => command(cx, variant.at, node).map(Probe::Command),
     }
 }
@@ -40,12 +63,12 @@ pub(super) fn every(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Interval
 }
 
 pub(super) fn timeout(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Timeout> {
-    fields.or("timeout", Request::timeout_default(), |e| {
+    fields.or("timeout", timeout_default(), |e| {
         cx.quantity(&e.node, "a time", "2s")
     })
 }
 
-fn is_text(node: &Node) -> bool {
+pub(super) fn is_text(node: &Node) -> bool {
     matches!(node.value, Value::Scalar { .. }) && !node.is_null()
 }
 
@@ -55,20 +78,27 @@ fn http(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Http> {
         return Some(Http {
             request,
             every: every_default(),
+            trouble: Trouble::default(),
         });
     }
-    let known = ["url", "method", "headers", "body", "timeout", "every"];
+    let known = [
+        "url", "method", "headers", "body", "auth", "tls", "timeout", "every", "retries", "onError",
+    ];
     let fields = Fields::open(cx, owner, node, "an `http` probe", &known)?;
     let request = request::request(cx, &fields);
     let every = every(cx, &fields);
+    let trouble = connection::trouble(cx, &fields);
     Some(Http {
         request: request?,
         every: every?,
+        trouble: trouble?,
     })
 }
 
 fn load(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Load> {
-    let known = ["url", "method", "rate", "headers", "body", "timeout"];
+    let known = [
+        "url", "method", "rate", "headers", "body", "auth", "tls", "timeout",
+    ];
     let fields = Fields::open(cx, owner, node, "a `load` probe", &known)?;
     let request = request::request(cx, &fields);
     let rate = fields.need(cx, "rate", "rate: 50/s").and_then(|e| {
@@ -92,9 +122,10 @@ fn load(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Load> {
 fn tcp(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Tcp> {
     if is_text(node) {
         return Some(Tcp {
-            address: address(cx, node)?,
-            timeout: Request::timeout_default(),
+            address: address(cx, node, "db.shop", 5432)?,
+            timeout: timeout_default(),
             every: every_default(),
+            trouble: Trouble::default(),
         });
     }
     let fields = Fields::open(
@@ -102,29 +133,31 @@ fn tcp(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Tcp> {
         owner,
         node,
         "a `tcp` probe",
-        &["address", "timeout", "every"],
+        &["address", "timeout", "every", "retries", "onError"],
     )?;
     let address = fields
         .need(cx, "address", "address: db.shop:5432")
-        .and_then(|e| address(cx, &e.node));
+        .and_then(|e| address(cx, &e.node, "db.shop", 5432));
     let timeout = timeout(cx, &fields);
     let every = every(cx, &fields);
+    let trouble = connection::trouble(cx, &fields);
     Some(Tcp {
         address: address?,
         timeout: timeout?,
         every: every?,
+        trouble: trouble?,
     })
 }
 
-/// `host:port`, `1.2.3.4:80` or `[::1]:80`.
-fn address(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
-    let text = cx.words(node, "an address", "`db.shop:5432`")?;
+/// `host:port`, `1.2.3.4:80` or `[::1]:80`; an example for messages.
+fn address(cx: &mut Cx<'_, '_>, node: &Node, host: &str, port: u16) -> Option<String> {
+    let text = cx.words(node, "an address", &format!("`{host}:{port}`"))?;
     match request::authority(&text) {
         Ok(Some(_)) => Some(text),
         Ok(None) => {
             cx.error(node.at, format!("{} has no port", quoted(&text)))
                 .mend(format!(
-                    "write `{text}:5432`, with the port that is listened on"
+                    "write `{text}:{port}`, with the port that is listened on"
                 ));
             None
         }
@@ -136,7 +169,7 @@ fn address(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
                 Some(rest) => cx
                     .error(
                         node.at,
-                        format!("{} is a URL, and TCP needs an address", quoted(&text)),
+                        format!("{} is a URL, and an address belongs here", quoted(&text)),
                     )
                     .mend(format!("write `{rest}`")),
                 None => cx
@@ -144,7 +177,9 @@ fn address(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
                         node.at,
                         format!("{} is not an address: {problem}", quoted(&text)),
                     )
-                    .mend("write `db.shop:5432`, `10.0.0.2:5432` or `[fd00::2]:5432`"),
+                    .mend(format!(
+                        "write `{host}:{port}`, `10.0.0.2:{port}` or `[fd00::2]:{port}`"
+                    )),
             };
             None
         }
@@ -155,7 +190,7 @@ fn command(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Command> {
     if matches!(node.value, Value::List(_)) || is_text(node) {
         return Some(Command {
             argv: argv(cx, node)?,
-            timeout: Request::timeout_default(),
+            timeout: timeout_default(),
             every: every_default(),
         });
     }

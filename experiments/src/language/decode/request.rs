@@ -1,11 +1,12 @@
 //! The request that an `http` or `load` probe sends.
 
-use super::experiment::texts;
+use super::connection::{self, REFERENCE};
 use super::probe::timeout;
 use crate::language::reader::{Cx, Fields};
 use crate::language::suggest::{closest, quoted};
-use crate::language::tree::{Entry, Node};
-use crate::probe::Request;
+use crate::language::tree::{Entry, Node, Value};
+use crate::probe::{Request, Source};
+use crate::secret::Said;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
@@ -16,16 +17,12 @@ pub(super) const METHODS: &[&str] = &[
 
 /// The request's fields among those of its probe.
 pub(super) fn request(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Request> {
-    let url = fields
-        .need(cx, "url", "url: http://orders.shop:8080/orders")
-        .and_then(|e| url(cx, &e.node));
+    let source = source(cx, fields, "http://orders.shop:8080/orders");
     let method = fields.or("method", "GET".to_owned(), |e| method(cx, e));
-    let headers = fields.or("headers", BTreeMap::new(), |e| headers(cx, e));
     let body = fields.option("body", |e| {
         cx.text(&e.node, "a text", "it in quotes, as it is sent")
             .map(str::to_owned)
     });
-    let timeout = timeout(cx, fields);
     if let (Some(method), Some(Some(_)), Some(entry)) = (&method, &body, fields.get("body"))
         && matches!(method.as_str(), "GET" | "HEAD" | "TRACE")
     {
@@ -34,23 +31,47 @@ pub(super) fn request(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Reques
             .mend("say `method: POST`, or remove the body");
     }
     Some(Request {
-        url: url?,
+        source: source?,
         method: method?,
-        headers: headers?,
         body: body?,
+    })
+}
+
+/// Whom a probe asks over HTTP, and how: `url`, `headers`, `auth`, `tls`, `timeout`.
+pub(super) fn source(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, example: &str) -> Option<Source> {
+    let url = fields
+        .need(cx, "url", &format!("url: {example}"))
+        .and_then(|e| url(cx, &e.node));
+    let headers = fields.or("headers", BTreeMap::new(), |e| headers(cx, e));
+    let auth = connection::auth(cx, fields);
+    let plain = fields
+        .get("url")
+        .filter(|_| url.as_ref().is_some_and(|url| url.starts_with("http://")))
+        .map(|entry| entry.node.at);
+    let tls = connection::tls(cx, fields, plain);
+    let timeout = timeout(cx, fields);
+    if let (Some(Some(_)), Some(headers), Some(entry)) = (&auth, &headers, fields.get("auth"))
+        && let Some(name) = headers.keys().find(|name| is_authorization(name))
+    {
+        cx.error(
+            entry.key_at,
+            format!("`auth` and the header `{name}` say the same"),
+        )
+        .mend("remove one of them");
+        return None;
+    }
+    Some(Source {
+        url: url?,
+        headers: headers?,
+        auth: auth?,
+        tls: tls?,
         timeout: timeout?,
     })
 }
 
 /// A request of which only the URL is said.
 pub(super) fn bare(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Request> {
-    Some(Request {
-        url: url(cx, node)?,
-        method: "GET".to_owned(),
-        headers: BTreeMap::new(),
-        body: None,
-        timeout: Request::timeout_default(),
-    })
+    url(cx, node).map(Request::bare)
 }
 
 fn url(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
@@ -75,7 +96,7 @@ fn url(cx: &mut Cx<'_, '_>, node: &Node) -> Option<String> {
     if authority_text.contains('@') {
         cx.error(node.at, "this URL carries a user or a password")
             .label("it would stand in reports and in the database")
-            .mend("send it with `headers:`, or let the service accept the probe without it");
+            .mend("write `auth: { basic: { user: …, password: { env: NAME } } }`");
         return None;
     }
     if let Err(problem) = authority(authority_text) {
@@ -147,26 +168,109 @@ fn method(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
 }
 
 /// Names are tokens and values one line (RFC 9110, section 5): what is not would be another request.
-pub(super) fn headers(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<BTreeMap<String, String>> {
-    let headers = texts(cx, &entry.node, "headers")?;
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    for (name, value) in &headers {
-        if name.is_empty() || !name.bytes().all(token) {
-            cx.error(
-                entry.node.at,
-                format!("{} is not a header's name", quoted(name)),
-            )
-            .mend("use letters, digits and hyphens, such as `content-type`");
+fn headers(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<BTreeMap<String, Said>> {
+    of_each(cx, entry, header)
+}
+
+/// Headers of other people's requests, in which nothing of ours can be secret.
+pub(super) fn plain_headers(
+    cx: &mut Cx<'_, '_>,
+    entry: &Entry,
+) -> Option<BTreeMap<String, String>> {
+    of_each(cx, entry, |cx, entry| {
+        named(cx, entry)?;
+        one_line(cx, entry).map(str::to_owned)
+    })
+}
+
+fn of_each<'n, T>(
+    cx: &mut Cx<'_, '_>,
+    entry: &'n Entry,
+    mut header: impl FnMut(&mut Cx<'_, '_>, &'n Entry) -> Option<T>,
+) -> Option<BTreeMap<String, T>> {
+    let entries = match &entry.node.value {
+        Value::Map(entries) => entries,
+        _ if entry.node.is_null() => return Some(BTreeMap::new()),
+        _ => {
+            cx.error(entry.node.at, "`headers` is a mapping of texts")
+                .mend("write `headers: { accept: application/json }`");
             return None;
         }
-        if value.contains(['\r', '\n', '\0']) {
-            cx.error(
-                entry.node.at,
-                format!("the header {} has more than one line", quoted(name)),
-            )
-            .mend("write its value on one line");
-            return None;
+    };
+    let mut headers = Some(BTreeMap::new());
+    for entry in entries {
+        match (header(cx, entry), &mut headers) {
+            (Some(value), Some(headers)) => {
+                headers.insert(entry.key.clone(), value);
+            }
+            _ => headers = None,
         }
     }
-    Some(headers)
+    headers
+}
+
+fn named(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<()> {
+    let name = entry.key.as_str();
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        cx.error(
+            entry.key_at,
+            format!("{} is not a header's name", quoted(name)),
+        )
+        .mend("use letters, digits and hyphens, such as `content-type`");
+        return None;
+    }
+    Some(())
+}
+
+fn one_line<'n>(cx: &mut Cx<'_, '_>, entry: &'n Entry) -> Option<&'n str> {
+    let value = cx.text(&entry.node, "a text", "it in quotes")?;
+    if value.contains(['\r', '\n', '\0']) {
+        let name = quoted(&entry.key);
+        cx.error(
+            entry.node.at,
+            format!("the header {name} has more than one line"),
+        )
+        .mend("write its value on one line");
+        return None;
+    }
+    Some(value)
+}
+
+fn header(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Said> {
+    named(cx, entry)?;
+    let name = entry.key.as_str();
+    if let Value::Map(_) = entry.node.value {
+        return connection::secret(cx, entry.key_at, &entry.node, "a secret header")
+            .map(Said::Secret);
+    }
+    let value = one_line(cx, entry)?;
+    if is_authorization(name) {
+        cx.error(entry.node.at, format!("the header `{name}` holds a secret"))
+            .label("it would stand in reports and in the database")
+            .mend("write `auth: { bearer: { env: NAME } }` beside `headers`, or give the header as `{ env: NAME }`");
+        return None;
+    }
+    if looks_secret(name) {
+        cx.warning(
+            entry.node.at,
+            format!("the header `{name}` looks like a secret"),
+        )
+        .label("it stands in reports and in the database")
+        .mend(format!("write {REFERENCE} in its place"));
+    }
+    Some(Said::Plain(value.to_owned()))
+}
+
+fn is_authorization(name: &str) -> bool {
+    ["authorization", "proxy-authorization"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Header names under which services take keys: `x-api-key`, `x-vault-token`, `cookie`.
+fn looks_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let parts = ["token", "secret", "password", "apikey", "api-key", "cookie"];
+    parts.iter().any(|part| name.contains(part))
 }

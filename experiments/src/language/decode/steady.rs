@@ -199,12 +199,16 @@ fn measurable(
             !matches!(measure, M::Value | M::Exit),
             "`success`, `status`, `p50` … `p999`, `max`, `rate`, `body` and `burn`",
         ),
-        Probe::Tcp(_) => (
+        Probe::Tcp(_) | Probe::Grpc(_) => (
             matches!(
                 measure,
                 M::Success | M::Quantile(_) | M::Max | M::Rate | M::Burn(_)
             ),
             "`success`, `p50` … `p999`, `max`, `rate` and `burn`",
+        ),
+        Probe::Prometheus(_) | Probe::Webhook(_) => (
+            matches!(measure, M::Success | M::Value | M::Rate | M::Burn(_)),
+            "`value`, `success`, `rate` and `burn`",
         ),
         Probe::Command(_) => (
             matches!(
@@ -212,6 +216,13 @@ fn measurable(
                 M::Success | M::Value | M::Exit | M::Body(_) | M::Rate | M::Burn(_)
             ),
             "`success`, `exit`, `value`, `body`, `rate` and `burn`",
+        ),
+        Probe::Dns(_) | Probe::Postgres(_) | Probe::Redis(_) => (
+            matches!(
+                measure,
+                M::Success | M::Quantile(_) | M::Max | M::Rate | M::Value | M::Burn(_)
+            ),
+            "`success`, `p50` … `p999`, `max`, `rate`, `value` and `burn`",
         ),
     };
     if fits {
@@ -222,10 +233,24 @@ fn measurable(
         (Probe::Command(_), M::Quantile(_) | M::Max) => {
             "bound its time with `timeout:` and expect `success`, or let it print a time and expect `value`".to_owned()
         }
-        (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or use a `command` probe".to_owned(),
+        (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or ask a `prometheus`, `webhook` or `command` probe".to_owned(),
+        (Probe::Prometheus(_), _) => "expect `value`, the number that the query comes to, or `success`, that there is one".to_owned(),
+        (Probe::Webhook(_), _) => "expect `value`, the number that it answers, or `success`, that it says `ok`".to_owned(),
         (Probe::Tcp(_), M::Body(_) | M::Status) => "use an `http` probe, which reads the answer".to_owned(),
         _ => format!("expect one of {has}, or use a `command` probe"),
     };
+    let at = first_word(cx, node);
+    cx.error(
+        at,
+        format!("the `{word}` probe cannot measure `{}`", bare(measure)),
+    )
+    .label(format!("it measures {has}"))
+    .mend(mend);
+    false
+}
+
+/// Where the measure stands: the first word of the expectation.
+fn first_word(cx: &Cx<'_, '_>, node: &Node) -> At {
     let text = match &node.value {
         Value::Scalar { text, .. } => text.as_str(),
         _ => "",
@@ -235,14 +260,7 @@ fn measurable(
         .get(start..)
         .and_then(|t| t.find([' ', '<', '>', '=', '!']))
         .map_or(text.len(), |e| start + e);
-    let at = cx.inside(node, text, start, end);
-    cx.error(
-        at,
-        format!("the `{word}` probe cannot measure `{}`", bare(measure)),
-    )
-    .label(format!("it measures {has}"))
-    .mend(mend);
-    false
+    cx.inside(node, text, start, end)
 }
 
 /// The measure's word alone.

@@ -1,0 +1,268 @@
+//! The one way in which probes speak HTTP.
+
+use super::secret::Secrets;
+use super::{ProbeError, Seen, tls};
+use crate::judge::Outcome;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri, Version};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client as Pool, Error as PoolError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use squall_experiments::probe::{Auth, Source};
+use std::error::Error;
+
+/// So much of an answer is read; one that is longer counts as failed, for what it said cannot be judged.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Idle connections kept for the next requests: as many as a load in steady state uses at once.
+const IDLE_MAX: usize = 1024;
+
+/// Which HTTP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Http {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2: agreed on with TLS, known beforehand without (RFC 9113, section 3).
+    Two,
+}
+
+/// Speaks TLS only where it must: a machine without root certificates can still be asked over http.
+enum Speaker {
+    Plain(Pool<HttpConnector, Full<Bytes>>),
+    Tls(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+/// A source that is spoken to again and again.
+pub(super) struct Client {
+    speaker: Speaker,
+    version: Version,
+    uri: Uri,
+    headers: HeaderMap,
+    secrets: Secrets,
+}
+
+/// A whole answer.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+/// Why there is no whole answer.
+pub(super) struct NoAnswer {
+    /// The status, where at least that came.
+    pub(super) status: Option<StatusCode>,
+    pub(super) reason: String,
+}
+
+impl NoAnswer {
+    /// As what a probe saw.
+    pub(super) fn seen(self) -> Seen {
+        match self.status {
+            Some(status) => Seen {
+                status: Some(status.as_u16()),
+                ..Seen::only(Outcome::Failed(self.reason))
+            },
+            None => Seen::only(Outcome::Unanswered(self.reason)),
+        }
+    }
+}
+
+impl Client {
+    /// Makes ready: reads the secrets and certificates that are named.
+    pub(super) fn new(probe: &str, source: &Source, http: Http) -> Result<Self, ProbeError> {
+        let bad_url = |why: String| ProbeError::Url {
+            probe: probe.to_owned(),
+            url: source.url.clone(),
+            why,
+        };
+        let uri: Uri = source
+            .url
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| bad_url(error.to_string()))?;
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let mut builder = Pool::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_MAX)
+            .http2_only(http == Http::Two);
+        let speaker = match uri.scheme_str() {
+            Some("http") => Speaker::Plain(builder.build(tcp)),
+            Some("https") => Speaker::Tls(builder.build(connector(probe, source, http, tcp)?)),
+            _ => return Err(bad_url("write http:// or https:// in front".into())),
+        };
+        let mut secrets = Secrets::default();
+        let headers = headers(probe, source, &mut secrets)?;
+        let version = match http {
+            Http::One => Version::HTTP_11,
+            Http::Two => Version::HTTP_2,
+        };
+        Ok(Self {
+            speaker,
+            version,
+            uri,
+            headers,
+            secrets,
+        })
+    }
+
+    /// What is asked where nothing else is said.
+    pub(super) const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// A request with the source's headers.
+    pub(super) fn request(&self, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    /// Sends, and reads the whole answer.
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+        let answer = match &self.speaker {
+            Speaker::Plain(pool) => pool.request(request).await,
+            Speaker::Tls(pool) => pool.request(request).await,
+        };
+        let answer = answer.map_err(|error: PoolError| NoAnswer {
+            status: None,
+            reason: self.hide(reason(&error)),
+        })?;
+        let (parts, body) = answer.into_parts();
+        match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => Ok(Answer {
+                status: parts.status,
+                body: body.to_bytes(),
+            }),
+            Err(error) => Err(NoAnswer {
+                status: Some(parts.status),
+                reason: format!("the answer broke off: {}", reason(error.as_ref())),
+            }),
+        }
+    }
+
+    /// What the other side said, without secrets.
+    pub(super) fn hide(&self, text: String) -> String {
+        self.secrets.hide(text)
+    }
+}
+
+fn connector(
+    probe: &str,
+    source: &Source,
+    http: Http,
+    tcp: HttpConnector,
+) -> Result<HttpsConnector<HttpConnector>, ProbeError> {
+    let tls = source.tls.as_ref();
+    let builder = HttpsConnectorBuilder::new()
+        .with_tls_config(tls::config(probe, tls)?)
+        .https_only();
+    let builder = match tls.and_then(|tls| tls.server_name.clone()) {
+        Some(name) => {
+            let name = ServerName::try_from(name).map_err(|error| bad_name(probe, &error))?;
+            builder.with_server_name_resolver(FixedServerNameResolver::new(name))
+        }
+        None => builder,
+    };
+    Ok(match http {
+        Http::One => builder.enable_http1().wrap_connector(tcp),
+        Http::Two => builder.enable_http2().wrap_connector(tcp),
+    })
+}
+
+fn bad_name(probe: &str, why: &InvalidDnsNameError) -> ProbeError {
+    ProbeError::Url {
+        probe: probe.to_owned(),
+        url: "serverName".into(),
+        why: why.to_string(),
+    }
+}
+
+fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<HeaderMap, ProbeError> {
+    let mut headers = HeaderMap::new();
+    for (name, said) in &source.headers {
+        let (value, is_secret) = secrets.said(probe, said)?;
+        let bad = || ProbeError::Header {
+            probe: probe.to_owned(),
+            header: name.clone(),
+        };
+        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+        // Neither error is kept: it may quote a secret.
+        let mut value = HeaderValue::from_str(&value).map_err(|_| bad())?;
+        value.set_sensitive(is_secret);
+        headers.append(key, value);
+    }
+    let proof = match &source.auth {
+        None => return Ok(headers),
+        Some(Auth::Bearer(place)) => {
+            format!("Bearer {}", secrets.read(probe, place)?.reveal())
+        }
+        Some(Auth::Basic(basic)) => {
+            let password = secrets.read(probe, &basic.password)?;
+            let pair = format!("{}:{}", basic.user, password.reveal());
+            format!("Basic {}", base64(pair.as_bytes()))
+        }
+    };
+    let mut value = HeaderValue::from_str(&proof).map_err(|_| ProbeError::Header {
+        probe: probe.to_owned(),
+        header: "authorization".into(),
+    })?;
+    value.set_sensitive(true);
+    headers.insert(AUTHORIZATION, value);
+    Ok(headers)
+}
+
+/// RFC 4648, section 4. Here, as nothing else needs it.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let of = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
+        let bits = of(0) << 16 | of(1) << 8 | of(2);
+        for at in 0..4 {
+            let six = (bits >> (18 - 6 * at)) & 63;
+            let letter = LETTERS.get(six as usize).copied().unwrap_or(b'=');
+            text.push(if at <= three.len() {
+                char::from(letter)
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+/// The innermost cause: `Connection refused (os error 111)` rather than `client error (Connect)`.
+pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+            ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+        ];
+        for (plain, text) in vectors {
+            assert_eq!(super::base64(plain.as_bytes()), text);
+        }
+    }
+}

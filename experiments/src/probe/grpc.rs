@@ -1,0 +1,29 @@
+//! One health check over gRPC each interval.
+
+use super::{Tls, Trouble, every_default, timeout_default};
+use crate::units::{Interval, Timeout};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One call of `grpc.health.v1.Health/Check` each interval, over a connection of its own; success is SERVING.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Grpc {
+    /// `host:port`, `1.2.3.4:80` or `[::1]:80`.
+    pub address: String,
+    /// Whose health is asked for; the whole server's where nothing is said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service: String,
+    /// Whom TLS trusts; plain text where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// After this the call counts as failed.
+    #[serde(default = "timeout_default")]
+    pub timeout: Timeout,
+    /// How often.
+    #[serde(default = "every_default")]
+    pub every: Interval,
+    /// What becomes of an attempt without an answer.
+    #[serde(default, skip_serializing_if = "Trouble::is_default")]
+    pub trouble: Trouble,
+}

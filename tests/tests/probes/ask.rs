@@ -1,0 +1,108 @@
+//! A probe as a file says it, asked through the controller's own library.
+
+use lab::world::Result;
+use squall_controller::clock::Clock;
+use squall_controller::judge::{Outcome, Trial};
+use squall_controller::probe::{self, Report, TRIALS_WAITING_MAX};
+use squall_experiments::experiment::SteadyState;
+use squall_experiments::language::{Colour, read};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How long any answer may take on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A probe out of a whole experiment file.
+pub(crate) fn steady(probe: &str) -> Result<SteadyState> {
+    let text = format!(
+        "apiVersion: squall/v1\nkind: Experiment\nmetadata: {{ name: probes }}\nhypothesis: h\nsteadyState:\n  \
+         - name: the probe\n    probe: {probe}\n    expect: [ success >= 50% ]\nmethod:\n  - fault: kill\n    \
+         on: {{ process: {{ name: nobody }} }}\n    hold: 60s\nbaseline: 60s\n"
+    );
+    let reading = read("probe.yaml", &text);
+    let experiment = reading
+        .experiment
+        .ok_or_else(|| read("probe.yaml", &text).render(&text, Colour::Never))?;
+    let first = experiment.steady_state.into_iter().next();
+    Ok(first.ok_or("the file has no steady state")?)
+}
+
+/// Why the probe cannot begin.
+pub(crate) fn refused(probe: &str) -> Result<String> {
+    match probe::check(&[steady(probe)?]) {
+        Ok(()) => Err(format!("{probe} could begin").into()),
+        Err(error) => Ok(lab::chain(&error)),
+    }
+}
+
+/// What the first attempts that end are.
+pub(crate) fn attempts(probe: &str, count: usize) -> Result<Vec<Trial>> {
+    let steady = steady(probe)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
+        let _probes =
+            probe::start(&[steady], Clock::start(), &say).map_err(|error| lab::chain(&error))?;
+        let mut ended = Vec::new();
+        while ended.len() < count {
+            let heard = tokio::time::timeout(LIMIT, hear.recv());
+            match heard.await {
+                Ok(Some((_, Report::Ended(trial)))) => ended.push(*trial),
+                Ok(Some(_)) => {}
+                Ok(None) => return Err("the probe ended".into()),
+                Err(_) => return Err(format!("{probe}: nothing within {LIMIT:?}").into()),
+            }
+        }
+        Ok(ended)
+    })
+}
+
+/// The first attempt.
+pub(crate) fn once(probe: &str) -> Result<Trial> {
+    let first = attempts(probe, 1)?.into_iter().next();
+    Ok(first.ok_or("no attempt")?)
+}
+
+/// Asks until the probe has this value: a real server needs a moment to know something.
+pub(crate) fn value(probe: &str, wanted: f64) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let trial = once(probe)?;
+        if trial
+            .value
+            .is_some_and(|value| (value - wanted).abs() < 1e-9)
+        {
+            assert_eq!(trial.outcome, Outcome::Success);
+            return Ok(());
+        }
+        if begun.elapsed() > LIMIT {
+            return Err(format!("{probe}: {trial:?} and not {wanted}").into());
+        }
+    }
+}
+
+/// The source answered, and what it said is a violation with this in its reason.
+pub(crate) fn failed(probe: &str, why: &[&str]) -> Result<()> {
+    match once(probe)?.outcome {
+        Outcome::Failed(reason) => has(&reason, why),
+        other => Err(format!("{probe}: {other:?}").into()),
+    }
+}
+
+/// The source could not be spoken to, for this reason.
+pub(crate) fn unanswered(probe: &str, why: &[&str]) -> Result<()> {
+    match once(probe)?.outcome {
+        Outcome::Unanswered(reason) => has(&reason, why),
+        other => Err(format!("{probe}: {other:?}").into()),
+    }
+}
+
+fn has(reason: &str, wanted: &[&str]) -> Result<()> {
+    match wanted.iter().find(|part| !reason.contains(**part)) {
+        None => Ok(()),
+        Some(missing) => Err(format!("`{missing}` is not in: {reason}").into()),
+    }
+}

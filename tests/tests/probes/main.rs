@@ -1,0 +1,58 @@
+//! Probes against the real thing, and each of its failures: down, slow, wrong certificate, wrong password,
+//! garbage, nothing. They touch loopback and their own folders alone, and need no root.
+
+mod ask;
+mod certificates;
+mod daemon;
+mod dns;
+mod grpc;
+mod peer;
+mod postgres;
+mod prometheus;
+mod redis;
+mod service;
+mod stub;
+mod webhook;
+
+use lab::world::Result;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = [
+        prometheus::trials(),
+        webhook::trials(),
+        grpc::trials(),
+        dns::trials(),
+        postgres::trials(),
+        redis::trials(),
+    ];
+    let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
+    daemon::end_all();
+    exit
+}
+
+/// A test that needs nothing but this machine's loopback.
+fn test(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, || {
+        test().map_err(|error| Failed::from(error.to_string()))
+    })
+}
+
+/// A test that needs an installed program; without, it is skipped and says so.
+fn with(
+    program: &'static str,
+    name: &str,
+    test: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if lab::vm::on_path(program).is_none() {
+            let why = format!("needs `{program}`: apt-get install {program}");
+            return Ok(Completion::ignored_with(why));
+        }
+        test()
+            .map(|()| Completion::Completed)
+            .map_err(|error| Failed::from(error.to_string()))
+    })
+}

@@ -1,0 +1,264 @@
+//! The `postgres` probe against PostgreSQL.
+
+use crate::ask::{attempts, failed, once, refused, unanswered, value};
+use crate::certificates::Certificates;
+use crate::service::{Service, folder, needing, own, secret, unprivileged};
+use crate::{daemon, peer, test};
+use lab::world::{Result, output};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use squall_controller::judge::Outcome;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const PASSWORD: &str = "correct horse";
+
+/// Ends it at once, and lets it give its shared memory back.
+const END: Signal = Signal::SIGQUIT;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        needing(
+            programs(),
+            "postgresql",
+            "postgres::a_real_server_is_understood",
+            real,
+        ),
+        test("postgres::down_slow_and_garbage_are_told", down_and_garbage),
+    ]
+}
+
+/// Where Debian has the newest server's programs: not on the path, as several may be there.
+fn programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let folders = versions.map(|version| version.path().join("bin"));
+    folders.filter(|bin| bin.join("initdb").exists()).max()
+}
+
+struct Real {
+    service: Service,
+    address: SocketAddr,
+    certificates: Certificates,
+    secrets: TempDir,
+}
+
+fn start(programs: &Path) -> Result<Real> {
+    let (folder, secrets, certificates) = (folder()?, TempDir::new()?, Certificates::new()?);
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(at("password"), PASSWORD)?;
+    for (name, from) in [
+        ("cert.pem", certificates.cert()),
+        ("key.pem", certificates.key()),
+    ] {
+        fs::copy(from, at(name))?;
+        // It refuses a key that others may read.
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o600))?;
+    }
+    for name in ["password", "cert.pem", "key.pem"] {
+        own(at(name).as_ref())?;
+    }
+    let mut initdb = unprivileged(programs.join("initdb"), Signal::SIGKILL);
+    initdb.current_dir(folder.path());
+    initdb.args([
+        "--pgdata",
+        &at("data"),
+        "--username",
+        "squall",
+        "--pwfile",
+        &at("password"),
+    ]);
+    initdb.args([
+        "--auth=scram-sha-256",
+        "--no-sync",
+        "--no-locale",
+        "--encoding=UTF8",
+    ]);
+    output(&mut initdb)?;
+    let address = daemon::free()?;
+    let mut command = unprivileged(programs.join("postgres"), END);
+    command.args([
+        "-D",
+        &at("data"),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &address.port().to_string(),
+    ]);
+    for setting in [
+        "unix_socket_directories=",
+        "fsync=off",
+        "ssl=on",
+        &format!("ssl_cert_file={}", at("cert.pem")),
+        &format!("ssl_key_file={}", at("key.pem")),
+        // Sessions that nobody uses are ended, as many a database's owner has it.
+        "idle_session_timeout=1s",
+    ] {
+        command.args(["-c", setting]);
+    }
+    let service = Service::start(command, END, folder, &[address])?;
+    Ok(Real {
+        service,
+        address,
+        certificates,
+        secrets,
+    })
+}
+
+impl Real {
+    fn ask(&self, more: &str) -> Result<String> {
+        let (address, path) = (self.address, self.secrets.path());
+        let password = secret(path, "password", PASSWORD)?;
+        Ok(format!(
+            "{{ postgres: {{ address: \"{address}\", user: squall, {password}, database: postgres, every: 50ms{more} }} }}"
+        ))
+    }
+
+    fn query(&self, query: &str) -> Result<String> {
+        self.ask(&format!(", query: \"{query}\""))
+    }
+}
+
+fn real(programs: &Path) -> Result<()> {
+    let real = start(programs)?;
+    value(&real.ask("")?, 1.0)?;
+    value(
+        &real.query("select count(*) from generate_series(1, 3)")?,
+        3.0,
+    )?;
+    value(
+        &real.query("select -0.25::float8, 'more' union all select 2, 'rows'")?,
+        -0.25,
+    )?;
+    for without in ["select 'text'", "select null::int", "select 1 where false"] {
+        let trial = once(&real.query(without)?)?;
+        assert_eq!(
+            (trial.value, &trial.outcome),
+            (None, &Outcome::Success),
+            "{without}"
+        );
+    }
+    failed(
+        &real.query("select nothing")?,
+        &["SQLSTATE 42703", "nothing"],
+    )?;
+    failed(&real.query("select 1/0")?, &["SQLSTATE 22012"])?;
+    failed(
+        &real.query("select generate_series(1, 2000)")?,
+        &["add `limit 1`"],
+    )?;
+    // Whatever it is called, it changes nothing.
+    failed(
+        &real.query("with gone as (delete from pg_description where false returning 1) select count(*) from gone")?,
+        &["SQLSTATE 25006"],
+    )?;
+    login(&real)?;
+    tls(&real)?;
+    sessions(&real)?;
+    slow(&real)
+}
+
+fn login(real: &Real) -> Result<()> {
+    let right = secret(real.secrets.path(), "password", PASSWORD)?;
+    let wrong = secret(real.secrets.path(), "wrong", "incorrect mule")?;
+    let ask = real.ask("")?;
+    failed(&ask.replace(&right, &wrong), &["SQLSTATE 28P01"])?;
+    let told = format!("{:?}", once(&ask.replace(&right, &wrong))?);
+    assert!(!told.contains("mule"), "{told}");
+    let nobody = ask.replace("user: squall", "user: nobody");
+    failed(&nobody, &["SQLSTATE 28P01"])?;
+    let elsewhere = ask.replace("database: postgres", "database: nowhere");
+    failed(&elsewhere, &["SQLSTATE 3D000", "nowhere"])?;
+    let without = ask.replace(&format!("{right}, "), "");
+    unanswered(&without, &["password missing"])?;
+    let gone = refused(&ask.replace(&right, "password: { env: SQUALL_TEST_NO_SUCH_VARIABLE }"))?;
+    assert!(gone.contains("SQUALL_TEST_NO_SUCH_VARIABLE"), "{gone}");
+    Ok(())
+}
+
+fn tls(real: &Real) -> Result<()> {
+    let (address, port) = (real.address.to_string(), real.address.port());
+    let ca = real.certificates.ca();
+    let encrypted = "query: select ssl::int from pg_stat_ssl where pid = pg_backend_pid()";
+    let trusting = format!(", tls: {{ ca: {} }}, {encrypted}", ca.display());
+    let named = real
+        .ask(&trusting)?
+        .replace(&address, &format!("localhost:{port}"));
+    value(&named, 1.0)?;
+    value(&real.ask(&format!(", {encrypted}"))?, 0.0)?;
+    unanswered(&real.ask(&trusting)?, &["not valid for name"])?;
+    let unknown = real.ask(", tls: { serverName: localhost }")?;
+    unanswered(&unknown, &["UnknownIssuer"])
+}
+
+/// One session serves many attempts; one that the server ended meanwhile is opened anew, and nobody notices.
+fn sessions(real: &Real) -> Result<()> {
+    let pids = |more: &str, count: usize| -> Result<Vec<Option<u64>>> {
+        let ask = real.ask(&format!(", query: select pg_backend_pid(){more}"))?;
+        let trials = attempts(&ask, count)?;
+        let wrong = trials
+            .iter()
+            .find(|trial| trial.outcome != Outcome::Success);
+        assert!(wrong.is_none(), "{wrong:?}");
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a pid"
+        )]
+        Ok(trials
+            .iter()
+            .map(|trial| trial.value.map(|pid| pid as u64))
+            .collect())
+    };
+    let kept = pids("", 8)?;
+    assert!(kept.windows(2).any(|pair| pair[0] == pair[1]), "{kept:?}");
+    let new = pids(", connection: new", 4)?;
+    assert!(new.windows(2).all(|pair| pair[0] != pair[1]), "{new:?}");
+    // More than the server lets a session idle.
+    let ask = real.ask(", query: select pg_backend_pid()")?;
+    let trials = attempts(&ask.replace("every: 50ms", "every: 2500ms"), 2)?;
+    let [first, second] = &trials[..] else {
+        return Err(format!("{trials:?}").into());
+    };
+    assert_eq!(
+        (&first.outcome, &second.outcome),
+        (&Outcome::Success, &Outcome::Success)
+    );
+    assert_ne!(first.value, second.value, "the server ended no session");
+    Ok(())
+}
+
+fn slow(real: &Real) -> Result<()> {
+    let sleeps = real.query("select pg_sleep(20)")?;
+    let sleeps = sleeps.replace("every: 50ms", "every: 60s, timeout: 400ms");
+    unanswered(&sleeps, &["400ms"]).or_else(|_| failed(&sleeps, &["SQLSTATE 57014"]))?;
+    // Nobody waits for it any more, and so nobody runs it any more.
+    let left = "select count(*) from pg_stat_activity where query ~ 'pg_sleep.20.' and pid <> pg_backend_pid() and state = 'active'";
+    value(&real.query(left)?, 0.0)?;
+    real.service
+        .stopped(|| unanswered(&real.ask(", timeout: 300ms")?, &["300ms"]))?;
+    value(&real.ask("")?, 1.0)
+}
+
+fn down_and_garbage() -> Result<()> {
+    let at = |address: SocketAddr, more: &str| {
+        format!("{{ postgres: {{ address: \"{address}\", user: squall{more} }} }}")
+    };
+    unanswered(&at(daemon::free()?, ""), &["refused"])?;
+    unanswered(&at(peer::silent()?, ", timeout: 300ms"), &["300ms"])?;
+    unanswered(&at(peer::saying(b"")?, ""), &[])?;
+    let certificates = Certificates::new()?;
+    let tls = format!(", tls: {{ ca: {} }}", certificates.ca().display());
+    failed(&at(peer::saying(b"N")?, &tls), &["does not speak TLS"])?;
+    failed(&at(peer::saying(b"HTTP")?, &tls), &["not PostgreSQL's"])?;
+    let web = peer::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+    unanswered(&at(web, ""), &[])?;
+    // An error as the server words it, from somebody who does not even ask for a password.
+    let error = b"E\0\0\0\x26SFATAL\0C57P03\0Mstarting up, wait\0\0";
+    failed(
+        &at(peer::saying(error)?, ""),
+        &["SQLSTATE 57P03", "starting up"],
+    )
+}

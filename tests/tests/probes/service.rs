@@ -1,0 +1,141 @@
+//! A real server of one test, without rights, in a folder of its own; both go with the value.
+
+use lab::world::{Result, until};
+use libtest_mimic::{Completion, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, chown, geteuid};
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a server may take until it listens, on a machine that is busy compiling.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// `nobody`: root's servers run as that, for some refuse to run as root.
+const NOBODY: u32 = 65534;
+
+/// A test that needs something installed; without, it is skipped and says so.
+pub(crate) fn needing(
+    there: Option<PathBuf>,
+    package: &'static str,
+    name: &str,
+    test: impl FnOnce(&Path) -> Result<()> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name, move || {
+        let Some(there) = there else {
+            let why = format!("needs {package}: apt-get install {package}");
+            return Ok(Completion::ignored_with(why));
+        };
+        test(&there)
+            .map(|()| Completion::Completed)
+            .map_err(|error| Failed::from(error.to_string()))
+    })
+}
+
+/// A folder that the servers of this test may write to.
+pub(crate) fn folder() -> Result<TempDir> {
+    let folder = TempDir::new()?;
+    own(folder.path())?;
+    Ok(folder)
+}
+
+/// Gives a file or folder to the servers of this test.
+pub(crate) fn own(path: &Path) -> Result<()> {
+    if geteuid().is_root() {
+        chown(
+            path,
+            Some(Uid::from_raw(NOBODY)),
+            Some(Gid::from_raw(NOBODY)),
+        )?;
+    }
+    Ok(())
+}
+
+/// A command without rights that gets `end` when this program dies, however it dies.
+pub(crate) fn unprivileged(program: impl AsRef<Path>, end: Signal) -> Command {
+    let mut command = Command::new("setpriv");
+    if geteuid().is_root() {
+        let nobody = NOBODY.to_string();
+        command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
+    }
+    let end = end.as_str().trim_start_matches("SIG");
+    command
+        .args(["--pdeathsig", end, "--"])
+        .arg(program.as_ref());
+    command
+}
+
+/// A server that listens.
+pub(crate) struct Service {
+    child: Child,
+    end: Signal,
+    /// Removed after the server's end.
+    _folder: TempDir,
+}
+
+impl Service {
+    /// Starts it and waits until it listens everywhere that it should. `end` is the signal that ends it and lets it clean up.
+    pub(crate) fn start(
+        mut command: Command,
+        end: Signal,
+        folder: TempDir,
+        listens: &[SocketAddr],
+    ) -> Result<Self> {
+        let log = folder.path().join("said");
+        let said = File::create(&log)?;
+        let child = command
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said)
+            .spawn()
+            .map_err(|error| format!("cannot start {command:?}: {error}"))?;
+        let mut service = Self {
+            child,
+            end,
+            _folder: folder,
+        };
+        for address in listens {
+            let ready = || match service.child.try_wait() {
+                Ok(None) => TcpStream::connect(address).ok().map(|_| Ok(())),
+                _ => {
+                    let said = fs::read_to_string(&log).unwrap_or_default();
+                    Some(Err(format!("{command:?} ended: {said}")))
+                }
+            };
+            until(&format!("{command:?} at {address}"), START_LIMIT, ready)??;
+        }
+        Ok(service)
+    }
+
+    /// While `test` runs, it does nothing: neither answers nor refuses.
+    pub(crate) fn stopped(&self, test: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let result = test();
+        self.signal(Signal::SIGCONT)?;
+        result
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        Ok(kill(pid, signal)?)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        let _ = self.signal(self.end);
+        let _ = self.child.wait();
+    }
+}
+
+/// A file with a secret in it, and how a probe names it.
+pub(crate) fn secret(folder: &Path, name: &str, value: &str) -> Result<String> {
+    let path = folder.join(name);
+    fs::write(&path, value)?;
+    Ok(format!("password: {{ file: {} }}", path.display()))
+}

@@ -1,0 +1,118 @@
+//! A server that says what a test wants to hear: for failures that no real one can be made to show, and for answers that
+//! were recorded elsewhere.
+
+use lab::world::Result;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// What it is asked, and how it answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// `GET /path?query`.
+    pub(crate) line: String,
+    /// In lower case, `name: value`.
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: String,
+}
+
+/// A server on loopback; its threads end with the test program.
+pub(crate) struct Stub {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Stub {
+    /// Answers each request with what `answer` makes of it: a status and a body, or nothing for a server that never says a word.
+    pub(crate) fn start(
+        answer: impl Fn(&Asked) -> Option<(u16, String)> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let (answer, heard) = (Arc::new(answer), Arc::clone(&asked));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (answer, heard) = (Arc::clone(&answer), Arc::clone(&heard));
+                thread::spawn(move || serve(stream, &*answer, &heard));
+            }
+        });
+        Ok(Self { address, asked })
+    }
+
+    /// Always the same.
+    pub(crate) fn saying(status: u16, body: &str) -> Result<Self> {
+        let body = body.to_owned();
+        Self::start(move |_| Some((status, body.clone())))
+    }
+
+    /// Accepts and never answers.
+    pub(crate) fn silent() -> Result<Self> {
+        Self::start(|_| None)
+    }
+
+    /// Everything it was asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.clone()
+    }
+
+    /// Its address as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    answer: &(dyn Fn(&Asked) -> Option<(u16, String)> + Send + Sync),
+    heard: &Mutex<Vec<Asked>>,
+) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut writer = stream;
+    loop {
+        let asked = request(&mut reader)?;
+        heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(asked.clone());
+        let Some((status, body)) = answer(&asked) else {
+            // Until the other side has enough.
+            let _rest = reader.read_to_end(&mut Vec::new());
+            return None;
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n\r\n{body}");
+        writer.write_all(head.as_bytes()).ok()?;
+    }
+}
+
+fn request(reader: &mut impl BufRead) -> Option<Asked> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let mut headers = Vec::new();
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        reader
+            .read_line(&mut header)
+            .ok()
+            .filter(|read| *read > 0)?;
+        let Some((name, value)) = header.trim_end().split_once(':') else {
+            break;
+        };
+        let (name, value) = (name.to_lowercase(), value.trim());
+        if name == "content-length" {
+            length = value.parse().ok()?;
+        }
+        headers.push(format!("{name}: {value}"));
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Asked {
+        line: line.trim_end().to_owned(),
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
