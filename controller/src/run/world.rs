@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) reports: bool,
     /// Of so many attempts, over and over, which begin and are never heard of again.
     pub(super) lost: Vec<bool>,
+    /// The same of those that fail.
+    pub(super) loses_failures: bool,
     /// What the machine was told and what it did about it, in order.
     pub(super) record: Vec<(u64, Input, Vec<Effect>)>,
     attempts: u64,
@@ -60,6 +62,7 @@ impl World {
             ends: true,
             reports: true,
             lost: vec![false],
+            loses_failures: false,
             record: Vec::new(),
             attempts: 0,
             observing: false,
@@ -117,7 +120,7 @@ impl World {
             let attempt = attempt(self.now_us, fails);
             self.take(Input::Begun(0, attempt.due_us));
             let place = usize::try_from(self.attempts).unwrap() % self.lost.len();
-            if !self.lost[place] {
+            if !self.lost[place] && !(fails && self.loses_failures) {
                 self.take(Input::Trial(0, attempt));
             }
         }
