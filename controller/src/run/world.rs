@@ -120,7 +120,8 @@ impl World {
             let attempt = attempt(self.now_us, fails);
             self.take(Input::Begun(0, attempt.due_us));
             let place = usize::try_from(self.attempts).unwrap() % self.lost.len();
-            if !self.lost[place] && !(fails && self.loses_failures) {
+            let lost = self.lost[place] || (fails && self.loses_failures);
+            if !lost {
                 self.take(Input::Trial(0, attempt));
             }
         }

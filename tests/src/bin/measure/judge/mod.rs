@@ -98,6 +98,11 @@ fn detection(runs: u64, rows: &mut Vec<Row>) {
                     .collect();
                 beside_each(rows, &what, "x Wald", &figures);
             }
+            for healthy in [3_000, DAY] {
+                let late = stops::late_detection(tolerated, rate, healthy, runs);
+                let what = format!("  after {healthy} healthy samples, p50");
+                rows.push(Row::alone(what, "x Wald", quantile(&late, 0.5) / wald));
+            }
             let what = "  Wald's bound itself".to_owned();
             rows.push(Row::alone(what, "samples", wald));
         }
