@@ -278,6 +278,25 @@ fn recovered_is_so_many_good_windows_in_a_row() {
     assert!(!judge.recovered());
 }
 
+#[test]
+fn a_lost_attempt_does_not_stall_the_blocks_after_it() {
+    let mut steady = fixture::load("http://x/", "50/s", vec![fixture::success()]);
+    steady.block = Some("500ms".parse().unwrap());
+    let mut judge = Judge::new(&steady, settings(), 0);
+    judge.begun(0);
+    let found = (0..30).any(|second| {
+        for number in 1..50 {
+            let due_us = second * SECOND_US + number * EVERY_US;
+            judge.take(&attempt(due_us, 1_000, Outcome::Failed("no".into())));
+        }
+        let (_, found) = judge.tick((second + 1) * SECOND_US);
+        !found.is_empty()
+    });
+    assert!(found && !judge.heard(SECOND_US) && judge.heard(30 * SECOND_US));
+    assert!(judge.lost().is_empty(), "it is confirmed already");
+    assert!(judge.heard(SECOND_US));
+}
+
 /// Blocks in which some attempts fail, each attempt with the place at which it comes in.
 fn batches() -> impl Strategy<Value = Vec<Vec<(bool, u32)>>> {
     proptest::collection::vec(

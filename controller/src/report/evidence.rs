@@ -91,6 +91,8 @@ mod tests {
             format!("M10.0 {none}L20.0 {stop}L30.0 {TOP:.1}")
         );
         assert_eq!(drawn.stop, "2000");
+        // 0.01 to 20,000 are fourteen and a half logarithms: none lies a third of the way up, the stop line a sixth below the top.
+        assert_eq!((none.as_str(), stop.as_str()), ("57.0", "25.5"));
     }
 
     #[test]

@@ -117,19 +117,21 @@ proptest! {
     fn a_missing_sample_never_makes_a_run_held(
         fails in 0..4_u64,
         lost in proptest::collection::vec(proptest::bool::weighted(0.03), 97),
+        loses_failures: bool,
         percent in 96..100_u32,
     ) {
         let mut experiment = fixture::experiment();
         let bound = format!("success >= {percent}%").parse().unwrap();
         experiment.steady_state[0].expect = vec![bound];
-        let verdict = |lost: Vec<bool>| {
+        let verdict = |lost: Vec<bool>, loses_failures| {
             let mut world = World::new(&experiment);
             world.lost = lost;
+            world.loses_failures = loses_failures;
             world.fails_under_fault = fails;
             world.through().verdict
         };
-        let whole = verdict(vec![false]);
-        if verdict(lost) == Verdict::Held {
+        let whole = verdict(vec![false], false);
+        if verdict(lost, loses_failures) == Verdict::Held {
             prop_assert_eq!(whole, Verdict::Held);
         }
     }

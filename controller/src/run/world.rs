@@ -41,6 +41,8 @@ pub(super) struct World {
     pub(super) reports: bool,
     /// Of so many attempts, over and over, which begin and are never heard of again.
     pub(super) lost: Vec<bool>,
+    /// The same of those that fail.
+    pub(super) loses_failures: bool,
     /// What the machine was told and what it did about it, in order.
     pub(super) record: Vec<(u64, Input, Vec<Effect>)>,
     attempts: u64,
@@ -63,6 +65,7 @@ impl World {
             ends: true,
             reports: true,
             lost: vec![false],
+            loses_failures: false,
             record: Vec::new(),
             attempts: 0,
             observing: false,
@@ -120,7 +123,8 @@ impl World {
             let attempt = attempt(self.now_us, fails);
             self.take(Input::Begun(0, attempt.due_us));
             let place = usize::try_from(self.attempts).unwrap() % self.lost.len();
-            if !self.lost[place] {
+            let lost = self.lost[place] || (fails && self.loses_failures);
+            if !lost {
                 self.take(Input::Trial(0, attempt));
             }
             if let Some(share) = self.control_fails_under_fault {

@@ -1,6 +1,7 @@
 //! The verdict's statistics, by simulation with fixed seeds: how often a healthy system is stopped, how soon a broken one, what
 //! bursts do, and whether quantiles are read right. The rivals see the same samples.
 
+mod baselines;
 mod calibration;
 mod dependence;
 mod draws;
@@ -32,6 +33,7 @@ pub(crate) fn measure(runs: u64) -> Result<Vec<Row>> {
     detection((runs / FEWER).max(1), &mut rows);
     bursts((runs / FEWER).max(1), &mut rows);
     quantiles((runs / FEWER).max(1), &mut rows)?;
+    baselines((runs / FEWER).max(1), &mut rows)?;
     Ok(rows)
 }
 
@@ -96,6 +98,11 @@ fn detection(runs: u64, rows: &mut Vec<Row>) {
                     .collect();
                 beside_each(rows, &what, "x Wald", &figures);
             }
+            for healthy in [3_000, DAY] {
+                let late = stops::late_detection(tolerated, rate, healthy, runs);
+                let what = format!("  after {healthy} healthy samples, p50");
+                rows.push(Row::alone(what, "x Wald", quantile(&late, 0.5) / wald));
+            }
             let what = "  Wald's bound itself".to_owned();
             rows.push(Row::alone(what, "samples", wald));
         }
@@ -117,6 +124,18 @@ fn bursts(runs: u64, rows: &mut Vec<Row>) {
             rows.push(Row::alone("  95 % interval to", "%", percent(high)));
         }
     }
+}
+
+fn baselines(runs: u64, rows: &mut Vec<Row>) -> Result<()> {
+    let steady = baselines::steady()?;
+    for kind in baselines::KINDS {
+        let (middle, low, high) = share(baselines::unfit(&steady, kind, runs), runs);
+        let what = format!("baseline of 20 s, {}: turned away, {runs} runs", kind.name);
+        rows.push(Row::alone(what, "%", percent(middle)));
+        rows.push(Row::alone("  95 % interval from", "%", percent(low)));
+        rows.push(Row::alone("  95 % interval to", "%", percent(high)));
+    }
+    Ok(())
 }
 
 fn quantiles(runs: u64, rows: &mut Vec<Row>) -> Result<()> {

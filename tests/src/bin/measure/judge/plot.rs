@@ -43,7 +43,9 @@ fn run() -> Run {
     let mut test = EProcess::new(TOLERATED, ALPHA);
     let (mut success, mut evidence, mut stopped) = (Vec::new(), Vec::new(), None);
     for second in 0..SECONDS {
-        let share = if second < BREAKS_AT { HEALTHY } else { BROKEN };
+        // Once the run stops, the fault is taken back.
+        let broken = second >= BREAKS_AT && stopped.is_none();
+        let share = if broken { BROKEN } else { HEALTHY };
         if second == FAULT_AT {
             // A new phase: what was seen before says nothing about it.
             test = EProcess::new(TOLERATED, ALPHA);
@@ -52,12 +54,13 @@ fn run() -> Run {
         for number in 0..RATE {
             let fails = draws.unit() <= share;
             failed += u64::from(fails);
+            if stopped.is_some() {
+                continue;
+            }
             test.take(f64::from(u8::from(fails)));
             let at = float(second) + float(number + 1) / float(RATE);
             evidence.push((at, test.evidence()));
-            if stopped.is_none() && test.confirmed() {
-                stopped = Some(at);
-            }
+            stopped = test.confirmed().then_some(at);
         }
         success.push(1.0 - float(failed) / float(RATE));
     }
@@ -163,7 +166,7 @@ pub(super) fn svg() -> String {
     let line = path(success.map(|(at, success)| (x(at), success_y(*success))));
     let _ = writeln!(svg, "<path class=\"line\" d=\"{line}\"/>");
     // One point for each tenth of a second is finer than the eye.
-    let points = run.evidence.iter().step_by(5);
+    let points = run.evidence.iter().step_by(5).chain(run.evidence.last());
     let line = path(points.map(|(at, evidence)| (x(*at), evidence_y(*evidence))));
     let _ = writeln!(svg, "<path class=\"line\" d=\"{line}\"/>\n</svg>");
     svg

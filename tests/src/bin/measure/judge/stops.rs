@@ -59,6 +59,28 @@ pub(crate) fn false_stops(tolerated: f64, samples: u64, runs: u64) -> [u64; RULE
     counts
 }
 
+/// After how many samples of a break Squall stops, where the system violated half of what is tolerated for `healthy` samples before.
+pub(crate) fn late_detection(tolerated: f64, rate: f64, healthy: u64, runs: u64) -> Vec<f64> {
+    let name = format!("detection of {rate} where {tolerated} is tolerated, after {healthy}");
+    each(&name, runs, |draws, _| {
+        let mut squall = Squall::new(tolerated, ALPHA);
+        let mut number = draws.gap(tolerated / 2.0) + 1;
+        while number <= healthy {
+            if squall.violated(number).is_some() {
+                return 0.0;
+            }
+            number += draws.gap(tolerated / 2.0) + 1;
+        }
+        number = healthy;
+        loop {
+            number += draws.gap(rate) + 1;
+            if squall.violated(number).is_some() {
+                return float(number - healthy);
+            }
+        }
+    })
+}
+
 /// After how many samples each rule stops a system that violates at `rate` from the first sample on; what does not stop
 /// within `limit` is at the limit.
 pub(crate) fn detection(
