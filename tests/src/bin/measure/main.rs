@@ -6,6 +6,7 @@
 )]
 
 mod agent;
+mod stops;
 mod table;
 
 use std::io;
@@ -32,6 +33,12 @@ struct Arguments {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Of `stops`: how many runs, shared out evenly among the rates of failure; 200 where nothing is said.
+    #[arg(long)]
+    runs: Option<u64>,
+    /// Of `stops`: how many runs at the same time.
+    #[arg(long, default_value_t = 3)]
+    at_once: usize,
 }
 
 /// What can be measured.
@@ -39,6 +46,8 @@ struct Arguments {
 enum Benchmark {
     /// Faults: how fast they come and go, how exact they are, what they cost.
     Agent,
+    /// A real service that begins to fail: how many runs are stopped, and how soon.
+    Stops,
 }
 
 fn main() -> ExitCode {
@@ -61,9 +70,15 @@ fn main() -> ExitCode {
 }
 
 fn here(arguments: &Arguments) -> Result<()> {
-    build()?;
     let rows = match arguments.benchmark {
-        Benchmark::Agent => agent::measure()?,
+        Benchmark::Agent => {
+            build("squall-agent", "squall-agent")?;
+            agent::measure()?
+        }
+        Benchmark::Stops => {
+            build("squall-controller", "squall")?;
+            stops::measure(arguments.runs.unwrap_or(200), arguments.at_once)?
+        }
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -75,7 +90,13 @@ fn here(arguments: &Arguments) -> Result<()> {
 
 /// Runs this very program in the VM.
 fn in_vm(arguments: &Arguments) -> Result<()> {
-    build()?;
+    if matches!(arguments.benchmark, Benchmark::Stops) {
+        return Err(
+            "`stops` takes real time, and emulated it would take hours: leave out `--world vm`"
+                .into(),
+        );
+    }
+    build("squall-agent", "squall-agent")?;
     let own = std::env::current_exe()?;
     let files = vec![own.clone(), lab::world::agent::program("squall-agent")?];
     let mut machine = Machine::boot(&Boot {
@@ -95,8 +116,8 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Builds the agent in this program's own profile; in the VM there is no cargo, and it is built already.
-fn build() -> Result<()> {
+/// Builds a program in this program's own profile; in the VM there is no cargo, and it is built already.
+fn build(package: &str, program: &str) -> Result<()> {
     let own: PathBuf = std::env::current_exe()?;
     let release = own
         .parent()
@@ -105,20 +126,13 @@ fn build() -> Result<()> {
         return Ok(());
     };
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--package",
-        "squall-agent",
-        "--bin",
-        "squall-agent",
-    ]);
+    command.args(["build", "--quiet", "--package", package, "--bin", program]);
     if release {
         command.arg("--release");
     }
     if command.status()?.success() {
         Ok(())
     } else {
-        Err("the agent does not build".into())
+        Err(format!("{program} does not build").into())
     }
 }
