@@ -15,6 +15,9 @@
 //! sides of the minus. Nothing is assumed of how trials depend on each other through what *both* feel. What one group alone feels for a
 //! while, a node of its own that is busy, counts against it, since for that while it is worse.
 //!
+//! What a phase without a stop says is less than what it says of a fixed bound: no difference was found in so many pairs that a clear one would have
+//! been ([`Difference::pairs_needed`]). That there is none could be shown only against a margin, and `p99 <= 1x control` has none.
+//!
 //! - Bets: [`BETS`] of them, evenly spaced in log odds between 2 % and 98 % of the greatest; the small ones find small differences among many
 //!   failures, the great ones find great differences at once.
 //! - Openings: half of the capital is bet from the first trial on, trial `k` of the others opens `1/(2k(k-1))`, as in [`super::eprocess`], so that a break

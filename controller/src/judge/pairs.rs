@@ -16,7 +16,7 @@ const GRACE_US: u64 = 50_000;
 const HISTORY_MAX: usize = 10_000;
 
 /// It is taken from so many times the answers that the quantile needs at least: recent enough to follow the weather, and enough not to jump.
-const HISTORY_TIMES: f64 = 20.0;
+const HISTORY_TIMES: usize = 20;
 
 /// Fewer than this many answers give no threshold, whatever the quantile.
 const HISTORY_LEAST: usize = 20;
@@ -58,7 +58,8 @@ pub(super) struct Pairs {
     pub(super) test: Difference,
     window: Counts,
     open: VecDeque<Pair>,
-    since_us: u64,
+    /// Only pairs due from here on are still to be judged: those before belong to an earlier phase, or have been.
+    from_us: u64,
     /// The threshold of the latest pair, for words.
     limit_us: Option<f64>,
 }
@@ -72,14 +73,14 @@ impl Pairs {
             test: Difference::new(of, alpha),
             window: Counts::default(),
             open: VecDeque::new(),
-            since_us: 0,
+            from_us: 0,
             limit_us: None,
         })
     }
 
     /// A new phase, of what is due from `since_us` on. What the control's answers are like is known from before.
     pub(super) fn begin(&mut self, since_us: u64) {
-        self.since_us = since_us;
+        self.from_us = self.from_us.max(since_us);
         self.test.begin();
         self.window = Counts::default();
         self.open.retain(|pair| pair.due_us >= since_us);
@@ -139,9 +140,9 @@ impl Pairs {
         self.limit_us
     }
 
-    /// The pair due then, made where it is new; none where it belongs to an earlier phase.
+    /// The pair due then, made where it is new; none where it is not to be judged any more.
     fn pair(&mut self, due_us: u64) -> Option<&mut Pair> {
-        if due_us < self.since_us {
+        if due_us < self.from_us {
             return None;
         }
         let at = self.open.partition_point(|pair| pair.due_us < due_us);
@@ -182,6 +183,7 @@ impl Pairs {
                 self.test.take(group, control);
                 self.window.take(group, control);
             }
+            self.from_us = pair.due_us + 1;
             self.open.pop_front();
         }
     }
@@ -252,22 +254,25 @@ fn question(expectation: &Expectation) -> Option<(Worse, Hypothesis)> {
 /// The control's latest latencies, in the order in which they came and sorted.
 #[derive(Debug, Clone)]
 struct History {
-    share: f64,
+    millionths: usize,
     least: usize,
     most: usize,
     came: VecDeque<u64>,
     sorted: Vec<u64>,
 }
 
+/// Quantiles are written in millionths.
+const ALL: usize = 1_000_000;
+
 impl History {
     fn new(millionths: u32) -> Self {
-        let share = f64::from(millionths) / 1e6;
-        let rare = (1.0 - share).max(1e-6);
-        let least = count(1.0 / rare).clamp(HISTORY_LEAST, HISTORY_MAX);
+        let millionths = usize::try_from(millionths).unwrap_or(ALL).min(ALL - 1);
+        let rare = ALL - millionths;
+        let least = ALL.div_ceil(rare).clamp(HISTORY_LEAST, HISTORY_MAX);
         Self {
-            share,
+            millionths,
             least,
-            most: count(HISTORY_TIMES / rare).clamp(least, HISTORY_MAX),
+            most: (HISTORY_TIMES * ALL / rare).clamp(least, HISTORY_MAX),
             came: VecDeque::new(),
             sorted: Vec::new(),
         }
@@ -291,16 +296,89 @@ impl History {
         if self.sorted.len() < self.least {
             return None;
         }
-        let at = count(self.share * self.sorted.len() as f64).max(1) - 1;
+        let at = (self.millionths * self.sorted.len()).div_ceil(ALL).max(1) - 1;
         self.sorted.get(at).map(|us| *us as f64)
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "positive, and at most twenty million"
-)]
-fn count(number: f64) -> usize {
-    number.ceil() as usize
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::Outcome;
+
+    fn pairs(text: &str) -> Pairs {
+        Pairs::new(&text.parse().unwrap(), 0.001).unwrap()
+    }
+
+    fn attempt(due_us: u64, latency_us: u64) -> Trial {
+        Trial {
+            due_us,
+            ended_us: due_us + latency_us,
+            outcome: Outcome::Success,
+            status: None,
+            value: None,
+            exit: None,
+            bodies: Vec::new(),
+        }
+    }
+
+    fn both(pairs: &mut Pairs, due_us: u64, group_us: u64, control_us: u64) {
+        pairs.take(Side::Group, &attempt(due_us, group_us));
+        pairs.take(Side::Control, &attempt(due_us, control_us));
+    }
+
+    #[test]
+    fn an_answer_that_was_late_before_it_came_is_judged_once() {
+        let mut pairs = pairs("median <= 2x control");
+        (0..20).for_each(|number| both(&mut pairs, number, 1_000, 1_000));
+        assert_eq!(
+            pairs.test.seen().pairs,
+            0,
+            "no threshold before the twentieth"
+        );
+        pairs.begun(100);
+        pairs.take(Side::Control, &attempt(100, 1_000));
+        pairs.overdue(100 + 2_000 + GRACE_US);
+        assert_eq!(pairs.test.seen().pairs, 0, "not late yet");
+        pairs.overdue(100 + 2_001 + GRACE_US);
+        assert_eq!((pairs.test.seen().pairs, pairs.test.seen().group), (1, 1));
+        pairs.take(Side::Group, &attempt(100, 90_000));
+        both(&mut pairs, 200, 1_000, 1_000);
+        assert_eq!((pairs.test.seen().pairs, pairs.test.seen().group), (2, 1));
+        assert!(pairs.open.is_empty());
+    }
+
+    #[test]
+    fn a_pair_is_judged_by_a_threshold_that_it_had_no_part_in() {
+        let mut pairs = pairs("median <= 1.5x control");
+        (0..20).for_each(|number| both(&mut pairs, number, 1_000, 1_000));
+        // By itself the control's slow answer would excuse the group's.
+        both(&mut pairs, 100, 1_600, 5_000);
+        assert_eq!((pairs.test.seen().group, pairs.test.seen().control), (1, 1));
+        assert_eq!(pairs.limit_us(), Some(1_000.0));
+    }
+
+    #[test]
+    fn the_threshold_is_the_latest_quantile_of_the_control() {
+        let mut history = History::new(900_000);
+        (1..=100).for_each(|us| history.take(us));
+        assert_eq!(history.quantile(), Some(90.0));
+        // Two hundred answers are kept: those of an hour ago say nothing about the weather now.
+        (0..200).for_each(|_| history.take(7));
+        assert_eq!((history.quantile(), history.sorted.len()), (Some(7.0), 200));
+        history.take(u64::MAX);
+        assert_eq!(history.quantile(), Some(7.0));
+    }
+
+    #[test]
+    fn a_phase_keeps_what_is_under_way_and_belongs_to_it() {
+        let mut pairs = pairs("success >= control");
+        pairs.take(Side::Group, &attempt(10, 1_000));
+        pairs.take(Side::Group, &attempt(20, 1_000));
+        pairs.begin(15);
+        pairs.take(Side::Control, &attempt(10, 1_000));
+        assert_eq!(pairs.test.seen().pairs, 0);
+        pairs.take(Side::Control, &attempt(20, 1_000));
+        assert_eq!(pairs.test.seen().pairs, 1);
+    }
 }

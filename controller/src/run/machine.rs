@@ -45,7 +45,8 @@ pub enum Input {
     Begin,
     /// The gates said no, and why.
     Refuse(String),
-    /// An attempt of the n-th probe, due then, is under way.
+    /// An attempt of the n-th probe, due then, is under way. The controls' places come after the probes'; see
+    /// [`Experiment::place_of_control`].
     Begun(usize, u64),
     /// An attempt of the n-th probe ended.
     Trial(usize, Trial),

@@ -1,4 +1,5 @@
-//! A web service for end-to-end tests: answers every request at once, from a namespace of one's choice.
+//! A web service for end-to-end tests: answers every request at once, from a namespace of one's choice, and as well as it
+//! is told to.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -17,6 +18,12 @@ const GLANCE: Duration = Duration::from_millis(20);
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{\"ok\":true}";
 
+/// What those are answered with that are to fail.
+const FAILURE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+
+/// Whether the n-th request, counted from 0, succeeds.
+pub type Succeeds = dyn Fn(u64) -> bool + Send + Sync;
+
 /// A service that ends with this value.
 #[derive(Debug)]
 pub struct Service {
@@ -31,6 +38,19 @@ impl Service {
     /// # Errors
     /// When the port is taken.
     pub fn start(netns: &Netns, address: IpAddr, port: u16) -> Result<Self> {
+        Self::start_with(netns, address, port, Arc::new(|_| true))
+    }
+
+    /// The same, with a say in which requests succeed.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn start_with(
+        netns: &Netns,
+        address: IpAddr,
+        port: u16,
+        succeeds: Arc<Succeeds>,
+    ) -> Result<Self> {
         let listener = netns.enter(|| Ok(TcpListener::bind((address, port))?))?;
         listener.set_nonblocking(true)?;
         let (over, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
@@ -39,8 +59,8 @@ impl Service {
             while !until.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((stream, _)) => {
-                        let count = Arc::clone(&count);
-                        thread::spawn(move || answer(&stream, &count));
+                        let (count, succeeds) = (Arc::clone(&count), Arc::clone(&succeeds));
+                        thread::spawn(move || answer(&stream, &count, &*succeeds));
                     }
                     Err(_) => thread::sleep(Duration::from_millis(1)),
                 }
@@ -53,7 +73,7 @@ impl Service {
         })
     }
 
-    /// Requests answered so far.
+    /// Requests answered so far, or about to be.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
@@ -70,7 +90,7 @@ impl Drop for Service {
 }
 
 /// Serves one connection until its client has enough.
-fn answer(stream: &TcpStream, count: &AtomicU64) -> Option<()> {
+fn answer(stream: &TcpStream, count: &AtomicU64, succeeds: &Succeeds) -> Option<()> {
     stream.set_nonblocking(false).ok()?;
     stream.set_read_timeout(Some(GLANCE * 500)).ok()?;
     stream.set_nodelay(true).ok()?;
@@ -83,8 +103,9 @@ fn answer(stream: &TcpStream, count: &AtomicU64) -> Option<()> {
                 return None;
             }
         }
-        (&mut &*stream).write_all(ANSWER).ok()?;
-        count.fetch_add(1, Ordering::Relaxed);
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let answer = if succeeds(number) { ANSWER } else { FAILURE };
+        (&mut &*stream).write_all(answer).ok()?;
     }
 }
 

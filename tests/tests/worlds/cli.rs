@@ -35,6 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         as_root("cli::a_fault_that_is_not_borne_is_1", || {
             verdict("1200ms", 1, "broken")
         }),
+        as_root("cli::a_group_worse_than_its_control_is_1", beside_a_control),
         as_root("cli::ctrl_c_is_5_and_reverts", ctrl_c),
         as_root(
             "cli::a_killed_controller_takes_its_fault_along",
@@ -205,6 +206,27 @@ fn verdict(delay: &str, code: i32, word: &str) -> Result<()> {
     } else {
         Err(format!("the run left:\n{}", left.join("\n")).into())
     }
+}
+
+/// Two services side by side; the fault is felt at one of them, and no bound is written down but the other.
+fn beside_a_control() -> Result<()> {
+    let bench = Bench::new()?;
+    let _control = Service::start(&bench.wire.victim, victim(Ip::V4), PORT + 1)?;
+    let file = bench.experiment("400ms", "60s")?;
+    let place = format!("http://{}:{}/", victim(Ip::V4), PORT + 1);
+    let text = fs::read_to_string(&file)?;
+    let beside = format!("    compare: \"{place}\"\n    expect: median within 100ms of control");
+    let lines = text.lines().map(|line| match line.trim_start() {
+        expect if expect.starts_with("expect:") => beside.as_str(),
+        _ => line,
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    fs::write(&file, text)?;
+    expect(
+        bench.start(&file)?.end(RUN_LIMIT)?,
+        1,
+        "slow by the control's p50",
+    )
 }
 
 fn ctrl_c() -> Result<()> {

@@ -7,6 +7,7 @@
 
 mod agent;
 mod judge;
+mod stops;
 mod table;
 
 use std::io;
@@ -33,12 +34,16 @@ struct Arguments {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Of `judge`: how many healthy days are simulated; what is not rare gets a fiftieth of them.
-    #[arg(long, default_value_t = 100_000)]
-    runs: u64,
+    /// Of `judge`: how many healthy days are simulated (100000); what is not rare gets a fiftieth of them. Of `stops`: how many
+    /// runs, shared out evenly among the rates of failure (200).
+    #[arg(long)]
+    runs: Option<u64>,
     /// Of `judge`: draw a simulated run and its evidence into this SVG file, and measure nothing.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Of `stops`: how many runs at the same time.
+    #[arg(long, default_value_t = 3)]
+    at_once: usize,
 }
 
 /// What can be measured.
@@ -48,6 +53,8 @@ enum Benchmark {
     Agent,
     /// The verdict: false stops, samples to a stop, dependence and quantiles, by simulation.
     Judge,
+    /// A real service that begins to fail: how many runs are stopped, and how soon.
+    Stops,
 }
 
 fn main() -> ExitCode {
@@ -75,10 +82,14 @@ fn here(arguments: &Arguments) -> Result<()> {
     }
     let rows = match arguments.benchmark {
         Benchmark::Agent => {
-            build()?;
+            build("squall-agent", "squall-agent")?;
             agent::measure()?
         }
-        Benchmark::Judge => judge::measure(arguments.runs)?,
+        Benchmark::Judge => judge::measure(arguments.runs.unwrap_or(100_000))?,
+        Benchmark::Stops => {
+            build("squall-controller", "squall")?;
+            stops::measure(arguments.runs.unwrap_or(200), arguments.at_once)?
+        }
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -90,10 +101,15 @@ fn here(arguments: &Arguments) -> Result<()> {
 
 /// Runs this very program in the VM.
 fn in_vm(arguments: &Arguments) -> Result<()> {
-    if matches!(arguments.benchmark, Benchmark::Judge) {
-        return Err("`judge` is arithmetic and the same everywhere: leave out `--world vm`".into());
+    let elsewhere = match arguments.benchmark {
+        Benchmark::Agent => None,
+        Benchmark::Judge => Some("`judge` is arithmetic and the same everywhere"),
+        Benchmark::Stops => Some("`stops` takes real time, and emulated it would take hours"),
+    };
+    if let Some(why) = elsewhere {
+        return Err(format!("{why}: leave out `--world vm`").into());
     }
-    build()?;
+    build("squall-agent", "squall-agent")?;
     let own = std::env::current_exe()?;
     let files = vec![own.clone(), lab::world::agent::program("squall-agent")?];
     let mut machine = Machine::boot(&Boot {
@@ -113,8 +129,8 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Builds the agent in this program's own profile; in the VM there is no cargo, and it is built already.
-fn build() -> Result<()> {
+/// Builds a program in this program's own profile; in the VM there is no cargo, and it is built already.
+fn build(package: &str, program: &str) -> Result<()> {
     let own: PathBuf = std::env::current_exe()?;
     let release = own
         .parent()
@@ -123,20 +139,13 @@ fn build() -> Result<()> {
         return Ok(());
     };
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--package",
-        "squall-agent",
-        "--bin",
-        "squall-agent",
-    ]);
+    command.args(["build", "--quiet", "--package", package, "--bin", program]);
     if release {
         command.arg("--release");
     }
     if command.status()?.success() {
         Ok(())
     } else {
-        Err("the agent does not build".into())
+        Err(format!("{program} does not build").into())
     }
 }
