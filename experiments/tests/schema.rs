@@ -40,6 +40,7 @@ const ONLY_MEANING: &[&str] = &[
     "filter-short-port",
     "gemodel-swapped",
     "gemodel-zero",
+    "io-block-of-file",
     "io-block",
     "io-file",
     "kill-on-host",
