@@ -60,6 +60,7 @@ const ONLY_MEANING: &[&str] = &[
     "http-replace-framing",
     "http-replace-nothing",
     "http-udp",
+    "io-block-of-file",
     "io-block",
     "io-file",
     "kill-on-host",

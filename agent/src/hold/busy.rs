@@ -71,11 +71,7 @@ struct Ground {
 pub(crate) fn arm(fault: &Io, grip: &Grip) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let asked = asked(fault)?;
     let place = place::find(&fault.path, grip)?;
-    let ground = prepare(
-        fault,
-        &place,
-        asked.iter().map(|(_, block, _)| *block).max(),
-    )?;
+    let ground = prepare(fault, &place)?;
     let mut busy = Busy {
         workers: Vec::new(),
         place,
@@ -145,9 +141,10 @@ fn asked(fault: &Io) -> Result<Vec<(Kind, u64, f64)>, HoldError> {
     let fits = |size: u64, least, most| {
         (least..=most).contains(&size) && size.is_multiple_of(Io::BLOCK_LEAST)
     };
+    let largest = fault.file.get().min(Io::BLOCK_MOST);
     let blocks = asked
         .iter()
-        .all(|(_, block, _)| fits(*block, Io::BLOCK_LEAST, Io::BLOCK_MOST));
+        .all(|(_, block, _)| fits(*block, Io::BLOCK_LEAST, largest));
     let file = fits(fault.file.get(), Io::FILE_LEAST, Io::FILE_MOST);
     if asked.is_empty() || !blocks || !file {
         return Err(HoldError::Unable(format!(
@@ -158,7 +155,7 @@ fn asked(fault: &Io) -> Result<Vec<(Kind, u64, f64)>, HoldError> {
 }
 
 /// Makes the file and writes it, as much of it as there is time for: what was never written is not read from a disk.
-fn prepare(fault: &Io, place: &Place, largest: Option<u64>) -> Result<Ground, HoldError> {
+fn prepare(fault: &Io, place: &Place) -> Result<Ground, HoldError> {
     /// Left free whatever the file's size: an I/O load is not to be a fill.
     const RESERVE_BYTES: u64 = 64 << 20;
     let free = place.room()?.free;
@@ -173,7 +170,8 @@ fn prepare(fault: &Io, place: &Place, largest: Option<u64>) -> Result<Ground, Ho
         let begun = Instant::now();
         let mut block = Block::new(Io::FILE_LEAST);
         let mut length = 0;
-        let least = largest.unwrap_or(0).max(Io::FILE_LEAST);
+        // Room for one block at least, however slow the disk is.
+        let least = Io::BLOCK_MOST;
         while length < fault.file.get() && (length < least || begun.elapsed() < FIRST_WRITE) {
             let bytes = block.of((fault.file.get() - length).min(Io::FILE_LEAST));
             disk::noise(bytes, length);

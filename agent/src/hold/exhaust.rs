@@ -88,7 +88,7 @@ pub(crate) fn arm(
             fault.goal.leaves(before.limit)
         )));
     }
-    spent.prepare(wanted)?;
+    spent.prepare(wanted, before.limit)?;
     spent.step()?;
     let after = spent.supply()?;
     let evidence = Evidence {
@@ -227,8 +227,8 @@ impl Spent {
         }
     }
 
-    /// Sees to it that so many can be held.
-    fn prepare(&self, wanted: u64) -> Result<(), HoldError> {
+    /// Sees to it that so many can be held, and of descriptors as many as there may come to be.
+    fn prepare(&self, wanted: u64, limit: u64) -> Result<(), HoldError> {
         let most = match self.source {
             Source::Pids { .. } => THREADS_MAX,
             _ => DESCRIPTORS_MAX - OWN,
@@ -243,9 +243,19 @@ impl Spent {
         if matches!(self.source, Source::Pids { .. }) {
             return Ok(());
         }
-        process::may_open(wanted + OWN).map_err(HoldError::kernel(
+        // Whoever else opens files on this node is not what was named: half of what is left stays theirs.
+        let theirs = process::files_left().map_err(HoldError::kernel("read", "fs.file-nr"))?;
+        if wanted > theirs / 2 {
+            return Err(HoldError::Unable(format!(
+                "{wanted} files would have to be open, and the node as a whole can open {theirs} more (fs.file-max): leave \
+                 more {} over, or raise that limit",
+                self.fault.what.word()
+            )));
+        }
+        let most = limit.saturating_add(OWN).min(DESCRIPTORS_MAX);
+        process::may_open(most).map_err(HoldError::kernel(
             "raise",
-            format!("the limit of open files to {}", wanted + OWN),
+            format!("the limit of open files to {most}"),
         ))
     }
 
@@ -334,8 +344,13 @@ fn take_files(
     for _ in 0..wanted {
         match place.try_unnamed() {
             Ok(file) => files.push(file),
-            // The last inode, by us or by others, or the room for it.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+            // The last inode, by us or by others, or the room for it, or the last descriptor.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOSPC | libc::EDQUOT | libc::EMFILE)
+                ) =>
+            {
                 return Ok(false);
             }
             Err(error) => return Err(place.no_file(error)),

@@ -150,6 +150,21 @@ pub(crate) fn may_trace_others() -> bool {
     })
 }
 
+/// How many more files the node as a whole may have open (proc_sys_fs(5), `file-nr`).
+///
+/// # Errors
+/// /proc/sys is not there, or says something else.
+pub(crate) fn files_left() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/sys/fs/file-nr")?;
+    let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
+    match (numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Ok(open)), Some(_), Some(Ok(most))) => Ok(most.saturating_sub(open)),
+        _ => Err(io::Error::other(format!(
+            "{text:?} does not say how many files are open"
+        ))),
+    }
+}
+
 /// Lets this process have so many descriptors open.
 ///
 /// # Errors

@@ -168,14 +168,25 @@ pub(super) fn io(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Io> {
             .missing();
         return None;
     }
-    Some(Io {
+    let io = Io {
         path: path?,
         read: read?,
         write: write?,
         sync: sync?,
         block: block?,
         file: file?,
-    })
+    };
+    if let (Some(block), Some(entry)) = (io.block, fields.get("block"))
+        && block > io.file
+    {
+        cx.error(
+            entry.node.at,
+            format!("a block of {block} does not fit into a file of {}", io.file),
+        )
+        .mend("make `file` larger, or `block` smaller");
+        return None;
+    }
+    Some(io)
 }
 
 fn io_rate(cx: &mut Cx<'_, '_>, node: &Node) -> Option<IoRate> {
