@@ -107,8 +107,8 @@ impl Querying {
             && !session.client.is_closed()
         {
             match self.query(&session).await {
-                // Closed since the last attempt: what a service's pool opens anew, and a query that only reads can be asked twice.
-                Err(Trouble::Postgres(error)) if error.is_closed() => {}
+                // Over since the last attempt: what a service's pool opens anew, and a query that only reads can be asked twice.
+                Err(Trouble::Postgres(error)) if is_over(&error) => {}
                 answer => return self.keep(session, answer),
             }
         }
@@ -121,7 +121,7 @@ impl Querying {
     fn keep<T>(&self, session: Session, answer: Result<T, Trouble>) -> Result<T, Trouble> {
         let usable = match &answer {
             Ok(_) => true,
-            Err(Trouble::Postgres(error)) => error.as_db_error().is_some(),
+            Err(Trouble::Postgres(error)) => error.as_db_error().is_some() && !is_over(error),
             Err(_) => false,
         };
         if usable && !session.client.is_closed() {
@@ -188,4 +188,11 @@ impl Querying {
             None => Outcome::Unanswered(self.secrets.hide(reason(&error))),
         }
     }
+}
+
+/// Whether the session ended, rather than the query failed: the connection is gone, or the server said that it hangs up (class 57P:
+/// shut down, crashed, idle for too long).
+fn is_over(error: &Error) -> bool {
+    let code = error.as_db_error().map(|said| said.code().code());
+    error.is_closed() || code.is_some_and(|code| code.starts_with("57P"))
 }
