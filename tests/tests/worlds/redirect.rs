@@ -283,27 +283,24 @@ fn straight_again() -> Result<()> {
         wire.victim
             .enter(|| Ok(std::net::TcpStream::connect_timeout(&to, PATIENCE)?))
     };
+    let ask = |what: &str, on: &std::net::TcpStream, expected| {
+        let got = get_on(on, "/", PATIENCE).map_err(|e| format!("{what}: {e}"))?;
+        same(what, got.status, expected)
+    };
     let earlier = connect()?;
-    same("earlier", get_on(&earlier, "/", PATIENCE)?.status, 200)?;
+    ask("earlier", &earlier, 200)?;
     let filter = json!({ "to": { "ports": ["8080"] }, "direction": "egress" });
     let fault = json!({ "http": { "effect": { "abort": 503 }, "filter": filter } });
     let armed = armed(&mut agent, &wire, fault)?;
-    same(
-        "earlier, under the fault",
-        get_on(&earlier, "/", PATIENCE)?.status,
-        200,
-    )?;
+    ask("earlier, under the fault", &earlier, 200)?;
     let led = connect()?;
-    same("led", get_on(&led, "/", PATIENCE)?.status, 503)?;
+    ask("led", &led, 503)?;
     lab::world::victim::signal(armed.holder, Signal::SIGKILL)?;
     until("the end of what was led", PATIENCE, || {
         let ended = get_on(&led, "/", PATIENCE);
         ended.is_err().then_some(())
     })?;
-    same("new", get_on(&connect()?, "/", PATIENCE)?.status, 200)?;
-    same(
-        "earlier, afterwards",
-        get_on(&earlier, "/", PATIENCE)?.status,
-        200,
-    )
+    agent.ended(&armed.id)?;
+    ask("new", &connect()?, 200)?;
+    ask("earlier, afterwards", &earlier, 200)
 }

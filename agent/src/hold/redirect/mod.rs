@@ -180,13 +180,15 @@ fn listen(direction: Direction) -> Result<(Vec<TcpListener>, u16), HoldError> {
     let failed =
         |e: io::Error| HoldError::kernel("listen at", "a port of the target's namespace")(e);
     for _ in 0..PORT_TRIES_MAX {
-        let four = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
-            Ok(near) if !far => near,
-            _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?,
+        let near = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok();
+        let four = match near.filter(|_| !far) {
+            Some(near) => near,
+            None => TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?,
         };
         let port = four.local_addr().map_err(failed)?.port();
-        let six = match origin::listen_v6_only(Ipv6Addr::LOCALHOST, port) {
-            Ok(near) if !far => Ok(near),
+        let near = (!far).then(|| origin::listen_v6_only(Ipv6Addr::LOCALHOST, port));
+        let six = match near {
+            Some(Ok(near)) => Ok(near),
             _ => origin::listen_v6_only(Ipv6Addr::UNSPECIFIED, port),
         };
         match six {
