@@ -46,9 +46,9 @@ impl Redirect {
         filter: &ResolvedFilter,
         serve: Serve,
     ) -> Result<(Self, Vec<String>), HoldError> {
+        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
         let (listeners, port) = listen(filter.direction)?;
         let service = Service::start(listeners, port, serve)?;
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
         let mut draft = Draft::default();
         let act = Expressions::default().counter().redirect_to(port);
         steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);

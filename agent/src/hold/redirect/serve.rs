@@ -126,7 +126,7 @@ fn run(
         let mut accepting = tokio::task::JoinSet::new();
         for listener in listeners {
             listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
+            let listener = TcpListener::from_std(origin::close_early(listener))?;
             accepting.spawn(accept(
                 listener,
                 port,
@@ -160,8 +160,9 @@ async fn accept(
         let Ok(permit) = Arc::clone(&free).acquire_owned().await else {
             return;
         };
-        let client = match listener.accept().await {
-            Ok((client, _)) => client,
+        let accepted = listener.accept().await;
+        let client = match accepted.and_then(|(client, _)| early(client)) {
+            Ok(client) => client,
             Err(_) => {
                 tokio::time::sleep(SHORT_OF_DESCRIPTORS).await;
                 continue;
@@ -185,6 +186,10 @@ async fn accept(
             drop(permit);
         });
     }
+}
+
+fn early(client: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(origin::close_early(client.into_std()?))
 }
 
 /// A connection of our own to where a client wanted to go.
