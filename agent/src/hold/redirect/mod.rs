@@ -35,9 +35,9 @@ pub(crate) const LO: u32 = 1;
 
 /// Connections led to this process.
 pub(crate) struct Redirect {
-    // Dropped first: nothing is led here any more when the service ends.
-    table: OwnedTable,
+    // Dropped first: connections must end while their addresses are still translated.
     service: Service,
+    table: OwnedTable,
 }
 
 impl Redirect {
@@ -102,13 +102,14 @@ impl Redirect {
     }
 
     /// Ends it in an orderly way: no more connections, and a moment for the requests that are under way.
-    pub(crate) fn release(mut self) -> Result<u64, HoldError> {
+    pub(crate) fn release(self) -> Result<u64, HoldError> {
+        let Self { service, mut table } = self;
         let mut draft = Draft::default();
         steer::draft_nothing(&mut draft);
-        self.table.commit(&draft)?;
-        let count = steer::read_action(&self.table, "redir").map(|(connections, _)| connections);
-        self.table.delete()?;
-        self.service.finish();
+        table.commit(&draft)?;
+        drop(service);
+        let count = steer::read_action(&table, "redir").map(|(connections, _)| connections);
+        table.delete()?;
         count
     }
 }
