@@ -156,7 +156,9 @@ pub fn get_on(mut stream: &TcpStream, path: &str, limit: Duration) -> Result<Got
     let mut body = vec![0; promised];
     let mut have = 0;
     // A connection that breaks has said all that it will.
-    while let Ok(more @ 1..) = answer.read(&mut body[have..]) {
+    while have < promised
+        && let Ok(more @ 1..) = answer.read(&mut body[have..])
+    {
         have += more;
     }
     body.truncate(have);

@@ -1,7 +1,7 @@
 //! Doses of the faults on names and requests, as a client in the target's namespace, or one outside it, meets them.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::world::agent::{Agent, written};
 use lab::world::dns::{A, AAAA, Client, Resolver, TRUE_V4, TRUE_V6, Told};
@@ -283,27 +283,33 @@ fn straight_again() -> Result<()> {
         wire.victim
             .enter(|| Ok(std::net::TcpStream::connect_timeout(&to, PATIENCE)?))
     };
+    let ask = |what: &str, on: &std::net::TcpStream, expected| {
+        let got = get_on(on, "/", PATIENCE).map_err(|e| format!("{what}: {e}"))?;
+        same(what, got.status, expected)
+    };
     let earlier = connect()?;
-    same("earlier", get_on(&earlier, "/", PATIENCE)?.status, 200)?;
+    ask("earlier", &earlier, 200)?;
     let filter = json!({ "to": { "ports": ["8080"] }, "direction": "egress" });
     let fault = json!({ "http": { "effect": { "abort": 503 }, "filter": filter } });
     let armed = armed(&mut agent, &wire, fault)?;
-    same(
-        "earlier, under the fault",
-        get_on(&earlier, "/", PATIENCE)?.status,
-        200,
-    )?;
+    ask("earlier, under the fault", &earlier, 200)?;
     let led = connect()?;
-    same("led", get_on(&led, "/", PATIENCE)?.status, 503)?;
+    ask("led", &led, 503)?;
+    let mut silence = false;
     lab::world::victim::signal(armed.holder, Signal::SIGKILL)?;
     until("the end of what was led", PATIENCE, || {
         let ended = get_on(&led, "/", PATIENCE);
         ended.is_err().then_some(())
     })?;
-    same("new", get_on(&connect()?, "/", PATIENCE)?.status, 200)?;
-    same(
-        "earlier, afterwards",
-        get_on(&earlier, "/", PATIENCE)?.status,
-        200,
-    )
+    // In the very moment of its death a connection may still be led, but never into silence.
+    until("a new connection straight to the service", PATIENCE, || {
+        let begun = Instant::now();
+        let asked = connect().and_then(|new| ask("new", &new, 200));
+        silence |= begun.elapsed() >= PATIENCE;
+        asked.is_ok().then_some(())
+    })?;
+    if silence {
+        return Err("a client was left waiting for a holder that had gone".into());
+    }
+    ask("earlier, afterwards", &earlier, 200)
 }

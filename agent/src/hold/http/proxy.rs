@@ -3,7 +3,6 @@
 //! Bodies are passed on piece by piece. When the service ends its connection, the client's ends too: a client finds
 //! what it would have found without us, and tries again as it would have.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,8 +92,9 @@ async fn http1(
     service: TcpStream,
     mut stop: Stop,
 ) -> Result<(), Broken> {
-    // A twin, because the connection itself is given away: a reset is said to the socket.
-    let twin = Arc::new(twin(&client));
+    // A twin, because the connection itself is given away: a reset is said to the socket. Without one it is an
+    // ordinary end.
+    let twin = Arc::new(origin::twin(&client));
     let (sender, upstream) = client::conn::http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(HEAD_BYTES_MAX)
@@ -255,10 +255,4 @@ fn set(headers: &mut HeaderMap, to: &[(HeaderName, HeaderValue)]) {
     for (name, value) in to {
         headers.insert(name, value.clone());
     }
-}
-
-/// None where the process has no descriptor left; a reset is then an ordinary end.
-fn twin(stream: &TcpStream) -> Option<OwnedFd> {
-    use std::os::fd::AsFd;
-    stream.as_fd().try_clone_to_owned().ok()
 }

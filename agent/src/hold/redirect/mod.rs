@@ -35,9 +35,9 @@ pub(crate) const LO: u32 = 1;
 
 /// Connections led to this process.
 pub(crate) struct Redirect {
-    // Dropped first: nothing is led here any more when the service ends.
-    table: OwnedTable,
+    // Dropped first: connections must end while their addresses are still translated.
     service: Service,
+    table: OwnedTable,
 }
 
 impl Redirect {
@@ -46,9 +46,9 @@ impl Redirect {
         filter: &ResolvedFilter,
         serve: Serve,
     ) -> Result<(Self, Vec<String>), HoldError> {
+        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
         let (listeners, port) = listen(filter.direction)?;
         let service = Service::start(listeners, port, serve)?;
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
         let mut draft = Draft::default();
         let act = Expressions::default().counter().redirect_to(port);
         steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
@@ -102,13 +102,14 @@ impl Redirect {
     }
 
     /// Ends it in an orderly way: no more connections, and a moment for the requests that are under way.
-    pub(crate) fn release(mut self) -> Result<u64, HoldError> {
+    pub(crate) fn release(self) -> Result<u64, HoldError> {
+        let Self { service, mut table } = self;
         let mut draft = Draft::default();
         steer::draft_nothing(&mut draft);
-        self.table.commit(&draft)?;
-        let count = steer::read_action(&self.table, "redir").map(|(connections, _)| connections);
-        self.table.delete()?;
-        self.service.finish();
+        table.commit(&draft)?;
+        drop(service);
+        let count = steer::read_action(&table, "redir").map(|(connections, _)| connections);
+        table.delete()?;
         count
     }
 }
@@ -180,13 +181,15 @@ fn listen(direction: Direction) -> Result<(Vec<TcpListener>, u16), HoldError> {
     let failed =
         |e: io::Error| HoldError::kernel("listen at", "a port of the target's namespace")(e);
     for _ in 0..PORT_TRIES_MAX {
-        let four = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
-            Ok(near) if !far => near,
-            _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?,
+        let near = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok();
+        let four = match near.filter(|_| !far) {
+            Some(near) => near,
+            None => TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?,
         };
         let port = four.local_addr().map_err(failed)?.port();
-        let six = match origin::listen_v6_only(Ipv6Addr::LOCALHOST, port) {
-            Ok(near) if !far => Ok(near),
+        let near = (!far).then(|| origin::listen_v6_only(Ipv6Addr::LOCALHOST, port));
+        let six = match near {
+            Some(Ok(near)) => Ok(near),
             _ => origin::listen_v6_only(Ipv6Addr::UNSPECIFIED, port),
         };
         match six {

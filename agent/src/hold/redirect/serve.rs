@@ -17,7 +17,9 @@ use crate::kernel::net::origin;
 use crate::kernel::process;
 
 /// How long requests under way may take when the fault is stopped. The agent kills a holder that takes 500 ms to stop.
-const GRACE: Duration = Duration::from_millis(300);
+const GRACE: Duration = Duration::from_millis(200);
+/// How long closing what is left may take after that.
+const CLOSING_MAX: Duration = Duration::from_millis(100);
 /// Connections at once; more wait in the kernel until one has ended. Each costs some 20 KiB and up to three descriptors.
 const CONNECTIONS_MAX: usize = 4_096;
 /// Descriptors of a connection: the client's, its twin for a reset, the service's.
@@ -67,7 +69,7 @@ impl Service {
         let body = move || {
             let ends = ExitWithMe(stopped.clone(), life);
             let result = run(&runtime, listeners, port, most, stopped, &serve);
-            // Without the grace, what is still under way ends with the runtime.
+            // Closes every connection, before the caller lets go of the table that translates their addresses.
             drop(runtime);
             drop(result);
             drop(ends);
@@ -85,14 +87,16 @@ impl Service {
             )),
         }
     }
+}
 
-    /// Lets requests under way finish, within [`GRACE`].
-    pub(crate) fn finish(self) {
+impl Drop for Service {
+    /// Requests under way have [`GRACE`] to finish; then every connection is closed, and only then this returns.
+    fn drop(&mut self) {
         let _ = self.stop.send(true);
-        match self.alive.recv_timeout(GRACE) {
+        match self.alive.recv_timeout(GRACE + CLOSING_MAX) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
             Err(RecvTimeoutError::Timeout) => {
-                tracing::debug!("requests that took longer than the grace end with the fault");
+                tracing::debug!("the service of redirected connections did not end in time");
             }
         }
     }
@@ -126,7 +130,7 @@ fn run(
         let mut accepting = tokio::task::JoinSet::new();
         for listener in listeners {
             listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
+            let listener = TcpListener::from_std(origin::close_early(listener))?;
             accepting.spawn(accept(
                 listener,
                 port,
@@ -142,9 +146,9 @@ fn run(
             _ = stop.wait_for(|stop| *stop) => {}
         }
         accepting.shutdown().await;
-        // Every connection gives its permit back as it ends; the caller's grace is the limit.
+        // Every connection gives its permit back as it ends. What is left then ends with the runtime.
         let all = u32::try_from(most).unwrap_or(u32::MAX);
-        let _ = free.acquire_many(all).await;
+        let _ = tokio::time::timeout(GRACE, free.acquire_many(all)).await;
         Ok(())
     })
 }
@@ -160,8 +164,9 @@ async fn accept(
         let Ok(permit) = Arc::clone(&free).acquire_owned().await else {
             return;
         };
-        let client = match listener.accept().await {
-            Ok((client, _)) => client,
+        let accepted = listener.accept().await;
+        let client = match accepted.and_then(|(client, _)| early(client)) {
+            Ok(client) => client,
             Err(_) => {
                 tokio::time::sleep(SHORT_OF_DESCRIPTORS).await;
                 continue;
@@ -185,6 +190,10 @@ async fn accept(
             drop(permit);
         });
     }
+}
+
+fn early(client: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(origin::close_early(client.into_std()?))
 }
 
 /// A connection of our own to where a client wanted to go.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, getsockopt, listen, setsockopt,
@@ -70,4 +70,24 @@ pub(crate) fn end_by_reset(socket: &impl AsFd) {
     };
     // Where it does not work, the end is an ordinary one.
     let _ = setsockopt(socket, sockopt::Linger, &linger);
+}
+
+/// Where the descriptors of listeners and led connections begin: above those that a holder has otherwise.
+const HIGH: i32 = 256;
+
+/// Gives a socket a descriptor by which it is closed before the table that leads connections to it.
+///
+/// The kernel lets go of a dying process's files last in, first out (`task_work_run`), and so from the highest
+/// descriptor down. A connection must end while its addresses are still translated, or its client would never hear of it.
+pub(crate) fn close_early<T: From<OwnedFd> + Into<OwnedFd>>(socket: T) -> T {
+    let own = socket.into();
+    match twin(&own) {
+        Some(high) => high.into(),
+        None => own.into(),
+    }
+}
+
+/// A second descriptor of the same socket, closed as early; none where the process has none left.
+pub(crate) fn twin(socket: &impl AsFd) -> Option<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(socket, HIGH).ok()
 }
