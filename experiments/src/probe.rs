@@ -2,11 +2,13 @@
 
 mod connection;
 mod http;
+mod load;
 mod prometheus;
 mod webhook;
 
 pub use connection::{Auth, Basic, OnError, Tls, Trouble};
-pub use http::{Http, Load, Request, Source};
+pub use http::{Http, Request, Source};
+pub use load::{Load, users_needed};
 pub use prometheus::{Prometheus, Range, Reduce};
 pub use webhook::{Question, Reply, Webhook};
 

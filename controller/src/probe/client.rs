@@ -48,6 +48,7 @@ pub(super) struct Client {
 /// A whole answer.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -140,6 +141,7 @@ impl Client {
         match Limited::new(body, BODY_BYTES_MAX).collect().await {
             Ok(body) => Ok(Answer {
                 status: parts.status,
+                headers: parts.headers,
                 body: body.to_bytes(),
             }),
             Err(error) => Err(NoAnswer {

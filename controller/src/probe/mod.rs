@@ -7,7 +7,10 @@
 
 mod client;
 mod command;
+mod cookies;
+mod filling;
 mod http;
+mod load;
 mod pace;
 mod paths;
 mod prometheus;
@@ -19,7 +22,6 @@ mod work;
 
 use crate::clock::Clock;
 use crate::judge::{Outcome, Trial};
-use client::Http;
 use paths::Paths;
 use squall_experiments::experiment::SteadyState;
 use squall_experiments::probe::Probe;
@@ -91,6 +93,16 @@ pub enum ProbeError {
         /// What is wrong with it.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The data for a load's bodies cannot be used.
+    #[error("probe `{probe}`: the data in `{path}` cannot be used: {why}")]
+    Data {
+        /// The probe's name.
+        probe: String,
+        /// The file.
+        path: String,
+        /// What is wrong with it, and what to do.
+        why: String,
     },
     /// No certificates to check the other side with.
     #[error("probe `{probe}`: https needs the system's root certificates; install ca-certificates")]
@@ -170,6 +182,7 @@ impl Seen {
 #[derive(Clone)]
 enum Attempt {
     Http(Arc<http::Asking>),
+    Load(Arc<load::Loading>),
     Tcp(tcp::Connecting),
     Command(command::Running),
     Prometheus(Arc<prometheus::Querying>),
@@ -180,6 +193,7 @@ impl Attempt {
     async fn make(&self) -> Seen {
         match self {
             Self::Http(http) => http.ask().await,
+            Self::Load(load) => load.ask().await,
             Self::Tcp(tcp) => tcp.connect().await,
             Self::Command(command) => command.run().await,
             Self::Prometheus(prometheus) => prometheus.ask().await,
@@ -223,18 +237,10 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
     let paths = Paths::of(steady)?;
     let mut pace = Pace::of(&steady.probe);
     let attempt = match &steady.probe {
-        Probe::Http(http) => Attempt::Http(Arc::new(http::Asking::new(
-            name,
-            &http.request,
-            Http::One,
-            paths,
-        )?)),
-        Probe::Load(load) => Attempt::Http(Arc::new(http::Asking::new(
-            name,
-            &load.request,
-            Http::One,
-            paths,
-        )?)),
+        Probe::Http(http) => {
+            Attempt::Http(Arc::new(http::Asking::new(name, &http.request, paths)?))
+        }
+        Probe::Load(load) => Attempt::Load(Arc::new(load::Loading::new(name, load, paths)?)),
         Probe::Tcp(tcp) => Attempt::Tcp(tcp::Connecting::new(tcp)),
         Probe::Command(command) => {
             pace.in_flight_max = PROGRAMS_MAX;

@@ -4,6 +4,7 @@ mod connection;
 mod experiment;
 mod fault;
 mod filter;
+mod load;
 mod network;
 mod observer;
 mod probe;

@@ -3,7 +3,7 @@
 mod observer;
 
 use super::{LIST_MOST, list, object, one_of, or_short, quantity, text, word};
-use crate::probe::Trouble;
+use crate::probe::{Load, Trouble};
 use crate::units::{Frequency, Interval, Timeout};
 use serde_json::{Value, json};
 
@@ -194,10 +194,33 @@ fn probe() -> Value {
         "One request each interval; success is a status below 400",
     );
     let mut load = request();
-    load.push((
-        "rate",
-        quantity::<Frequency>("How many requests, whatever the answers do"),
-    ));
+    load.extend([
+        (
+            "rate",
+            quantity::<Frequency>("How many requests, whatever the answers do"),
+        ),
+        (
+            "sessions",
+            json!({
+                "type": "integer",
+                "minimum": 1,
+                "maximum": Load::SESSIONS_MAX,
+                "description": "So many users, each with cookies of its own, who take turns",
+            }),
+        ),
+        (
+            "think",
+            quantity::<Interval>("At least so long from one request of a user to its next"),
+        ),
+        (
+            "csv",
+            text("A CSV file on the controller's machine, for {{csv.column}} in the body"),
+        ),
+        (
+            "http2",
+            json!({ "type": "boolean", "description": "HTTP/2: by ALPN on https, known beforehand on http; false where nothing is said" }),
+        ),
+    ]);
     let load = object(
         "Requests at a constant rate, each timed from when it was due",
         load,

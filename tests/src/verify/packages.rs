@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, and the Debian package that has it.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 11] = [
     ("busybox", "busybox-static"),
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("nft", "nftables"),
+    ("nghttpd", "nghttp2-server"),
     ("nsenter", "util-linux"),
     ("prometheus", "prometheus"),
     ("ps", "procps"),

@@ -4,6 +4,7 @@
 mod ask;
 mod certificates;
 mod daemon;
+mod load;
 mod prometheus;
 mod stub;
 mod webhook;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [prometheus::trials(), webhook::trials()];
+    let trials = [prometheus::trials(), webhook::trials(), load::trials()];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
     daemon::end_all();
     exit
@@ -29,13 +30,13 @@ fn test(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial
 
 /// A test that needs an installed program; without, it is skipped and says so.
 fn with(
-    program: &'static str,
+    (program, package): (&'static str, &'static str),
     name: &str,
     test: impl FnOnce() -> Result<()> + Send + 'static,
 ) -> Trial {
     Trial::ignorable_test(name, move || {
         if lab::vm::on_path(program).is_none() {
-            let why = format!("needs `{program}`: apt-get install {program}");
+            let why = format!("needs `{program}`: apt-get install {package}");
             return Ok(Completion::ignored_with(why));
         }
         test()
