@@ -6,6 +6,7 @@
 )]
 
 mod agent;
+mod load;
 mod table;
 
 use std::io;
@@ -39,11 +40,16 @@ struct Arguments {
 enum Benchmark {
     /// Faults: how fast they come and go, how exact they are, what they cost.
     Agent,
+    /// A load: whether it keeps its rate and sends on time, and what it costs.
+    Load,
 }
 
 fn main() -> ExitCode {
     lab::vm::main_if_init();
     if let Some(code) = victim::main_if_victim() {
+        return code;
+    }
+    if let Some(code) = load::main_if_server() {
         return code;
     }
     let arguments = Arguments::parse();
@@ -61,9 +67,12 @@ fn main() -> ExitCode {
 }
 
 fn here(arguments: &Arguments) -> Result<()> {
-    build()?;
     let rows = match arguments.benchmark {
-        Benchmark::Agent => agent::measure()?,
+        Benchmark::Agent => {
+            build()?;
+            agent::measure()?
+        }
+        Benchmark::Load => load::measure()?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
@@ -75,6 +84,9 @@ fn here(arguments: &Arguments) -> Result<()> {
 
 /// Runs this very program in the VM.
 fn in_vm(arguments: &Arguments) -> Result<()> {
+    if !matches!(arguments.benchmark, Benchmark::Agent) {
+        return Err("this is measured here alone: wrk is not in the VM".into());
+    }
     build()?;
     let own = std::env::current_exe()?;
     let files = vec![own.clone(), lab::world::agent::program("squall-agent")?];
