@@ -3,12 +3,14 @@
 mod connection;
 mod http;
 mod load;
+mod log;
 mod prometheus;
 mod webhook;
 
 pub use connection::{Auth, Basic, OnError, Tls, Trouble};
 pub use http::{Http, Request, Source};
 pub use load::{Load, users_needed};
+pub use log::Log;
 pub use prometheus::{Prometheus, Range, Reduce};
 pub use webhook::{Question, Reply, Webhook};
 
@@ -33,6 +35,8 @@ pub enum Probe {
     Prometheus(Prometheus),
     /// One question each interval to anything that answers in our words.
     Webhook(Webhook),
+    /// New lines of a file, each interval.
+    Log(Log),
 }
 
 /// 5 s: longer than any answer a person would wait for.
@@ -90,6 +94,7 @@ impl Probe {
             Self::Command(_) => "command",
             Self::Prometheus(_) => "prometheus",
             Self::Webhook(_) => "webhook",
+            Self::Log(_) => "log",
         }
     }
 
@@ -111,6 +116,7 @@ impl Probe {
             Self::Tcp(p) => ("connections", p.every, p.timeout, p.trouble),
             Self::Command(p) => ("runs", p.every, p.timeout, Trouble::default()),
             Self::Prometheus(p) => ("queries", p.every, p.source.timeout, p.trouble),
+            Self::Log(p) => ("looks", p.every, timeout_default(), p.trouble),
             Self::Webhook(p) => ("questions", p.every, p.source.timeout, p.trouble),
         };
         Cadence {

@@ -11,6 +11,7 @@ mod cookies;
 mod filling;
 mod http;
 mod load;
+mod log;
 mod pace;
 mod paths;
 mod prometheus;
@@ -187,6 +188,7 @@ enum Attempt {
     Command(command::Running),
     Prometheus(Arc<prometheus::Querying>),
     Webhook(Arc<webhook::Questioning>),
+    Log(log::Following),
 }
 
 impl Attempt {
@@ -198,6 +200,7 @@ impl Attempt {
             Self::Command(command) => command.run().await,
             Self::Prometheus(prometheus) => prometheus.ask().await,
             Self::Webhook(webhook) => webhook.ask().await,
+            Self::Log(log) => log.look().await,
         }
     }
 }
@@ -249,6 +252,7 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
         Probe::Prometheus(asked) => {
             Attempt::Prometheus(Arc::new(prometheus::Querying::new(name, asked)?))
         }
+        Probe::Log(asked) => Attempt::Log(log::Following::new(name, asked)?),
         Probe::Webhook(asked) => {
             Attempt::Webhook(Arc::new(webhook::Questioning::new(name, asked)?))
         }

@@ -5,6 +5,7 @@ mod experiment;
 mod fault;
 mod filter;
 mod load;
+mod log;
 mod network;
 mod observer;
 mod probe;

@@ -254,6 +254,7 @@ fn probe() -> Value {
             ("command", command),
             ("prometheus", observer::prometheus()),
             ("webhook", observer::webhook()),
+            ("log", observer::log()),
         ],
     )
 }

@@ -5,6 +5,7 @@ mod ask;
 mod certificates;
 mod daemon;
 mod load;
+mod log;
 mod prometheus;
 mod stub;
 mod webhook;
@@ -15,7 +16,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [prometheus::trials(), webhook::trials(), load::trials()];
+    let trials = [
+        prometheus::trials(),
+        webhook::trials(),
+        load::trials(),
+        log::trials(),
+    ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
     daemon::end_all();
     exit

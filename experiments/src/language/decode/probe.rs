@@ -1,6 +1,6 @@
 //! How the steady state is observed.
 
-use super::{connection, load, observer, request};
+use super::{connection, load, log, observer, request};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
@@ -8,7 +8,15 @@ use crate::language::tree::{Entry, Node, Value};
 use crate::probe::{Command, Http, Probe, Tcp, Trouble, every_default, timeout_default};
 use crate::units::{Interval, Timeout};
 
-const KINDS: &[&str] = &["http", "load", "tcp", "command", "prometheus", "webhook"];
+const KINDS: &[&str] = &[
+    "http",
+    "load",
+    "tcp",
+    "command",
+    "prometheus",
+    "webhook",
+    "log",
+];
 
 /// Reads `probe:`.
 pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
@@ -27,6 +35,7 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
         "load" => load::load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
         "prometheus" => observer::prometheus(cx, variant.at, node).map(Probe::Prometheus),
+        "log" => log::log(cx, variant.at, node).map(Probe::Log),
         "webhook" => observer::webhook(cx, variant.at, node).map(Probe::Webhook),
         _ => command(cx, variant.at, node).map(Probe::Command),
     }

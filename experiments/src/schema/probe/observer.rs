@@ -52,3 +52,24 @@ pub(super) fn webhook() -> Value {
         "One question each interval to anything that answers { ok, value, reason }",
     )
 }
+
+pub(super) fn log() -> Value {
+    let [_, on_error] = trouble();
+    let fields = [
+        (
+            "file",
+            text("A file on the controller's machine, followed from its end"),
+        ),
+        (
+            "pattern",
+            text("A regular expression, found anywhere in a line"),
+        ),
+        every(),
+        on_error,
+    ];
+    object(
+        "How many new lines match, per second, is `value`; success is none",
+        fields,
+        &["file", "pattern"],
+    )
+}
