@@ -2,6 +2,7 @@
 
 mod connection;
 mod http;
+mod kubernetes;
 mod load;
 mod log;
 mod prometheus;
@@ -9,6 +10,7 @@ mod webhook;
 
 pub use connection::{Auth, Basic, OnError, Tls, Trouble};
 pub use http::{Http, Request, Source};
+pub use kubernetes::{Api, Cluster, Deployment, Events, Kubernetes, Object, Pods};
 pub use load::{Load, users_needed};
 pub use log::Log;
 pub use prometheus::{Prometheus, Range, Reduce};
@@ -37,6 +39,8 @@ pub enum Probe {
     Webhook(Webhook),
     /// New lines of a file, each interval.
     Log(Log),
+    /// A Kubernetes API server, each interval.
+    Kubernetes(Kubernetes),
 }
 
 /// 5 s: longer than any answer a person would wait for.
@@ -95,6 +99,7 @@ impl Probe {
             Self::Prometheus(_) => "prometheus",
             Self::Webhook(_) => "webhook",
             Self::Log(_) => "log",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -116,6 +121,7 @@ impl Probe {
             Self::Tcp(p) => ("connections", p.every, p.timeout, p.trouble),
             Self::Command(p) => ("runs", p.every, p.timeout, Trouble::default()),
             Self::Prometheus(p) => ("queries", p.every, p.source.timeout, p.trouble),
+            Self::Kubernetes(p) => ("looks", p.every, p.timeout, p.trouble),
             Self::Log(p) => ("looks", p.every, timeout_default(), p.trouble),
             Self::Webhook(p) => ("questions", p.every, p.source.timeout, p.trouble),
         };

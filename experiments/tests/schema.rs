@@ -29,6 +29,7 @@ const ONLY_MEANING: &[&str] = &[
     "expect-status-of-log",
     "expect-text",
     "expect-time-of-command",
+    "expect-time-of-kubernetes",
     "expect-time-of-prometheus",
     "expect-unit",
     "fault-out-of-range",

@@ -5,11 +5,14 @@
 //! its latency counts from then. A service that hangs for a second thus shows in every request that was due in that second,
 //! and not, as with a closed loop, in one.
 
+mod base64;
 mod client;
+mod cluster;
 mod command;
 mod cookies;
 mod filling;
 mod http;
+mod kubernetes;
 mod load;
 mod log;
 mod pace;
@@ -94,6 +97,16 @@ pub enum ProbeError {
         /// What is wrong with it.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is not known how a cluster is reached.
+    #[error("probe `{probe}`: {from} cannot be used to reach the cluster: {why}")]
+    Cluster {
+        /// The probe's name.
+        probe: String,
+        /// Where it should be said.
+        from: String,
+        /// What is wrong there, and what to do.
+        why: String,
     },
     /// The data for a load's bodies cannot be used.
     #[error("probe `{probe}`: the data in `{path}` cannot be used: {why}")]
@@ -189,6 +202,7 @@ enum Attempt {
     Prometheus(Arc<prometheus::Querying>),
     Webhook(Arc<webhook::Questioning>),
     Log(log::Following),
+    Kubernetes(Arc<kubernetes::Looking>),
 }
 
 impl Attempt {
@@ -201,6 +215,7 @@ impl Attempt {
             Self::Prometheus(prometheus) => prometheus.ask().await,
             Self::Webhook(webhook) => webhook.ask().await,
             Self::Log(log) => log.look().await,
+            Self::Kubernetes(kubernetes) => kubernetes.look().await,
         }
     }
 }
@@ -251,6 +266,9 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
         }
         Probe::Prometheus(asked) => {
             Attempt::Prometheus(Arc::new(prometheus::Querying::new(name, asked)?))
+        }
+        Probe::Kubernetes(asked) => {
+            Attempt::Kubernetes(Arc::new(kubernetes::Looking::new(name, asked)?))
         }
         Probe::Log(asked) => Attempt::Log(log::Following::new(name, asked)?),
         Probe::Webhook(asked) => {

@@ -4,6 +4,7 @@ mod connection;
 mod experiment;
 mod fault;
 mod filter;
+mod kubernetes;
 mod load;
 mod log;
 mod network;

@@ -184,15 +184,7 @@ fn argv() -> Value {
     )
 }
 
-fn probe() -> Value {
-    let mut http = request();
-    http.push(every());
-    http.extend(trouble());
-    let http = or_short(
-        url(),
-        object("", http, &["url"]),
-        "One request each interval; success is a status below 400",
-    );
+fn load() -> Value {
     let mut load = request();
     load.extend([
         (
@@ -221,10 +213,21 @@ fn probe() -> Value {
             json!({ "type": "boolean", "description": "HTTP/2: by ALPN on https, known beforehand on http; false where nothing is said" }),
         ),
     ]);
-    let load = object(
+    object(
         "Requests at a constant rate, each timed from when it was due",
         load,
         &["url", "rate"],
+    )
+}
+
+fn probe() -> Value {
+    let mut http = request();
+    http.push(every());
+    http.extend(trouble());
+    let http = or_short(
+        url(),
+        object("", http, &["url"]),
+        "One request each interval; success is a status below 400",
     );
     let [retries, on_error] = trouble();
     let tcp = [
@@ -249,12 +252,13 @@ fn probe() -> Value {
         "How the steady state is observed",
         [
             ("http", http),
-            ("load", load),
+            ("load", load()),
             ("tcp", tcp),
             ("command", command),
             ("prometheus", observer::prometheus()),
             ("webhook", observer::webhook()),
             ("log", observer::log()),
+            ("kubernetes", observer::kubernetes()),
         ],
     )
 }

@@ -4,6 +4,7 @@
 mod ask;
 mod certificates;
 mod daemon;
+mod kubernetes;
 mod load;
 mod log;
 mod prometheus;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         webhook::trials(),
         load::trials(),
         log::trials(),
+        kubernetes::trials(),
     ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
     daemon::end_all();

@@ -1,6 +1,6 @@
 //! How the steady state is observed.
 
-use super::{connection, load, log, observer, request};
+use super::{connection, kubernetes, load, log, observer, request};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
@@ -16,6 +16,7 @@ const KINDS: &[&str] = &[
     "prometheus",
     "webhook",
     "log",
+    "kubernetes",
 ];
 
 /// Reads `probe:`.
@@ -35,6 +36,7 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
         "load" => load::load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
         "prometheus" => observer::prometheus(cx, variant.at, node).map(Probe::Prometheus),
+        "kubernetes" => kubernetes::kubernetes(cx, variant.at, node).map(Probe::Kubernetes),
         "log" => log::log(cx, variant.at, node).map(Probe::Log),
         "webhook" => observer::webhook(cx, variant.at, node).map(Probe::Webhook),
         _ => command(cx, variant.at, node).map(Probe::Command),
