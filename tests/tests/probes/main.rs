@@ -1,5 +1,5 @@
 //! Probes against the real thing, and each of its failures: down, slow, wrong certificate, wrong password,
-//! garbage, nothing. They touch loopback and their own folders alone, and need no root.
+//! garbage, nothing. They touch loopback and their own folders alone; one whole run needs root.
 
 mod ask;
 mod certificates;
@@ -10,12 +10,16 @@ mod log;
 mod prometheus;
 mod stub;
 mod webhook;
+mod whole_run;
 
 use lab::world::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = whole_run::main_if_victim() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let trials = [
         prometheus::trials(),
@@ -23,6 +27,7 @@ fn main() -> ExitCode {
         load::trials(),
         log::trials(),
         kubernetes::trials(),
+        whole_run::trials(),
     ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
     daemon::end_all();
