@@ -25,6 +25,7 @@ pub mod run_life;
 pub mod schema;
 pub mod secret;
 pub mod target;
+pub mod template;
 pub mod units;
 pub mod verdict;
 pub mod wire;

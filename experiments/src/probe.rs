@@ -5,6 +5,9 @@ mod database;
 mod dns;
 mod grpc;
 mod http;
+mod kubernetes;
+mod load;
+mod log;
 mod prometheus;
 mod webhook;
 
@@ -12,7 +15,10 @@ pub use connection::{Auth, Basic, OnError, Tls, Trouble};
 pub use database::{Connection, Postgres, Redis};
 pub use dns::{Dns, DnsTransport, RecordType};
 pub use grpc::Grpc;
-pub use http::{Http, Load, Request, Source};
+pub use http::{Http, Request, Source};
+pub use kubernetes::{Api, Cluster, Deployment, Events, Kubernetes, Object, Pods};
+pub use load::{Load, users_needed};
+pub use log::Log;
 pub use prometheus::{Prometheus, Range, Reduce};
 pub use webhook::{Question, Reply, Webhook};
 
@@ -45,6 +51,10 @@ pub enum Probe {
     Postgres(Postgres),
     /// One command to Redis each interval.
     Redis(Redis),
+    /// New lines of a file, each interval.
+    Log(Log),
+    /// A Kubernetes API server, each interval.
+    Kubernetes(Kubernetes),
 }
 
 /// 5 s: longer than any answer a person would wait for.
@@ -106,6 +116,8 @@ impl Probe {
             Self::Dns(_) => "dns",
             Self::Postgres(_) => "postgres",
             Self::Redis(_) => "redis",
+            Self::Log(_) => "log",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -127,6 +139,8 @@ impl Probe {
             Self::Tcp(p) => ("connections", p.every, p.timeout, p.trouble),
             Self::Command(p) => ("runs", p.every, p.timeout, Trouble::default()),
             Self::Prometheus(p) => ("queries", p.every, p.source.timeout, p.trouble),
+            Self::Kubernetes(p) => ("looks", p.every, p.timeout, p.trouble),
+            Self::Log(p) => ("looks", p.every, timeout_default(), p.trouble),
             Self::Webhook(p) => ("questions", p.every, p.source.timeout, p.trouble),
             Self::Grpc(p) => ("calls", p.every, p.timeout, p.trouble),
             Self::Dns(p) => ("questions", p.every, p.timeout, p.trouble),

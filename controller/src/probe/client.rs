@@ -1,19 +1,22 @@
 //! The one way in which probes speak HTTP.
 
-use super::secret::Secrets;
+use super::base64;
+use super::secret::{Secret, Secrets};
 use super::{ProbeError, Seen, tls};
 use crate::judge::Outcome;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use hyper::{Method, Request, StatusCode, Uri, Version};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Pool, Error as PoolError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use squall_experiments::probe::{Auth, Source};
 use std::error::Error;
+use std::fmt::Write as _;
 
 /// So much of an answer is read; one that is longer counts as failed, for what it said cannot be judged.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -48,6 +51,7 @@ pub(super) struct Client {
 /// A whole answer.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -74,6 +78,20 @@ impl NoAnswer {
 impl Client {
     /// Makes ready: reads the secrets and certificates that are named.
     pub(super) fn new(probe: &str, source: &Source, http: Http) -> Result<Self, ProbeError> {
+        let config = match source.url.starts_with("https:") {
+            true => Some(tls::config(probe, source.tls.as_ref())?),
+            false => None,
+        };
+        Self::with(probe, source, http, config)
+    }
+
+    /// The same with settings for TLS that are at hand; none speaks plain http.
+    pub(super) fn with(
+        probe: &str,
+        source: &Source,
+        http: Http,
+        config: Option<ClientConfig>,
+    ) -> Result<Self, ProbeError> {
         let bad_url = |why: String| ProbeError::Url {
             probe: probe.to_owned(),
             url: source.url.clone(),
@@ -91,9 +109,11 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(IDLE_MAX)
             .http2_only(http == Http::Two);
-        let speaker = match uri.scheme_str() {
-            Some("http") => Speaker::Plain(builder.build(tcp)),
-            Some("https") => Speaker::Tls(builder.build(connector(probe, source, http, tcp)?)),
+        let speaker = match (uri.scheme_str(), config) {
+            (Some("http"), _) => Speaker::Plain(builder.build(tcp)),
+            (Some("https"), Some(config)) => {
+                Speaker::Tls(builder.build(connector(probe, source, http, config, tcp)?))
+            }
             _ => return Err(bad_url("write http:// or https:// in front".into())),
         };
         let mut secrets = Secrets::default();
@@ -140,6 +160,7 @@ impl Client {
         match Limited::new(body, BODY_BYTES_MAX).collect().await {
             Ok(body) => Ok(Answer {
                 status: parts.status,
+                headers: parts.headers,
                 body: body.to_bytes(),
             }),
             Err(error) => Err(NoAnswer {
@@ -147,6 +168,17 @@ impl Client {
                 reason: format!("the answer broke off: {}", reason(error.as_ref())),
             }),
         }
+    }
+
+    /// Proves who it is with a token that is at hand.
+    pub(super) fn bear(&mut self, probe: &str, token: Secret) -> Result<(), ProbeError> {
+        let value = bearer(&token).map_err(|_| ProbeError::Header {
+            probe: probe.to_owned(),
+            header: "authorization".into(),
+        })?;
+        self.headers.insert(AUTHORIZATION, value);
+        self.secrets.keep(token);
+        Ok(())
     }
 
     /// What the other side said, without secrets.
@@ -159,11 +191,12 @@ fn connector(
     probe: &str,
     source: &Source,
     http: Http,
+    config: ClientConfig,
     tcp: HttpConnector,
 ) -> Result<HttpsConnector<HttpConnector>, ProbeError> {
     let tls = source.tls.as_ref();
     let builder = HttpsConnectorBuilder::new()
-        .with_tls_config(tls::config(probe, tls)?)
+        .with_tls_config(config)
         .https_only();
     let builder = match tls.and_then(|tls| tls.server_name.clone()) {
         Some(name) => {
@@ -176,6 +209,12 @@ fn connector(
         Http::One => builder.enable_http1().wrap_connector(tcp),
         Http::Two => builder.enable_http2().wrap_connector(tcp),
     })
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn bad_name(probe: &str, why: &InvalidDnsNameError) -> ProbeError {
@@ -208,7 +247,7 @@ fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<Header
         Some(Auth::Basic(basic)) => {
             let password = secrets.read(probe, &basic.password)?;
             let pair = format!("{}:{}", basic.user, password.reveal());
-            format!("Basic {}", base64(pair.as_bytes()))
+            format!("Basic {}", base64::write(pair.as_bytes()))
         }
     };
     let mut value = HeaderValue::from_str(&proof).map_err(|_| ProbeError::Header {
@@ -220,26 +259,6 @@ fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<Header
     Ok(headers)
 }
 
-/// RFC 4648, section 4. Here, as nothing else needs it.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let of = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let bits = of(0) << 16 | of(1) << 8 | of(2);
-        for at in 0..4 {
-            let six = (bits >> (18 - 6 * at)) & 63;
-            let letter = LETTERS.get(six as usize).copied().unwrap_or(b'=');
-            text.push(if at <= three.len() {
-                char::from(letter)
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
 /// The innermost cause: `Connection refused (os error 111)` rather than `client error (Connect)`.
 pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut inner = error;
@@ -249,20 +268,15 @@ pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
     inner.to_string()
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        let vectors = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-            ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        ];
-        for (plain, text) in vectors {
-            assert_eq!(super::base64(plain.as_bytes()), text);
+/// A text as a value in a query or a form (RFC 3986, section 2).
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
         }
-    }
+        escaped
+    })
 }

@@ -17,19 +17,10 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(
-        probe: &str,
-        asked: &Asked,
-        http: Http,
-        paths: Paths,
-    ) -> Result<Self, ProbeError> {
-        let method = asked.method.parse().map_err(|_| ProbeError::Method {
-            probe: probe.to_owned(),
-            method: asked.method.clone(),
-        })?;
+    pub(super) fn new(probe: &str, asked: &Asked, paths: Paths) -> Result<Self, ProbeError> {
         Ok(Self {
-            client: Client::new(probe, &asked.source, http)?,
-            method,
+            client: Client::new(probe, &asked.source, Http::One)?,
+            method: method(probe, &asked.method)?,
             body: Bytes::from(asked.body.clone().unwrap_or_default()),
             paths,
         })
@@ -43,6 +34,14 @@ impl Asking {
             Err(none) => none.seen(),
         }
     }
+}
+
+/// The method as the file says it.
+pub(super) fn method(probe: &str, said: &str) -> Result<Method, ProbeError> {
+    said.parse().map_err(|_| ProbeError::Method {
+        probe: probe.to_owned(),
+        method: said.to_owned(),
+    })
 }
 
 /// What an answer says to a probe for which a status below 400 is a success.

@@ -5,12 +5,19 @@
 //! its latency counts from then. A service that hangs for a second thus shows in every request that was due in that second,
 //! and not, as with a closed loop, in one.
 
+mod base64;
 mod client;
+mod cluster;
 mod command;
+mod cookies;
 mod dial;
 mod dns;
+mod filling;
 mod grpc;
 mod http;
+mod kubernetes;
+mod load;
+mod log;
 mod pace;
 mod paths;
 mod postgres;
@@ -24,7 +31,6 @@ mod work;
 
 use crate::clock::Clock;
 use crate::judge::{Outcome, Trial};
-use client::Http;
 use paths::Paths;
 use squall_experiments::experiment::{Experiment, SteadyState};
 use squall_experiments::probe::Probe;
@@ -100,6 +106,26 @@ pub enum ProbeError {
         /// What is wrong with it.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is not known how a cluster is reached.
+    #[error("probe `{probe}`: {from} cannot be used to reach the cluster: {why}")]
+    Cluster {
+        /// The probe's name.
+        probe: String,
+        /// Where it should be said.
+        from: String,
+        /// What is wrong there, and what to do.
+        why: String,
+    },
+    /// The data for a load's bodies cannot be used.
+    #[error("probe `{probe}`: the data in `{path}` cannot be used: {why}")]
+    Data {
+        /// The probe's name.
+        probe: String,
+        /// The file.
+        path: String,
+        /// What is wrong with it, and what to do.
+        why: String,
     },
     /// No certificates to check the other side with.
     #[error("probe `{probe}`: https needs the system's root certificates; install ca-certificates")]
@@ -205,6 +231,7 @@ impl Seen {
 #[derive(Clone)]
 enum Attempt {
     Http(Arc<http::Asking>),
+    Load(Arc<load::Loading>),
     Tcp(tcp::Connecting),
     Command(command::Running),
     Prometheus(Arc<prometheus::Querying>),
@@ -213,12 +240,15 @@ enum Attempt {
     Dns(Arc<dns::Asking>),
     Postgres(Arc<postgres::Querying>),
     Redis(Arc<redis::Commanding>),
+    Log(log::Following),
+    Kubernetes(Arc<kubernetes::Looking>),
 }
 
 impl Attempt {
     async fn make(&self) -> Seen {
         match self {
             Self::Http(http) => http.ask().await,
+            Self::Load(load) => load.ask().await,
             Self::Tcp(tcp) => tcp.connect().await,
             Self::Command(command) => command.run().await,
             Self::Prometheus(prometheus) => prometheus.ask().await,
@@ -227,6 +257,8 @@ impl Attempt {
             Self::Dns(dns) => dns.ask().await,
             Self::Postgres(postgres) => postgres.ask().await,
             Self::Redis(redis) => redis.send().await,
+            Self::Log(log) => log.look().await,
+            Self::Kubernetes(kubernetes) => kubernetes.look().await,
         }
     }
 }
@@ -279,18 +311,10 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
     let paths = Paths::of(steady)?;
     let mut pace = Pace::of(&steady.probe);
     let attempt = match &steady.probe {
-        Probe::Http(http) => Attempt::Http(Arc::new(http::Asking::new(
-            name,
-            &http.request,
-            Http::One,
-            paths,
-        )?)),
-        Probe::Load(load) => Attempt::Http(Arc::new(http::Asking::new(
-            name,
-            &load.request,
-            Http::One,
-            paths,
-        )?)),
+        Probe::Http(http) => {
+            Attempt::Http(Arc::new(http::Asking::new(name, &http.request, paths)?))
+        }
+        Probe::Load(load) => Attempt::Load(Arc::new(load::Loading::new(name, load, paths)?)),
         Probe::Tcp(tcp) => Attempt::Tcp(tcp::Connecting::new(tcp)),
         Probe::Command(command) => {
             pace.in_flight_max = PROGRAMS_MAX;
@@ -299,6 +323,10 @@ fn ready(steady: &SteadyState) -> Result<(Attempt, Pace), ProbeError> {
         Probe::Prometheus(asked) => {
             Attempt::Prometheus(Arc::new(prometheus::Querying::new(name, asked)?))
         }
+        Probe::Kubernetes(asked) => {
+            Attempt::Kubernetes(Arc::new(kubernetes::Looking::new(name, asked)?))
+        }
+        Probe::Log(asked) => Attempt::Log(log::Following::new(name, asked)?),
         Probe::Webhook(asked) => {
             Attempt::Webhook(Arc::new(webhook::Questioning::new(name, asked)?))
         }

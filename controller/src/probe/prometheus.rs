@@ -1,6 +1,6 @@
 //! One PromQL query, and the one number it comes to.
 
-use super::client::{Answer, Client, Http};
+use super::client::{Answer, Client, Http, escaped};
 use super::{ProbeError, Seen, first_line};
 use crate::judge::Outcome;
 use hyper::body::Bytes;
@@ -88,19 +88,6 @@ impl Querying {
         }
         form
     }
-}
-
-/// A text as a form's value.
-fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
 }
 
 /// What Prometheus answers (its HTTP API, version 1).

@@ -50,6 +50,11 @@ impl Secret {
         }
     }
 
+    /// One that is at hand: a kubeconfig holds it.
+    pub(super) fn at_hand(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The value, for the one line that sends it.
     pub(super) fn reveal(&self) -> &str {
         &self.0
@@ -73,6 +78,11 @@ impl Secrets {
         let secret = Secret::read(probe, place)?;
         self.0.push(secret.clone());
         Ok(secret)
+    }
+
+    /// Remembers one that is at hand.
+    pub(super) fn keep(&mut self, secret: Secret) {
+        self.0.push(secret);
     }
 
     /// A text that may be a secret, for the one line that sends it.

@@ -32,10 +32,7 @@ pub(crate) fn p99() -> Expectation {
 pub(crate) fn load(url: &str, rate: &str, expect: Vec<Expectation>) -> SteadyState {
     SteadyState {
         name: "orders".into(),
-        probe: Probe::Load(Load {
-            request: Request::bare(url.into()),
-            rate: rate.parse().unwrap(),
-        }),
+        probe: Probe::Load(Load::bare(Request::bare(url.into()), rate.parse().unwrap())),
         compare: None,
         expect,
         confirm: 3,

@@ -3,7 +3,7 @@
 use super::connection::{Auth, Tls, Trouble};
 use super::{every_default, timeout_default};
 use crate::secret::Said;
-use crate::units::{Frequency, Interval, Timeout};
+use crate::units::{Interval, Timeout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -85,15 +85,4 @@ pub struct Http {
     /// What becomes of an attempt without an answer.
     #[serde(default, skip_serializing_if = "Trouble::is_default")]
     pub trouble: Trouble,
-}
-
-/// Requests at a constant rate; each is due at its time, and its latency counts from then, so that a slow
-/// answer cannot hide the requests behind it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Load {
-    /// What is sent.
-    pub request: Request,
-    /// How often.
-    pub rate: Frequency,
 }

@@ -4,7 +4,7 @@ mod observer;
 mod service;
 
 use super::{LIST_MOST, list, object, one_of, or_short, quantity, text, word};
-use crate::probe::Trouble;
+use crate::probe::{Load, Trouble};
 use crate::units::{Frequency, Interval, Timeout};
 use serde_json::{Value, json};
 
@@ -217,6 +217,42 @@ fn argv() -> Value {
     )
 }
 
+fn load() -> Value {
+    let mut load = request();
+    load.extend([
+        (
+            "rate",
+            quantity::<Frequency>("How many requests, whatever the answers do"),
+        ),
+        (
+            "sessions",
+            json!({
+                "type": "integer",
+                "minimum": 1,
+                "maximum": Load::SESSIONS_MAX,
+                "description": "So many users, each with cookies of its own, who take turns",
+            }),
+        ),
+        (
+            "think",
+            quantity::<Interval>("At least so long from one request of a user to its next"),
+        ),
+        (
+            "csv",
+            text("A CSV file on the controller's machine, for {{csv.column}} in the body"),
+        ),
+        (
+            "http2",
+            json!({ "type": "boolean", "description": "HTTP/2: by ALPN on https, known beforehand on http; false where nothing is said" }),
+        ),
+    ]);
+    object(
+        "Requests at a constant rate, each timed from when it was due",
+        load,
+        &["url", "rate"],
+    )
+}
+
 fn probe() -> Value {
     let mut http = request();
     http.push(every());
@@ -225,16 +261,6 @@ fn probe() -> Value {
         url(),
         object("", http, &["url"]),
         "One request each interval; success is a status below 400",
-    );
-    let mut load = request();
-    load.push((
-        "rate",
-        quantity::<Frequency>("How many requests, whatever the answers do"),
-    ));
-    let load = object(
-        "Requests at a constant rate, each timed from when it was due",
-        load,
-        &["url", "rate"],
     );
     let [retries, on_error] = trouble();
     let tcp = [
@@ -257,11 +283,13 @@ fn probe() -> Value {
     );
     let mut kinds = vec![
         ("http", http),
-        ("load", load),
+        ("load", load()),
         ("tcp", tcp),
         ("command", command),
         ("prometheus", observer::prometheus()),
         ("webhook", observer::webhook()),
+        ("log", observer::log()),
+        ("kubernetes", observer::kubernetes()),
     ];
     kinds.extend(service::probes());
     one_of("How the steady state is observed", kinds)

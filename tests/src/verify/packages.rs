@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
-const NEEDED: [(&str, &str); 14] = [
+const NEEDED: [(&str, &str); 15] = [
     (
         "/usr/lib/python3/dist-packages/grpc/__init__.py",
         "python3-grpcio",
@@ -18,6 +18,7 @@ const NEEDED: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("nft", "nftables"),
+    ("nghttpd", "nghttp2-server"),
     ("nsenter", "util-linux"),
     ("prometheus", "prometheus"),
     ("ps", "procps"),

@@ -1,11 +1,14 @@
 //! Probes against the real thing, and each of its failures: down, slow, wrong certificate, wrong password,
-//! garbage, nothing. They touch loopback and their own folders alone, and need no root.
+//! garbage, nothing. They touch loopback and their own folders alone; one whole run needs root.
 
 mod ask;
 mod certificates;
 mod daemon;
 mod dns;
 mod grpc;
+mod kubernetes;
+mod load;
+mod log;
 mod peer;
 mod postgres;
 mod prometheus;
@@ -13,12 +16,16 @@ mod redis;
 mod service;
 mod stub;
 mod webhook;
+mod whole_run;
 
 use lab::world::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = whole_run::main_if_victim() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let trials = [
         prometheus::trials(),
@@ -27,6 +34,10 @@ fn main() -> ExitCode {
         dns::trials(),
         postgres::trials(),
         redis::trials(),
+        load::trials(),
+        log::trials(),
+        kubernetes::trials(),
+        whole_run::trials(),
     ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
     daemon::end_all();
@@ -42,13 +53,13 @@ fn test(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial
 
 /// A test that needs an installed program; without, it is skipped and says so.
 fn with(
-    program: &'static str,
+    (program, package): (&'static str, &'static str),
     name: &str,
     test: impl FnOnce() -> Result<()> + Send + 'static,
 ) -> Trial {
     Trial::ignorable_test(name, move || {
         if lab::vm::on_path(program).is_none() {
-            let why = format!("needs `{program}`: apt-get install {program}");
+            let why = format!("needs `{program}`: apt-get install {package}");
             return Ok(Completion::ignored_with(why));
         }
         test()

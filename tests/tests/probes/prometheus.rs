@@ -2,7 +2,7 @@
 
 use crate::ask::{attempts, failed, once, refused, unanswered, value};
 use crate::certificates::Certificates;
-use crate::stub::Stub;
+use crate::stub::{Said, Stub};
 use crate::{daemon, test, with};
 use lab::world::{Result, output};
 use libtest_mimic::Trial;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let real = |name: &str, check: fn(&Real) -> Result<()>| {
-        with("prometheus", &format!("prometheus::{name}"), move || {
+        with(PROGRAM, &format!("prometheus::{name}"), move || {
             check(real()?)
         })
     };
@@ -37,6 +37,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("prometheus::a_secret_is_not_quoted_back", quoted_secret),
     ]
 }
+
+/// The program, and its package.
+const PROGRAM: (&str, &str) = ("prometheus", "prometheus");
 
 /// What the password's hash below was made of; as long as the test's own.
 const PASSWORD: &str = "correct horse";
@@ -273,7 +276,7 @@ fn quoted_secret() -> Result<()> {
         let body = format!(
             "{{\"status\":\"error\",\"errorType\":\"internal\",\"error\":\"no user for {said}\"}}"
         );
-        Some((500, body))
+        Said::new(500, body)
     })?;
     let asking = format!(
         "{{ prometheus: {{ url: \"{}\", query: up, every: 50ms, auth: {{ bearer: {{ file: {} }} }} }} }}",

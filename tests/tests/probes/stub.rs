@@ -17,6 +17,25 @@ pub(crate) struct Asked {
     pub(crate) body: String,
 }
 
+/// What it says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    /// Header lines, each with its line break.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Said {
+    pub(crate) fn new(status: u16, body: impl Into<String>) -> Option<Self> {
+        Some(Self {
+            status,
+            head: String::new(),
+            body: body.into(),
+        })
+    }
+}
+
 /// A server on loopback; its threads end with the test program.
 pub(crate) struct Stub {
     pub(crate) address: SocketAddr,
@@ -26,7 +45,7 @@ pub(crate) struct Stub {
 impl Stub {
     /// Answers each request with what `answer` makes of it: a status and a body, or nothing for a server that never says a word.
     pub(crate) fn start(
-        answer: impl Fn(&Asked) -> Option<(u16, String)> + Send + Sync + 'static,
+        answer: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static,
     ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -44,7 +63,7 @@ impl Stub {
     /// Always the same.
     pub(crate) fn saying(status: u16, body: &str) -> Result<Self> {
         let body = body.to_owned();
-        Self::start(move |_| Some((status, body.clone())))
+        Self::start(move |_| Said::new(status, body.clone()))
     }
 
     /// Accepts and never answers.
@@ -66,7 +85,7 @@ impl Stub {
 
 fn serve(
     stream: TcpStream,
-    answer: &(dyn Fn(&Asked) -> Option<(u16, String)> + Send + Sync),
+    answer: &(dyn Fn(&Asked) -> Option<Said> + Send + Sync),
     heard: &Mutex<Vec<Asked>>,
 ) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
@@ -77,14 +96,15 @@ fn serve(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(asked.clone());
-        let Some((status, body)) = answer(&asked) else {
+        let Some(Said { status, head, body }) = answer(&asked) else {
             // Until the other side has enough.
             let _rest = reader.read_to_end(&mut Vec::new());
             return None;
         };
         let length = body.len();
-        let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n\r\n{body}");
-        writer.write_all(head.as_bytes()).ok()?;
+        let said =
+            format!("HTTP/1.1 {status} Said\r\n{head}content-length: {length}\r\n\r\n{body}");
+        writer.write_all(said.as_bytes()).ok()?;
     }
 }
 

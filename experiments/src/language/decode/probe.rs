@@ -1,12 +1,12 @@
 //! How the steady state is observed.
 
-use super::{connection, observer, request};
+use super::{connection, kubernetes, load, log, observer, request};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Node, Value};
-use crate::probe::{Command, Http, Load, Probe, Tcp, Trouble, every_default, timeout_default};
-use crate::units::{Frequency, Interval, Timeout};
+use crate::probe::{Command, Http, Probe, Tcp, Trouble, every_default, timeout_default};
+use crate::units::{Interval, Timeout};
 
 mod dns;
 mod grpc;
@@ -25,10 +25,9 @@ const KINDS: &[&str] = &[
     "dns",
     "postgres",
     "redis",
+    "log",
+    "kubernetes",
 ];
-
-/// More than this one process cannot send and time well.
-const RATE_SENSIBLE: f64 = 10_000.0;
 
 /// Reads `probe:`.
 pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
@@ -44,13 +43,15 @@ pub(super) fn probe(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Probe> {
     };
     match variant.word {
         "http" => http(cx, variant.at, node).map(Probe::Http),
-        "load" => load(cx, variant.at, node).map(Probe::Load),
+        "load" => load::load(cx, variant.at, node).map(Probe::Load),
         "tcp" => tcp(cx, variant.at, node).map(Probe::Tcp),
         "prometheus" => observer::prometheus(cx, variant.at, node).map(Probe::Prometheus),
         "grpc" => grpc::grpc(cx, variant.at, node).map(Probe::Grpc),
         "postgres" => postgres::postgres(cx, variant.at, node).map(Probe::Postgres),
         "redis" => redis::redis(cx, variant.at, node).map(Probe::Redis),
         "dns" => dns::dns(cx, variant.at, node).map(Probe::Dns),
+        "kubernetes" => kubernetes::kubernetes(cx, variant.at, node).map(Probe::Kubernetes),
+        "log" => log::log(cx, variant.at, node).map(Probe::Log),
         "webhook" => observer::webhook(cx, variant.at, node).map(Probe::Webhook),
         _ => command(cx, variant.at, node).map(Probe::Command),
     }
@@ -92,30 +93,6 @@ fn http(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Http> {
         request: request?,
         every: every?,
         trouble: trouble?,
-    })
-}
-
-fn load(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Load> {
-    let known = [
-        "url", "method", "rate", "headers", "body", "auth", "tls", "timeout",
-    ];
-    let fields = Fields::open(cx, owner, node, "a `load` probe", &known)?;
-    let request = request::request(cx, &fields);
-    let rate = fields.need(cx, "rate", "rate: 50/s").and_then(|e| {
-        let rate: Frequency = cx.quantity(&e.node, "a rate", "50/s")?;
-        if rate.per_second() > RATE_SENSIBLE {
-            cx.warning(
-                e.node.at,
-                format!("{rate} is more than one machine sends on time"),
-            )
-            .label("late requests count as slow answers")
-            .mend("10000/s is about the most that one probe keeps up");
-        }
-        Some(rate)
-    });
-    Some(Load {
-        request: request?,
-        rate: rate?,
     })
 }
 

@@ -206,7 +206,7 @@ fn measurable(
             ),
             "`success`, `p50` … `p999`, `max`, `rate` and `burn`",
         ),
-        Probe::Prometheus(_) | Probe::Webhook(_) => (
+        Probe::Prometheus(_) | Probe::Webhook(_) | Probe::Log(_) | Probe::Kubernetes(_) => (
             matches!(measure, M::Success | M::Value | M::Rate | M::Burn(_)),
             "`value`, `success`, `rate` and `burn`",
         ),
@@ -235,6 +235,8 @@ fn measurable(
         }
         (Probe::Http(_) | Probe::Load(_), M::Value) => "take a number out of the answer with `body $.path`, or ask a `prometheus`, `webhook` or `command` probe".to_owned(),
         (Probe::Prometheus(_), _) => "expect `value`, the number that the query comes to, or `success`, that there is one".to_owned(),
+        (Probe::Kubernetes(_), _) => "expect `value`, the number that is looked at, or `success`, that it is as it should be".to_owned(),
+        (Probe::Log(_), _) => "expect `value`, the matching lines per second, or `success`, that there are none".to_owned(),
         (Probe::Webhook(_), _) => "expect `value`, the number that it answers, or `success`, that it says `ok`".to_owned(),
         (Probe::Tcp(_), M::Body(_) | M::Status) => "use an `http` probe, which reads the answer".to_owned(),
         _ => format!("expect one of {has}, or use a `command` probe"),

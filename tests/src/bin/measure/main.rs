@@ -7,6 +7,7 @@
 
 mod agent;
 mod judge;
+mod load;
 mod stops;
 mod table;
 
@@ -55,11 +56,16 @@ enum Benchmark {
     Judge,
     /// A real service that begins to fail: how many runs are stopped, and how soon.
     Stops,
+    /// A load: whether it keeps its rate and sends on time, and what it costs.
+    Load,
 }
 
 fn main() -> ExitCode {
     lab::vm::main_if_init();
     if let Some(code) = victim::main_if_victim() {
+        return code;
+    }
+    if let Some(code) = load::main_if_server() {
         return code;
     }
     let arguments = Arguments::parse();
@@ -86,6 +92,7 @@ fn here(arguments: &Arguments) -> Result<()> {
             agent::measure()?
         }
         Benchmark::Judge => judge::measure(arguments.runs.unwrap_or(100_000))?,
+        Benchmark::Load => load::measure()?,
         Benchmark::Stops => {
             build("squall-controller", "squall")?;
             stops::measure(arguments.runs.unwrap_or(200), arguments.at_once)?
@@ -104,6 +111,7 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
     let elsewhere = match arguments.benchmark {
         Benchmark::Agent => None,
         Benchmark::Judge => Some("`judge` is arithmetic and the same everywhere"),
+        Benchmark::Load => Some("the rival of `load`, wrk, is not in the VM"),
         Benchmark::Stops => Some("`stops` takes real time, and emulated it would take hours"),
     };
     if let Some(why) = elsewhere {
