@@ -70,6 +70,10 @@ impl Pace {
 #[must_use]
 pub fn tolerated(expectation: &Expectation) -> Option<f64> {
     use Comparison as C;
+    if expectation.against_control() {
+        // Judged by pairs of attempts, not by a share of one group's.
+        return None;
+    }
     let Check::Compare(comparison, bound) = &expectation.check else {
         return None;
     };
