@@ -96,9 +96,8 @@ pub(super) enum Document {
 
 pub(super) fn schema(of: Document) -> ExitCode {
     match of {
-        Document::Experiment => say::json(&schemars::schema_for!(
-            squall_experiments::experiment::Experiment
-        )),
+        // Of the file as people write it, short forms and all; what it is read into has a form of its own.
+        Document::Experiment => say::json(&squall_experiments::schema::experiment()),
         Document::Report => say::json(&crate::report::schema()),
     }
 }

@@ -62,7 +62,6 @@ impl Netns {
     /// When the namespace cannot be entered, or `work` fails.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         enter(&self.handle, work)
-            .map_err(|e| format!("network namespace {}: {e}", self.name).into())
     }
 
     /// A hold of its own on the namespace, for whoever outlives the guard: see [`enter`].
@@ -77,16 +76,17 @@ impl Netns {
 /// Does `work` inside the namespace that `handle` holds, on a thread of its own.
 ///
 /// # Errors
-/// When the namespace cannot be entered, or `work` fails.
+/// When the namespace cannot be entered, or what `work` fails with, as it is.
 pub fn enter<T: Send>(handle: &File, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            setns(handle, CloneFlags::CLONE_NEWNET).map_err(|e| format!("cannot enter it: {e}"))?;
+            setns(handle, CloneFlags::CLONE_NEWNET)
+                .map_err(|e| format!("cannot enter a network namespace: {e}"))?;
             work()
         });
         inside
             .join()
-            .unwrap_or_else(|_| Err("work in it panicked".into()))
+            .unwrap_or_else(|_| Err("work in a network namespace panicked".into()))
     })
 }
 

@@ -90,7 +90,7 @@ fn own_disk() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
     mount(none, "/", none, private, none)?;
-    let (kind, size) = (Some("tmpfs"), Some("size=64m"));
+    let (kind, size) = (Some("tmpfs"), Some("size=192m"));
     mount(kind, "/var/lib", kind, MsFlags::empty(), size)?;
     Ok(std::fs::create_dir("/var/lib/orders")?)
 }

@@ -29,6 +29,10 @@ const FAULT_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         as_root("cli::a_bad_file_is_2", a_bad_file),
+        as_root(
+            "cli::the_schema_is_of_files_as_they_are_written",
+            the_schema,
+        ),
         as_root("cli::a_fault_that_is_borne_is_0", || {
             verdict("20ms", 0, "held")
         }),
@@ -193,6 +197,19 @@ fn a_bad_file() -> Result<()> {
         expect((output.status.code(), said), 2, "egress")?;
     }
     Ok(())
+}
+
+/// Editors are told of `fault:`, which people write, and not only of `faults`, which it is read into.
+fn the_schema() -> Result<()> {
+    let bench = Bench::new()?;
+    let output = bench.squall(&["schema"])?.output()?;
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let step = &schema["properties"]["method"]["items"]["properties"];
+    let told = ["fault", "faults", "on", "share", "ramp", "hold"];
+    match told.iter().find(|word| step[**word].is_null()) {
+        None => Ok(()),
+        Some(word) => Err(format!("the schema knows no `{word}` in a step: {step}").into()),
+    }
 }
 
 fn verdict(delay: &str, code: i32, word: &str) -> Result<()> {

@@ -21,8 +21,15 @@ use crate::as_root;
 /// Longer than any test.
 pub(crate) const LEASE: &str = "60s";
 
-/// How much the neighbour's median may wander while a fault acts on the same wire.
-pub(crate) const WANDERING: Duration = Duration::from_millis(2);
+/// How much the neighbour's median may wander while a fault acts on the same wire: what two untouched volleys differ by. On an
+/// emulated machine that is a scheduler's tick or two.
+pub(crate) fn wandering() -> Duration {
+    Duration::from_millis(if emulated() { 2 } else { 1 })
+}
+
+pub(crate) fn emulated() -> bool {
+    std::env::var(WORLD).is_ok_and(|world| world == World::Vm.name())
+}
 
 /// On which side of the victim's interface, over which protocol.
 #[derive(Clone, Copy)]
@@ -94,10 +101,9 @@ const MORE: Pace = Pace {
 /// An emulated machine is some ten times slower: at the pace kept here its holder falls behind, and what waits there
 /// counts as lost.
 fn many() -> Pace {
-    let emulated = std::env::var(WORLD).is_ok_and(|world| world == World::Vm.name());
     Pace {
         count: 10_000,
-        gap: Duration::from_micros(if emulated { 1500 } else { 400 }),
+        gap: Duration::from_micros(if emulated() { 1500 } else { 400 }),
         patience: Duration::from_secs(1),
         size: 64,
     }
@@ -298,14 +304,14 @@ fn dose(case: &Case, means: Means) -> Result<()> {
     if (case.judge)(&before, &before, means).is_ok() {
         return Err("the judge is content with an untouched wire".into());
     }
-    check::untouched(&beside_before, &beside_now, WANDERING)
+    check::untouched(&beside_before, &beside_now, wandering())
         .map_err(|e| format!("neighbour: {e}"))?;
     let ended = agent.stop(&armed.id)?;
     let dose = ended.dose.ok_or("no dose was measured")?;
     if !dose.in_force() {
         return Err(format!("the agent itself measured nothing: {dose:?}").into());
     }
-    check::untouched(&before, &fire(to, &SOME)?, WANDERING)
+    check::untouched(&before, &fire(to, &SOME)?, wandering())
         .map_err(|e| format!("after the stop: {e}").into())
 }
 
@@ -355,6 +361,12 @@ fn both_ways(means: Means) -> Result<()> {
     )?)
 }
 
+/// Through a detour and a queue, one after the other: their tolerances add up.
+const IN_A_ROW: check::Exactness = check::Exactness {
+    ms: check::DETOUR.ms + check::QUEUE.ms,
+    share: check::DETOUR.share + check::QUEUE.share,
+};
+
 /// Two faults on the same packets: both act. The second is held by whatever means the agent finds.
 fn two_at_once(means: Means) -> Result<()> {
     let wire = Wire::new()?;
@@ -372,26 +384,16 @@ fn two_at_once(means: Means) -> Result<()> {
         &before,
         &fire(named(Ip::V4), &SOME)?,
         Duration::from_millis(100),
-        check::Exactness {
-            ms: 3.0,
-            share: 0.03,
-        },
+        IN_A_ROW,
     )?;
     let both = fire(named(Ip::V4), &many())?;
     check::share("lost", both.loss(), 0.2, 0.02)?;
     let beside = fire(neighbour(Ip::V4), &SOME)?;
-    check::untouched(&beside_before, &beside, WANDERING).map_err(|e| format!("neighbour: {e}"))?;
+    check::untouched(&beside_before, &beside, wandering())
+        .map_err(|e| format!("neighbour: {e}"))?;
     agent.stop(&lossy.id)?;
     let one = fire(named(Ip::V4), &SOME)?;
-    check::delayed(
-        &before,
-        &one,
-        Duration::from_millis(100),
-        check::Exactness {
-            ms: 3.0,
-            share: 0.03,
-        },
-    )?;
+    check::delayed(&before, &one, Duration::from_millis(100), IN_A_ROW)?;
     Ok(check::share(
         "lost after the loss had been stopped",
         one.loss(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use lab::world::Result;
 use lab::world::agent::program;
@@ -24,8 +25,13 @@ use tempfile::TempDir;
 use crate::as_root;
 
 /// What the shipped files call the service, and where they expect it.
-const NAME: &str = "my-service";
+const NAMES: [&str; 2] = ["my-service-v2", "my-service"];
 const ADDRESS: &str = "127.0.0.1:8080";
+
+/// Where they expect the version before it, the control that no fault touches, and what that depends on in its place.
+const CONTROL_ADDRESS: &str = "127.0.0.1:8081";
+const CONTROL_PORT: u16 = 8081;
+const CONTROL_DEPENDENCY: u16 = 9091;
 
 /// Where the service listens and what it depends on, as the shipped files have it.
 const PORT: u16 = 8080;
@@ -40,6 +46,18 @@ const INSTANCES: usize = 3;
 
 /// The memory limit of the service's cgroup: experiments squeeze it to a share of that.
 const MEMORY_BYTES: u64 = 256 << 20;
+
+/// So long after one another the runs begin.
+const APART: Duration = Duration::from_secs(1);
+
+/// Fewer ports than a namespace has as a rule: more sockets than a machine's limit of open files could not be held, and so not taken.
+/// The service needs some 1,500: 25 connections a second, each of which waits for a minute afterwards (tcp(7), TIME_WAIT).
+fn few_ports() -> Result<()> {
+    Ok(fs::write(
+        "/proc/sys/net/ipv4/ip_local_port_range",
+        "32768 40767",
+    )?)
+}
 
 /// What a run came to, or why there is nothing to say.
 type Told = std::result::Result<(), String>;
@@ -122,7 +140,10 @@ impl Runs {
 
 /// Runs one file in a world of its own.
 fn run(file: &Path, number: usize) -> Result<()> {
+    // One after another: all at once, the moment at which they begin to inject is the machine's busiest.
+    thread::sleep(APART * u32::try_from(number)?);
     let wire = Wire::new()?;
+    wire.victim.enter(few_ports)?;
     let before = Fingerprint::of(&wire.victim)?;
     let group = Arc::new(Cgroup::create(&format!(
         "sqt-library-{}-{number}",
@@ -137,23 +158,39 @@ fn run(file: &Path, number: usize) -> Result<()> {
         background: DATABASE,
     };
     let depends_on = |port| Service::start(&wire.peer, named(Ip::V4), port);
-    let _dependencies = [depends_on(DEPENDENCY)?, depends_on(DATABASE)?];
+    let _dependencies = [
+        depends_on(DEPENDENCY)?,
+        depends_on(CONTROL_DEPENDENCY)?,
+        depends_on(DATABASE)?,
+    ];
     let _resolver = Resolver::start(&wire.peer, &[named(Ip::V4)])?;
     let settled = Arc::clone(&group);
     let shop = Shop::open(&wire.victim, &place, INSTANCES, move |pid| {
         settled.adopt(pid)
     })?;
+    let control = Place {
+        name: format!("old-{}-{number}", std::process::id()),
+        own: SocketAddr::new(victim(Ip::V4), CONTROL_PORT),
+        asked: CONTROL_DEPENDENCY,
+        ..place.clone()
+    };
+    let text = fs::read_to_string(file)?;
+    let control = text
+        .contains(CONTROL_ADDRESS)
+        .then(|| Shop::open(&wire.victim, &control, 1, |_| Ok(())))
+        .transpose()?;
     let home = TempDir::new()?;
     let own = home.path().join("experiment.yaml");
-    let text = fs::read_to_string(file)?;
-    fs::write(
-        &own,
-        text.replace(NAME, &place.name)
-            .replace(ADDRESS, &place.own.to_string()),
-    )?;
+    let at = |port| SocketAddr::new(victim(Ip::V4), port).to_string();
+    let text = NAMES
+        .iter()
+        .fold(text, |text, name| text.replace(name, &place.name))
+        .replace(ADDRESS, &at(PORT))
+        .replace(CONTROL_ADDRESS, &at(CONTROL_PORT));
+    fs::write(&own, text)?;
     let told = squall(&wire, home.path(), &own)?;
     judge(&told)?;
-    drop(shop);
+    drop((shop, control));
     let left = before.difference(&Fingerprint::of(&wire.victim)?);
     if left.is_empty() {
         Ok(())

@@ -122,7 +122,7 @@ fn protected_packets() -> Result<()> {
         let late = look(&wire, named(Ip::V4))?;
         check::delayed(&before, &late, Duration::from_millis(50), check::QUEUE)?;
         let spared = look(&wire, neighbour(Ip::V4))?;
-        check::untouched(&beside, &spared, dose::WANDERING)
+        check::untouched(&beside, &spared, dose::wandering())
             .map_err(|e| format!("protected, by {means:?}: {e}"))?;
         agent.stop(&armed.id)?;
     }

@@ -20,7 +20,7 @@ const ALPHA: f64 = 0.001;
 
 /// The picture's geometry.
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 70.0;
+const LEFT: f64 = 90.0;
 const RIGHT: f64 = 20.0;
 const UPPER: (f64, f64) = (40.0, 180.0);
 const LOWER: (f64, f64) = (230.0, 430.0);
