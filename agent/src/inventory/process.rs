@@ -367,7 +367,13 @@ mod tests {
         let tid = std::thread::spawn(|| rustix::thread::gettid().as_raw_pid().cast_unsigned())
             .join()
             .unwrap();
-        // That thread is gone; one that lives is this test's own, unless the harness runs it on the main thread.
+        // A thread that is joined has said so, and is buried a moment later.
+        let begun = std::time::Instant::now();
+        while std::path::Path::new(&format!("/proc/self/task/{tid}")).exists() {
+            assert!(begun.elapsed().as_secs() < 5, "the thread does not end");
+            std::thread::yield_now();
+        }
+        // One that lives is this test's own, unless the harness runs it on the main thread.
         let mine = rustix::thread::gettid().as_raw_pid().cast_unsigned();
         let by_pid = |pid| {
             matching(&ProcessSelector {
