@@ -18,7 +18,7 @@ pub use grpc::Grpc;
 pub use http::{Http, Request, Source};
 pub use kubernetes::{Api, Cluster, Deployment, Events, Kubernetes, Object, Pods};
 pub use load::{Load, users_needed};
-pub use log::Log;
+pub use log::{Lines, Log};
 pub use prometheus::{Prometheus, Range, Reduce};
 pub use webhook::{Question, Reply, Webhook};
 

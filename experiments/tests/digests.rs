@@ -196,15 +196,37 @@ fn it_stays_what_it_was() {
     );
 }
 
+fn of_probe(probe: &str) -> String {
+    let load = "{ load: { url: \"http://a:1/\", rate: 50/s } }";
+    let mut file = PLAIN.replacen(load, probe, 1);
+    assert_ne!(file, PLAIN);
+    if probe.starts_with("{ log") {
+        // A log has no latency.
+        file = file.replacen(", p99 <= 400ms", "", 1);
+    }
+    digest(&file)
+}
+
+#[test]
+fn which_log_is_followed_changes_it() {
+    let file = "{ log: { file: /a, pattern: E } }";
+    let written_out = "{ log: { pattern: E, file: /a, every: 1000ms, onError: violation } }";
+    assert_eq!(of_probe(file), of_probe(written_out));
+    let logs = [
+        file,
+        "{ log: { file: /b, pattern: E } }",
+        "{ log: { file: /a, pattern: F } }",
+        "{ log: { journal: a.service, pattern: E } }",
+        "{ log: { journal: b.service, pattern: E } }",
+        "{ log: { journal: a.service, folder: /a, pattern: E } }",
+    ];
+    let digests: BTreeSet<String> = logs.into_iter().map(of_probe).collect();
+    assert_eq!(digests.len(), logs.len());
+}
+
 /// Probes of services: what is written out as it would be anyway changes nothing, and what is said does.
 #[test]
 fn a_probes_defaults_do_not_change_it() {
-    let of = |probe: &str| {
-        let load = "{ load: { url: \"http://a:1/\", rate: 50/s } }";
-        let file = PLAIN.replacen(load, probe, 1);
-        assert_ne!(file, PLAIN);
-        digest(&file)
-    };
     let same = [
         (
             "{ dns: a.shop }",
@@ -229,8 +251,8 @@ fn a_probes_defaults_do_not_change_it() {
     ];
     let mut seen = BTreeSet::new();
     for (short, long) in same {
-        assert_eq!(of(short), of(long), "{short}");
-        assert!(seen.insert(of(short)), "{short}");
+        assert_eq!(of_probe(short), of_probe(long), "{short}");
+        assert!(seen.insert(of_probe(short)), "{short}");
     }
     for other in [
         "{ dns: { name: a.shop, type: AAAA } }",
@@ -244,6 +266,6 @@ fn a_probes_defaults_do_not_change_it() {
         "{ redis: { address: a, db: 1 } }",
         "{ redis: { address: a, command: DBSIZE } }",
     ] {
-        assert!(seen.insert(of(other)), "{other} changed nothing");
+        assert!(seen.insert(of_probe(other)), "{other} changed nothing");
     }
 }

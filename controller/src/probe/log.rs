@@ -1,9 +1,13 @@
-//! A log file, followed from its end.
+//! Lines that a program writes, to a file or to systemd's journal, followed from their end.
 
+mod entries;
+mod journal;
+
+use self::journal::Journal;
 use super::{ProbeError, Seen};
 use crate::judge::Outcome;
 use regex::bytes::{Regex, RegexBuilder};
-use squall_experiments::probe::Log as Asked;
+use squall_experiments::probe::{Lines, Log as Asked};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -23,11 +27,22 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// A compiled expression may take so much memory: those of people take kilobytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
-/// A file that is looked at again and again.
+/// A log that is looked at again and again.
 #[derive(Clone)]
 pub(super) struct Following {
-    tail: Arc<Mutex<Tail>>,
+    log: Arc<Mutex<Log>>,
     every: Duration,
+}
+
+struct Log {
+    lines: Source,
+    pattern: Regex,
+    looked: Instant,
+}
+
+enum Source {
+    File(Tail),
+    Journal(Journal),
 }
 
 impl Following {
@@ -40,19 +55,30 @@ impl Following {
                 path: asked.pattern.clone(),
                 why: error.to_string(),
             })?;
-        let tail = Tail::at_the_end(asked.file.clone().into(), pattern);
+        let lines = match &asked.of {
+            Lines::File(path) => Source::File(Tail::at_the_end(path.into())),
+            Lines::Journal { unit, folder } => {
+                let folder = folder.as_ref().map(PathBuf::from);
+                Source::Journal(Journal::new(unit.clone(), folder))
+            }
+        };
+        let log = Log {
+            lines,
+            pattern,
+            looked: Instant::now(),
+        };
         Ok(Self {
-            tail: Arc::new(Mutex::new(tail)),
+            log: Arc::new(Mutex::new(log)),
             every: asked.every.duration(),
         })
     }
 
     pub(super) async fn look(&self) -> Seen {
-        let (tail, every) = (Arc::clone(&self.tail), self.every);
+        let (log, every) = (Arc::clone(&self.log), self.every);
         let looked = tokio::task::spawn_blocking(move || {
-            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = tail.look();
-            (found, tail.since(every))
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = log.look();
+            (found, log.since(every))
         });
         let (found, seconds) = match looked.await {
             Ok((Ok(found), seconds)) => (found, seconds),
@@ -72,43 +98,15 @@ impl Following {
     }
 }
 
-/// The matching lines of one look.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Found {
-    lines: u64,
-    /// The beginning of the last of them.
-    last: Option<String>,
-}
-
-/// Where the reading stands.
-struct Tail {
-    path: PathBuf,
-    pattern: Regex,
-    open: Option<File>,
-    /// A line whose end has not been written yet.
-    begun: Vec<u8>,
-    /// The rest of a line that is too long.
-    skips: bool,
-    looked: Instant,
-}
-
-impl Tail {
-    /// What is in the file already does not count. A file that is not there yet will be new from its beginning.
-    fn at_the_end(path: PathBuf, pattern: Regex) -> Self {
-        let mut tail = Self {
-            path,
-            pattern,
-            open: None,
-            begun: Vec::new(),
-            skips: false,
-            looked: Instant::now(),
-        };
-        if let Ok((mut file, _)) = tail.file()
-            && file.seek(SeekFrom::End(0)).is_ok()
-        {
-            tail.open = Some(file);
+impl Log {
+    fn look(&mut self) -> Result<Found, String> {
+        let mut found = Found::default();
+        let mut judge = |line: &[u8]| found.judge(&self.pattern, line);
+        match &mut self.lines {
+            Source::File(tail) => tail.look(&mut judge)?,
+            Source::Journal(journal) => journal.look(&mut judge)?,
         }
-        tail
+        Ok(found)
     }
 
     /// Seconds since the last look. A first look comes at once, and its lines count for a whole interval.
@@ -117,6 +115,54 @@ impl Tail {
         let since = now - self.looked;
         self.looked = now;
         since.max(every).as_secs_f64()
+    }
+}
+
+/// The matching lines of one look.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    lines: u64,
+    /// The beginning of the last of them.
+    last: Option<String>,
+}
+
+impl Found {
+    fn judge(&mut self, pattern: &Regex, line: &[u8]) {
+        const SHOWN_CHARACTERS_MAX: usize = 120;
+        if pattern.is_match(line) {
+            self.lines += 1;
+            let text = String::from_utf8_lossy(line);
+            let shown = text.trim().chars().filter(|c| !c.is_control());
+            self.last = Some(shown.take(SHOWN_CHARACTERS_MAX).collect());
+        }
+    }
+}
+
+/// A file, and where the reading stands.
+struct Tail {
+    path: PathBuf,
+    open: Option<File>,
+    /// A line whose end has not been written yet.
+    begun: Vec<u8>,
+    /// The rest of a line that is too long.
+    skips: bool,
+}
+
+impl Tail {
+    /// What is in the file already does not count. A file that is not there yet will be new from its beginning.
+    fn at_the_end(path: PathBuf) -> Self {
+        let mut tail = Self {
+            path,
+            open: None,
+            begun: Vec::new(),
+            skips: false,
+        };
+        if let Ok((mut file, _)) = tail.file()
+            && file.seek(SeekFrom::End(0)).is_ok()
+        {
+            tail.open = Some(file);
+        }
+        tail
     }
 
     fn file(&self) -> io::Result<(File, Metadata)> {
@@ -131,12 +177,11 @@ impl Tail {
     }
 
     /// Reads what is new: the rest of a file that was rotated away, then the one that has its name now.
-    fn look(&mut self) -> Result<Found, String> {
+    fn look(&mut self, judge: &mut impl FnMut(&[u8])) -> Result<(), String> {
         let told = |path: &PathBuf, error: io::Error| format!("{}: {error}", path.display());
-        let mut found = Found::default();
         let mut left = LOOK_BYTES_MAX;
         if let Some(mut file) = self.open.take() {
-            self.read(&mut file, &mut left, &mut found)
+            self.read(&mut file, &mut left, judge)
                 .map_err(|error| told(&self.path, error))?;
             self.open = Some(file);
         }
@@ -145,19 +190,24 @@ impl Tail {
         let same =
             same.is_some_and(|old| (old.dev(), old.ino()) == (metadata.dev(), metadata.ino()));
         if same {
-            return Ok(found);
+            return Ok(());
         }
         if left > 0 {
             self.begun.clear();
             self.skips = false;
-            self.read(&mut new, &mut left, &mut found)
+            self.read(&mut new, &mut left, judge)
                 .map_err(|error| told(&self.path, error))?;
             self.open = Some(new);
         }
-        Ok(found)
+        Ok(())
     }
 
-    fn read(&mut self, file: &mut File, left: &mut u64, found: &mut Found) -> io::Result<()> {
+    fn read(
+        &mut self,
+        file: &mut File,
+        left: &mut u64,
+        judge: &mut impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         if file.metadata()?.len() < file.stream_position()? {
             // Truncated: what is there was written since.
             file.rewind()?;
@@ -171,12 +221,12 @@ impl Tail {
                 return Ok(());
             };
             *left = left.saturating_sub(read as u64);
-            self.take(bytes, found);
+            self.take(bytes, judge);
         }
         Ok(())
     }
 
-    fn take(&mut self, bytes: &[u8], found: &mut Found) {
+    fn take(&mut self, bytes: &[u8], judge: &mut impl FnMut(&[u8])) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ends) = match part.split_last() {
                 Some((b'\n', text)) => (text, true),
@@ -187,7 +237,7 @@ impl Tail {
                 let fits = text.get(..room.min(text.len())).unwrap_or_default();
                 self.begun.extend_from_slice(fits);
                 if ends || text.len() > room {
-                    self.judge(found);
+                    judge(&self.begun);
                     self.begun.clear();
                     self.skips = true;
                 }
@@ -195,16 +245,6 @@ impl Tail {
             if ends {
                 self.skips = false;
             }
-        }
-    }
-
-    fn judge(&self, found: &mut Found) {
-        const SHOWN_CHARACTERS_MAX: usize = 120;
-        if self.pattern.is_match(&self.begun) {
-            found.lines += 1;
-            let text = String::from_utf8_lossy(&self.begun);
-            let shown = text.trim().chars().filter(|c| !c.is_control());
-            found.last = Some(shown.take(SHOWN_CHARACTERS_MAX).collect());
         }
     }
 }
@@ -226,7 +266,7 @@ mod tests {
             if let Some(before) = before {
                 std::fs::write(&path, before).unwrap();
             }
-            let tail = Tail::at_the_end(path, Regex::new("ERROR").unwrap());
+            let tail = Tail::at_the_end(path);
             Self { folder, tail }
         }
 
@@ -240,8 +280,15 @@ mod tests {
             file.unwrap().write_all(text.as_bytes()).unwrap();
         }
 
+        fn look(&mut self) -> Result<Found, String> {
+            let (mut found, pattern) = (Found::default(), Regex::new("ERROR").unwrap());
+            self.tail
+                .look(&mut |line: &[u8]| found.judge(&pattern, line))?;
+            Ok(found)
+        }
+
         fn lines(&mut self) -> u64 {
-            self.tail.look().unwrap().lines
+            self.look().unwrap().lines
         }
     }
 
@@ -250,7 +297,7 @@ mod tests {
         let mut bench = Bench::new(Some("ERROR old\n"));
         assert_eq!(bench.lines(), 0);
         bench.write("ERROR 1\nfine\nERROR 2\nERR");
-        let found = bench.tail.look().unwrap();
+        let found = bench.look().unwrap();
         assert_eq!((found.lines, found.last.as_deref()), (2, Some("ERROR 2")));
         bench.write("OR 3\n");
         assert_eq!(bench.lines(), 1);
@@ -286,13 +333,13 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_told_and_new_when_it_comes() {
         let mut bench = Bench::new(None);
-        let why = bench.tail.look().unwrap_err();
+        let why = bench.look().unwrap_err();
         assert!(why.contains("log: No such file"), "{why}");
         bench.write("ERROR\n");
         assert_eq!(bench.lines(), 1);
         std::fs::remove_file(bench.path()).unwrap();
-        assert!(bench.tail.look().is_err());
+        assert!(bench.look().is_err());
         std::fs::create_dir(bench.path()).unwrap();
-        assert!(bench.tail.look().unwrap_err().contains("regular file"));
+        assert!(bench.look().unwrap_err().contains("regular file"));
     }
 }

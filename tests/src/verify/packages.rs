@@ -7,7 +7,12 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 16] = [
+    // The program that writes a journal; Debian leaves its services off.
+    (
+        "/lib/systemd/systemd-journal-remote",
+        "systemd-journal-remote",
+    ),
     (
         "/usr/lib/python3/dist-packages/grpc/__init__.py",
         "python3-grpcio",

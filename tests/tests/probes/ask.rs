@@ -3,10 +3,11 @@
 use lab::world::Result;
 use squall_controller::clock::Clock;
 use squall_controller::judge::{Outcome, Trial};
-use squall_controller::probe::{self, Report, TRIALS_WAITING_MAX};
+use squall_controller::probe::{self, Probes, Report, TRIALS_WAITING_MAX};
 use squall_experiments::experiment::SteadyState;
 use squall_experiments::language::{Colour, read};
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 /// How long any answer may take on a busy machine.
@@ -35,29 +36,71 @@ pub(crate) fn refused(probe: &str) -> Result<String> {
     }
 }
 
-/// What the first attempts that end are.
-pub(crate) fn attempts(probe: &str, count: usize) -> Result<Vec<Trial>> {
-    let steady = steady(probe)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (say, mut hear) = mpsc::channel(TRIALS_WAITING_MAX);
-        let _probes =
-            probe::start(&[steady], Clock::start(), &say).map_err(|error| lab::chain(&error))?;
+/// A probe that is under way; it ends with the value.
+pub(crate) struct Asking {
+    // Before the runtime that they run in.
+    _probes: Probes,
+    hear: mpsc::Receiver<(usize, Report)>,
+    runtime: Runtime,
+    clock: Clock,
+    probe: String,
+}
+
+impl Asking {
+    pub(crate) fn start(probe: &str) -> Result<Self> {
+        let steady = steady(probe)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let (say, hear) = mpsc::channel(TRIALS_WAITING_MAX);
+        let clock = Clock::start();
+        let probes = runtime
+            .block_on(async { probe::start(&[steady], clock, &say) })
+            .map_err(|error| lab::chain(&error))?;
+        Ok(Self {
+            _probes: probes,
+            hear,
+            runtime,
+            clock,
+            probe: probe.to_owned(),
+        })
+    }
+
+    /// The next attempt that ends.
+    pub(crate) fn next(&mut self) -> Result<Trial> {
+        let (hear, probe) = (&mut self.hear, &self.probe);
+        self.runtime.block_on(async {
+            loop {
+                match tokio::time::timeout(LIMIT, hear.recv()).await {
+                    Ok(Some((_, Report::Ended(trial)))) => return Ok(*trial),
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Err("the probe ended".into()),
+                    Err(_) => return Err(format!("{probe}: nothing within {LIMIT:?}").into()),
+                }
+            }
+        })
+    }
+
+    /// All attempts up to the first that began after now.
+    pub(crate) fn until_now(&mut self) -> Result<Vec<Trial>> {
+        let now = self.clock.now_us();
         let mut ended = Vec::new();
-        while ended.len() < count {
-            let heard = tokio::time::timeout(LIMIT, hear.recv());
-            match heard.await {
-                Ok(Some((_, Report::Ended(trial)))) => ended.push(*trial),
-                Ok(Some(_)) => {}
-                Ok(None) => return Err("the probe ended".into()),
-                Err(_) => return Err(format!("{probe}: nothing within {LIMIT:?}").into()),
+        loop {
+            let trial = self.next()?;
+            let is_last = trial.due_us > now;
+            ended.push(trial);
+            if is_last {
+                return Ok(ended);
             }
         }
-        Ok(ended)
-    })
+    }
+}
+
+/// What the first attempts that end are.
+pub(crate) fn attempts(probe: &str, count: usize) -> Result<Vec<Trial>> {
+    let mut asking = Asking::start(probe)?;
+    (0..count).map(|_| asking.next()).collect()
 }
 
 /// The first attempt.

@@ -1,6 +1,6 @@
 //! The `log` probe on a file that somebody writes.
 
-use crate::ask::{attempts, refused, unanswered};
+use crate::ask::{attempts, unanswered};
 use crate::test;
 use lab::world::Result;
 use libtest_mimic::Trial;
@@ -16,7 +16,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("log::matching_lines_are_counted_per_second", counted),
         test("log::a_missing_file_is_told", missing),
-        test("log::the_journal_is_refused_in_words", journal),
     ]
 }
 
@@ -68,11 +67,4 @@ fn missing() -> Result<()> {
         "{ log: { file: /proc, pattern: ERROR, every: 100ms } }",
         &["not a regular file"],
     )
-}
-
-fn journal() -> Result<()> {
-    match refused("{ log: { journal: orders.service, pattern: ERROR } }") {
-        Err(why) if why.to_string().contains("the journal is not read") => Ok(()),
-        other => Err(format!("{other:?}").into()),
-    }
 }

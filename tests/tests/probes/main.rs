@@ -6,6 +6,7 @@ mod certificates;
 mod daemon;
 mod dns;
 mod grpc;
+mod journal;
 mod kubernetes;
 mod load;
 mod log;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         redis::trials(),
         load::trials(),
         log::trials(),
+        journal::trials(),
         kubernetes::trials(),
         whole_run::trials(),
     ];

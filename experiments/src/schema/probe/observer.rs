@@ -61,17 +61,31 @@ pub(super) fn log() -> Value {
             text("A file on the controller's machine, followed from its end"),
         ),
         (
+            "journal",
+            text("A unit whose messages in systemd's journal are followed from its end"),
+        ),
+        (
+            "folder",
+            text("Where the journal's files are; /var/log/journal and /run/log/journal by default"),
+        ),
+        (
             "pattern",
             text("A regular expression, found anywhere in a line"),
         ),
         every(),
         on_error,
     ];
-    object(
+    let mut schema = object(
         "How many new lines match, per second, is `value`; success is none",
         fields,
-        &["file", "pattern"],
-    )
+        &["pattern"],
+    );
+    if let Value::Object(schema) = &mut schema {
+        let one = ["file", "journal"].map(|word| json!({ "required": [word] }));
+        schema.insert("oneOf".into(), json!(one));
+        schema.insert("dependentRequired".into(), json!({ "folder": ["journal"] }));
+    }
+    schema
 }
 
 /// A name of Kubernetes (RFC 1123).
