@@ -5,6 +5,8 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,16 +17,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
+use super::cgroup::Cgroup;
 use super::{Result, until};
 
 /// The first argument by which this program knows that it is to be a victim.
 const ROLE: &str = "be-a-victim";
 
+/// The first argument by which this program knows that it is to become another.
+const LAUNCHED: &str = "be-launched";
+
 /// Call this first in `main` of a program that starts victims.
 pub fn main_if_victim() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() != Some(ROLE) {
-        return None;
+    match args.next().as_deref() {
+        Some(ROLE) => {}
+        Some(LAUNCHED) => return Some(become_another(args.collect())),
+        _ => return None,
     }
     let mut ready = std::io::stdout();
     let said = ready.write_all(b"!").and_then(|()| ready.flush());
@@ -34,6 +42,35 @@ pub fn main_if_victim() -> Option<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Waits for a word, and becomes the program that is named.
+fn become_another(command: Vec<String>) -> ExitCode {
+    let told = std::io::stdin().read_exact(&mut [0; 1]);
+    if let (Ok(()), Some((program, args))) = (told, command.split_first()) {
+        // Returns only where it failed.
+        let _ = Command::new(program).args(args).exec();
+    }
+    ExitCode::FAILURE
+}
+
+/// Starts a program that is in `group` from its first instruction: what it touches is charged there, and so is what it starts.
+///
+/// # Errors
+/// When it cannot be started or moved.
+pub fn launch(group: &Cgroup, program: &Path, args: &[&str]) -> Result<Child> {
+    let mut child = Command::new("/proc/self/exe")
+        .arg(LAUNCHED)
+        .arg(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    group.adopt(child.id())?;
+    if let Some(stdin) = child.stdin.as_mut() {
+        stdin.write_all(b"!")?;
+    }
+    Ok(child)
 }
 
 /// Answers each byte with itself until there are no more: how a process shows that it runs.

@@ -1,7 +1,7 @@
 //! The agent beside the command-line tools other fault injectors lean on: nsenter, tc, nft, stress-ng.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use lab::vm::on_path;
 use lab::world::agent::{Agent, written};
 use lab::world::cgroup::Cgroup;
 use lab::world::tcp::throughput;
-use lab::world::victim::Victim;
+use lab::world::victim::{self, Victim};
 use lab::world::wire::{Ip, Wire, named, neighbour};
 use lab::world::{Result, output};
 use serde_json::{Value, json};
@@ -309,14 +309,8 @@ impl Stress {
         let Some(program) = on_path("stress-ng") else {
             return Ok(None);
         };
-        let mut command = Command::new(program);
-        command.args(args).args(["--quiet", "--timeout", "60"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        // Its workers are forked a moment later, and so inside.
-        pressed.group.adopt(child.id())?;
-        for late in children(child.id()) {
-            pressed.group.adopt(late)?;
-        }
+        let args = [args, &["--quiet", "--timeout", "60"]].concat();
+        let child = victim::launch(&pressed.group, &program, &args)?;
         Ok(Some(Self(child)))
     }
 }
@@ -324,17 +318,9 @@ impl Stress {
 impl Drop for Stress {
     fn drop(&mut self) {
         // SIGINT lets it end its own workers.
-        let _ = lab::world::victim::signal(self.0.id(), nix::sys::signal::Signal::SIGINT);
+        let _ = victim::signal(self.0.id(), nix::sys::signal::Signal::SIGINT);
         let _ = self.0.wait();
     }
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    listed
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
 }
 
 fn resident_mib(pid: u32) -> Result<f64> {
