@@ -187,16 +187,19 @@ impl Scene {
 
     /// Waits until the victim feels the fault.
     pub(crate) fn feel(&self) -> Result<()> {
-        until(
+        let mut looked = Vec::new();
+        let felt = until(
             &format!("the victim's feeling of the {}", self.kind),
             FELT_LIMIT,
             || {
                 let begun = Instant::now();
-                self.suffering(begun, FEELING)
-                    .is_ok_and(|last| last.is_some())
-                    .then_some(())
+                let suffered = self.suffering(begun, FEELING);
+                let felt = matches!(suffered, Ok(Some(_)));
+                looked.push(suffered.map_err(|error| error.to_string()));
+                felt.then_some(())
             },
-        )
+        );
+        felt.map_err(|error| format!("{error}; looks at it gave {looked:?}").into())
     }
 
     /// Looks from `since` on for `time`; returns how long after `since` the victim last suffered.
