@@ -423,8 +423,25 @@ fn netns_of(
             entry.1.push((pidfd, found.id.pid));
         }
     }
-    namespaces.retain(|inode, _| !protected_netns.contains(inode));
+    hold_namespaces(namespaces, &protected_netns, target, rules, resolution);
+    Ok(())
+}
+
+/// Makes candidates of the namespaces that were found, but for those that the policy protects.
+fn hold_namespaces(
+    namespaces: BTreeMap<u64, Shared>,
+    protected: &BTreeSet<u64>,
+    target: &Target,
+    rules: &Rules,
+    resolution: &mut Resolution,
+) {
     for (inode, (netns, found_by, label)) in namespaces {
+        if protected.contains(&inode) {
+            let reason =
+                "the node's policy protects its network namespace, or another process in it";
+            resolution.exclude(label, reason);
+            continue;
+        }
         let more = match found_by.len() {
             1 => String::new(),
             n => format!(" and {} more", n - 1),
@@ -442,5 +459,4 @@ fn netns_of(
             grasp: Grasp::Netns { netns, found_by },
         });
     }
-    Ok(())
 }
