@@ -15,6 +15,7 @@ mod node;
 mod pressure;
 mod redirect;
 mod scene;
+mod tcp;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             let capabilities = agent.hello().capabilities.clone();
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
+            trials.extend(tcp::trials(&capabilities));
             trials.extend(kill_matrix::trials(&capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.
