@@ -56,7 +56,7 @@ impl Flows {
             return true;
         }
         const MILLION: u64 = 1_000_000;
-        mixed(self.seed, flow) % MILLION < u64::from(self.share.get())
+        mixed(self.seed, flow) % MILLION < self.share.get()
     }
 
     /// The same, of a connection that is met now, and counted if it is new.
