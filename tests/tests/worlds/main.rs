@@ -17,6 +17,7 @@ mod policy;
 mod pressure;
 mod redirect;
 mod scene;
+mod tcp;
 
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             let capabilities = agent.hello().capabilities.clone();
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
+            trials.extend(tcp::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.
