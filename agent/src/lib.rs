@@ -15,6 +15,7 @@ mod kernel;
 mod link;
 mod names;
 mod policy;
+mod rhythm;
 mod serve;
 
 pub use cli::main;
