@@ -322,32 +322,6 @@ impl Agent {
         Ok(all)
     }
 
-    /// Stops everything and waits until all these are gone.
-    ///
-    /// # Errors
-    /// When one does not go.
-    pub fn stop_all(&mut self, armed: &[Armed]) -> Result<()> {
-        self.say(&FromController::Stop(Stop::All))?;
-        for _ in armed {
-            self.hear("ended", ANSWER_LIMIT, |message| {
-                matches!(message, FromAgent::Ended(_)).then_some(())
-            })?;
-        }
-        self.heard.clear();
-        Ok(())
-    }
-
-    /// Gives all these faults another lease.
-    ///
-    /// # Errors
-    /// When the link is closed.
-    pub fn renew_all(&mut self, faults: &[FaultId], lease: Lease) -> Result<()> {
-        self.say(&FromController::Renew(Renew {
-            faults: faults.to_vec(),
-            lease,
-        }))
-    }
-
     /// Gives `fault` another lease.
     ///
     /// # Errors

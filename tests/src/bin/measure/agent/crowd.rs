@@ -76,7 +76,10 @@ fn at_once(
         let armed = agent.arm_all(&orders, lease())?;
         let all = ms(begun.elapsed());
         let begun = Instant::now();
-        agent.stop_all(&armed)?;
+        agent.stop_all()?;
+        for armed in &armed {
+            agent.ended(&armed.id)?;
+        }
         if round > 0 {
             last.push(all);
             gone.push(ms(begun.elapsed()));

@@ -155,79 +155,85 @@ fn by_hand(netns: &str, link: &str, netem: bool) -> Rival {
     )
 }
 
+/// FlushIPSets: a set under another name, filled, and given its own.
+const SETS: [&str; 3] = [
+    "ipset create rivalold hash:net",
+    "ipset add rivalold ADDRESS",
+    "ipset rename rivalold rival",
+];
+
+/// SetIptablesChains (`initializeEnv`), and how SetTcs begins.
+const CHAINS: [&str; 11] = [
+    "iptables -w -N CHAOS-INPUT",
+    "iptables -w -F CHAOS-INPUT",
+    "iptables -w -S INPUT",
+    "iptables -w -A INPUT -j CHAOS-INPUT",
+    "iptables -w -N CHAOS-OUTPUT",
+    "iptables -w -F CHAOS-OUTPUT",
+    "iptables -w -S OUTPUT",
+    "iptables -w -A OUTPUT -j CHAOS-OUTPUT",
+    "ip -j addr show",
+    "- tc qdisc del dev lo root",
+    "- tc qdisc del dev LINK root",
+];
+
+/// The qdiscs of SetTcs, and the nearest to them without netem.
+const QDISCS: [&str; 5] = [
+    "tc qdisc add dev LINK root handle 1: prio bands 4 priomap 1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1",
+    "tc qdisc add dev LINK parent 1:1 handle 2: sfq",
+    "tc qdisc add dev LINK parent 1:2 handle 3: sfq",
+    "tc qdisc add dev LINK parent 1:3 handle 4: sfq",
+    "tc qdisc add dev LINK parent 1:4 handle 5: netem delay 100ms",
+];
+const QDISCS_NEAREST: [&str; 5] = [
+    "tc qdisc add dev LINK root handle 1: htb default 1",
+    "tc class add dev LINK parent 1: classid 1:1 htb rate 10gbit",
+    "tc class add dev LINK parent 1: classid 1:2 htb rate 10gbit",
+    "tc class add dev LINK parent 1: classid 1:4 htb rate 10gbit",
+    "tc qdisc add dev LINK parent 1:4 handle 5: tbf rate 1gbit burst 1mb latency 50ms",
+];
+
+/// At the end the same calls come with nothing in them: the chains are flushed, the qdiscs deleted.
+const EMPTY: [&str; 9] = [
+    "- iptables -w -N CHAOS-INPUT",
+    "iptables -w -F CHAOS-INPUT",
+    "iptables -w -S INPUT",
+    "- iptables -w -N CHAOS-OUTPUT",
+    "iptables -w -F CHAOS-OUTPUT",
+    "iptables -w -S OUTPUT",
+    "ip -j addr show",
+    "- tc qdisc del dev lo root",
+    "tc qdisc del dev LINK root",
+];
+
 fn chaos_mesh(netns: &str, link: &str, netem: bool) -> Rival {
     // A kernel without netem has no sets either; with netem, the program may be missing.
     let sets = netem && on_path("ipset").is_some();
+    let classify = if sets {
+        "iptables -w -A TC-TABLES-0 -o LINK -m set --match-set rival dst,dst -j CLASSIFY --set-class 1:4 -w 5"
+    } else {
+        "iptables -w -A TC-TABLES-0 -o LINK -d ADDRESS -j CLASSIFY --set-class 1:4 -w 5"
+    };
     let mut come: Vec<&str> = Vec::new();
     if sets {
-        come.extend([
-            "ipset create rivalold hash:net",
-            "ipset add rivalold ADDRESS",
-            "ipset rename rivalold rival",
-        ]);
+        come.extend(SETS);
     }
-    // SetIptablesChains: `initializeEnv`.
-    come.extend([
-        "iptables -w -N CHAOS-INPUT",
-        "iptables -w -F CHAOS-INPUT",
-        "iptables -w -S INPUT",
-        "iptables -w -A INPUT -j CHAOS-INPUT",
-        "iptables -w -N CHAOS-OUTPUT",
-        "iptables -w -F CHAOS-OUTPUT",
-        "iptables -w -S OUTPUT",
-        "iptables -w -A OUTPUT -j CHAOS-OUTPUT",
-        // SetTcs.
-        "ip -j addr show",
-        "- tc qdisc del dev lo root",
-        "- tc qdisc del dev LINK root",
-    ]);
-    come.extend(if netem {
-        [
-            "tc qdisc add dev LINK root handle 1: prio bands 4 priomap 1 2 2 2 1 2 0 0 1 1 1 1 1 1 1 1",
-            "tc qdisc add dev LINK parent 1:1 handle 2: sfq",
-            "tc qdisc add dev LINK parent 1:2 handle 3: sfq",
-            "tc qdisc add dev LINK parent 1:3 handle 4: sfq",
-            "tc qdisc add dev LINK parent 1:4 handle 5: netem delay 100ms",
-        ]
-    } else {
-        [
-            "tc qdisc add dev LINK root handle 1: htb default 1",
-            "tc class add dev LINK parent 1: classid 1:1 htb rate 10gbit",
-            "tc class add dev LINK parent 1: classid 1:2 htb rate 10gbit",
-            "tc class add dev LINK parent 1: classid 1:4 htb rate 10gbit",
-            "tc qdisc add dev LINK parent 1:4 handle 5: tbf rate 1gbit burst 1mb latency 50ms",
-        ]
-    });
+    come.extend(CHAINS);
+    come.extend(if netem { QDISCS } else { QDISCS_NEAREST });
     come.extend([
         "iptables -w -N TC-TABLES-0",
         "iptables -w -F TC-TABLES-0",
         "iptables -w -S TC-TABLES-0",
-        if sets {
-            "iptables -w -A TC-TABLES-0 -o LINK -m set --match-set rival dst,dst -j CLASSIFY --set-class 1:4 -w 5"
-        } else {
-            "iptables -w -A TC-TABLES-0 -o LINK -d ADDRESS -j CLASSIFY --set-class 1:4 -w 5"
-        },
+        classify,
         "iptables -w -S CHAOS-OUTPUT",
         "iptables -w -A CHAOS-OUTPUT -j TC-TABLES-0",
     ]);
-    // At the end the same calls come with nothing in them: the chains are flushed, the qdiscs deleted.
-    let go = [
-        "- iptables -w -N CHAOS-INPUT",
-        "iptables -w -F CHAOS-INPUT",
-        "iptables -w -S INPUT",
-        "- iptables -w -N CHAOS-OUTPUT",
-        "iptables -w -F CHAOS-OUTPUT",
-        "iptables -w -S OUTPUT",
-        "ip -j addr show",
-        "- tc qdisc del dev lo root",
-        "tc qdisc del dev LINK root",
-    ];
     let name = if sets || !netem {
         "Chaos Mesh's daemon"
     } else {
         "Chaos Mesh's daemon, without its ipset"
     };
-    let rival = Rival::new(name, netns, (link, netem), &come, &go);
+    let rival = Rival::new(name, netns, (link, netem), &come, &EMPTY);
     // It leaves chains and sets behind; each turn shall be the first.
     rival.leaving(&[
         "- iptables -w -F",
