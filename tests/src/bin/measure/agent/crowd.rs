@@ -105,34 +105,38 @@ fn at_once(
 
 /// Each target's commands on a thread of its own, as a daemon serves its requests: the milliseconds of each, and of all.
 fn crowd_of_rivals(pods: &[Netns]) -> Result<Option<(String, Vec<f64>, f64)>> {
-    let rivals: Vec<Rival> = pods
-        .iter()
-        .map_while(|pod| Rival::chaos_mesh(pod.name(), "lo"))
-        .collect();
-    let (Some(first), true) = (rivals.first(), rivals.len() == pods.len()) else {
+    let Some(first) = pods
+        .first()
+        .and_then(|pod| Rival::chaos_mesh(pod.name(), "lo"))
+    else {
         return Ok(None);
     };
+    let rivals: Vec<Rival> = pods.iter().map(|pod| first.elsewhere(pod.name())).collect();
     let begun = Instant::now();
-    let times: Vec<Result<f64>> = thread::scope(|scope| {
+    let times = of_each(&rivals, |rival| rival.come().map(|_| ms(begun.elapsed())));
+    let all = ms(begun.elapsed());
+    let gone = of_each(&rivals, Rival::go);
+    gone.into_iter().collect::<Result<Vec<f64>>>()?;
+    let times = times.into_iter().collect::<Result<Vec<f64>>>()?;
+    Ok(Some((first.name.clone(), times, all)))
+}
+
+/// Each rival's work on a thread of its own.
+fn of_each(rivals: &[Rival], work: impl Fn(&Rival) -> Result<f64> + Sync) -> Vec<Result<f64>> {
+    let work = &work;
+    thread::scope(|scope| {
         let running: Vec<_> = rivals
             .iter()
-            .map(|rival| scope.spawn(move || rival.come().map(|_| ms(begun.elapsed()))))
+            .map(|rival| scope.spawn(move || work(rival)))
             .collect();
         running
             .into_iter()
             .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err("a rival's thread panicked".into()))
+                let panicked = |_| Err("a rival's thread panicked".into());
+                thread.join().unwrap_or_else(panicked)
             })
             .collect()
-    });
-    let all = ms(begun.elapsed());
-    for rival in &rivals {
-        rival.go()?;
-    }
-    let times = times.into_iter().collect::<Result<Vec<f64>>>()?;
-    Ok(Some((first.name.clone(), times, all)))
+    })
 }
 
 fn many(mut agent: Agent, targets: &[TargetId], pods: &[Netns], rows: &mut Vec<Row>) -> Result<()> {

@@ -20,6 +20,7 @@ use lab::world::{Result, output};
 use super::ms;
 
 /// Another tool's way of bringing a fault and taking it back.
+#[derive(Clone)]
 pub(super) struct Rival {
     /// What it is.
     pub(super) name: String,
@@ -27,6 +28,11 @@ pub(super) struct Rival {
     come: Vec<Vec<String>>,
     go: Vec<Vec<String>>,
     after: Vec<Vec<String>>,
+}
+
+/// nsenter's word for a namespace.
+fn entrance(netns: &str) -> String {
+    format!("--net=/run/netns/{netns}")
 }
 
 fn words(line: &str, link: &str) -> Vec<String> {
@@ -59,6 +65,14 @@ impl Rival {
             .find(Self::works)
     }
 
+    /// The same in another namespace, taken to work there too.
+    pub(super) fn elsewhere(&self, netns: &str) -> Self {
+        Self {
+            netns: entrance(netns),
+            ..self.clone()
+        }
+    }
+
     /// pumba's tree, which all traffic of the link goes through.
     pub(super) fn tree(netns: &str, link: &str) -> Option<Self> {
         Some(pumba(netns, link, true)).filter(Self::works)
@@ -78,7 +92,7 @@ impl Rival {
         };
         Self {
             name,
-            netns: format!("--net=/run/netns/{netns}"),
+            netns: entrance(netns),
             come: come.iter().map(|line| words(line, link)).collect(),
             go: go.iter().map(|line| words(line, link)).collect(),
             after: Vec::new(),
