@@ -333,7 +333,12 @@ fn safety() -> Vec<Finding> {
             vec![],
         ),
     });
-    findings.push(match process::pidfd_open(std::process::id()) {
+    findings.push(pidfd());
+    findings
+}
+
+fn pidfd() -> Finding {
+    match process::pidfd_open(std::process::id()) {
         Ok(_) => finding(
             "safety",
             "pidfd",
@@ -351,8 +356,7 @@ fn safety() -> Vec<Finding> {
                 vec![mend],
             )
         }
-    });
-    findings
+    }
 }
 
 /// What somebody decided for this node.

@@ -217,11 +217,8 @@ fn holders(state: &Path) -> Vec<(u32, OwnedFd)> {
 
 fn is_holder_of(pid: u32, state: &Path) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    if !line
-        .split(|byte| *byte == 0)
-        .next()
-        .is_some_and(|name| name == HOLDER_NAME.as_bytes())
-    {
+    let name = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    if name != HOLDER_NAME.as_bytes() {
         return false;
     }
     let parent = crate::inventory::process::ancestors(pid).into_iter().next();
