@@ -3,11 +3,13 @@
 //! Nothing here waits: finding targets, resolving names and holding faults happen in tasks of their own, so that a
 //! stop is heard at once whatever else is under way.
 
+mod halts;
 mod protected;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
+use crate::halt;
 use crate::hold::network;
 use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
@@ -16,6 +18,7 @@ use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
 use crate::rhythm::Rhythm;
+use halts::Halts;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
@@ -88,6 +91,7 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         lost: false,
     };
     agent.hello();
+    let mut halts = Halts::of(&agent.ready.state);
     let result = loop {
         tokio::select! {
             biased;
@@ -97,6 +101,7 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
                 Some(message) => if let Err(error) = agent.hear(message) { break Err(error) },
                 None => break Ok(()),
             },
+            () = halts.changed() => agent.heed_halt(),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
             () = sleep_until(agent.rhythm.due().into()), if !agent.faults.is_empty() => {
@@ -227,11 +232,13 @@ impl Agent {
             site,
             among,
         };
+        let halted = halt::read(&self.ready.state);
         let node = admit::Node {
             capabilities: &self.ready.capabilities,
             policy: &self.ready.policy,
             now: jiff::Timestamp::now(),
             resolvers: self.ready.resolvers.len(),
+            halted: halted.as_ref(),
         };
         let held = held.cloned();
         match (admit::admit(asked, &live, node), held) {
@@ -407,6 +414,7 @@ impl Agent {
 
     /// Looks after live faults: the policy's longest stay, names, and namespaces whose name is gone.
     fn look(&mut self) {
+        self.heed_halt();
         let now = Instant::now();
         let most = self.ready.policy.limits.hold;
         let over = self.hours_are_over();
