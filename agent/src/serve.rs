@@ -66,7 +66,11 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
     let open = |source| LinkError::Open { source };
     let mut terminate = signal(SignalKind::terminate()).map_err(open)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(open)?;
-    let (mut inbox, outbox, writer) = link::open(socket).await?;
+    let link::Link {
+        mut inbox,
+        outbox,
+        writer,
+    } = link::open(socket).await?;
     let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
     let (resolutions, mut resolved) = mpsc::channel(64);
     let mut agent = Agent {
@@ -116,6 +120,7 @@ impl Agent {
             node: self.ready.node.clone(),
             pid: std::process::id(),
             capabilities: self.ready.capabilities.clone(),
+            labels: squall_experiments::join::Labels::default(),
         }));
     }
 

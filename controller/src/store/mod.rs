@@ -1,11 +1,15 @@
-//! Runs and their events, kept in one SQLite file.
+//! Runs and their events, agents and tokens, kept in one SQLite file.
 //!
 //! Events are written as they happen, so that a controller that dies leaves what it saw; a run without an end was
 //! interrupted, and is shown so.
 
+mod callers;
+mod members;
 mod place;
 mod writer;
 
+pub use callers::ApiTokenKept;
+pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
 pub use writer::Writer;
 
@@ -59,6 +63,15 @@ pub enum StoreError {
     #[error("{what} cannot be read")]
     Read {
         /// What was to be read.
+        what: String,
+        /// What SQLite said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Anything else.
+    #[error("{what}")]
+    Use {
+        /// What was to be done, and that it cannot be.
         what: String,
         /// What SQLite said.
         #[source]
@@ -214,6 +227,14 @@ impl Store {
             })
         });
         events.collect()
+    }
+}
+
+/// `what` says what cannot be done.
+fn failed(what: &str, source: sqlx::Error) -> StoreError {
+    StoreError::Use {
+        what: what.to_owned(),
+        source,
     }
 }
 
