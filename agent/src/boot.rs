@@ -5,11 +5,13 @@
 use crate::capabilities;
 use crate::hold::network;
 use crate::kernel::{oom, process};
-use crate::link;
-use crate::policy::{Policy, PolicyError};
-use crate::serve;
+use crate::link::LinkError;
+use crate::link::dial::Address;
+use crate::policy::{self, Policy, PolicyError};
+use crate::serve::{self, LineError, Way};
 use squall_experiments::capability::Capabilities;
-use std::os::fd::OwnedFd;
+use squall_experiments::filter::Network;
+use squall_experiments::join::Labels;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -26,6 +28,9 @@ pub(crate) struct Ready {
     pub(crate) policy: Policy,
     pub(crate) capabilities: Capabilities,
     pub(crate) node: String,
+    /// The node's own resolvers, as they were when the agent started.
+    pub(crate) resolvers: Vec<Network>,
+    pub(crate) labels: Labels,
 }
 
 impl Swept {
@@ -51,14 +56,31 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self) -> Ready {
+    fn probe(self, called: Called) -> Ready {
+        let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         Ready {
+            resolvers: policy::resolvers(&resolvers),
             policy: self.policy,
             capabilities: capabilities::probe(),
-            node: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            node: called.node,
+            labels: called.labels,
+        }
+    }
+}
+
+/// What this node is called, and labelled with.
+pub(crate) struct Called {
+    pub(crate) node: String,
+    pub(crate) labels: Labels,
+}
+
+impl Called {
+    /// As the kernel says.
+    pub(crate) fn by_the_kernel() -> Self {
+        let name = rustix::system::uname();
+        Self {
+            node: name.nodename().to_string_lossy().into_owned(),
+            labels: Labels::new(),
         }
     }
 }
@@ -74,6 +96,16 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    through(Way::Inherited(link), Called::by_the_kernel(), policy)
+}
+
+/// Runs the agent until it is told to end, with a controller that it dials.
+pub(crate) fn dial(address: Address, labels: Labels, policy: Option<&Path>) -> ExitCode {
+    let node = address.node.clone();
+    through(Way::Dialled(address), Called { node, labels }, policy)
+}
+
+fn through(way: Way, called: Called, policy: Option<&Path>) -> ExitCode {
     start_log();
     prepare();
     let bound = match Swept::sweep().bind(policy) {
@@ -84,10 +116,11 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(), link) {
+    match serve(bound.probe(called), way) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the agent ends");
+            let error = crate::hold::held::chain(&error);
+            tracing::error!(error, "the agent ends");
             ExitCode::from(3)
         }
     }
@@ -120,7 +153,7 @@ fn prepare() {
     }
 }
 
-fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
+fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
     // One thread, the main one: a holder dies with the *thread* that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -128,8 +161,8 @@ fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
         .max_blocking_threads(16)
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .build()
-        .map_err(|source| link::LinkError::Open { source })?;
-    let result = runtime.block_on(serve::serve(ready, link));
+        .map_err(|source| LinkError::Open { source })?;
+    let result = runtime.block_on(serve::serve(ready, way));
     // A lookup that hangs in a resolver is not waited for.
     runtime.shutdown_background();
     result

@@ -3,27 +3,31 @@
 //! Nothing here waits: finding targets, resolving names and holding faults happen in tasks of their own, so that a
 //! stop is heard at once whatever else is under way.
 
+mod line;
+mod protected;
+
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
-use crate::hold::speech::{HoldSpec, Prey};
+use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
-use crate::inventory::{self, Grasp, HeldTarget, Resolution, Rules};
+use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
-use crate::link::{self, LinkError};
+use crate::link::LinkError;
 use crate::names;
 use squall_experiments::capability::Means;
-use squall_experiments::filter::ResolvedFilter;
+use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
-use squall_experiments::target::Target;
 use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+
+use line::{Line, News, Opened};
+pub(crate) use line::{LineError, Way};
 
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
 /// takes them at once.
@@ -45,6 +49,8 @@ struct Entry {
     armed: Option<FromAgent>,
     since: Instant,
     names_due: Option<Instant>,
+    /// Conversations that it does not touch.
+    spare: Vec<ResolvedEndpoint>,
 }
 
 struct Agent {
@@ -54,23 +60,22 @@ struct Agent {
     faults: HashMap<FaultId, Entry>,
     finished: HashMap<FaultId, FromAgent>,
     finished_order: VecDeque<FaultId>,
-    outbox: mpsc::Sender<FromAgent>,
+    /// None while there is no link; what would be said then is asked for again by a controller that wants to know.
+    outbox: Option<mpsc::Sender<FromAgent>>,
+    /// Where the controller is, if it is reached over a network.
+    controller: Option<ResolvedEndpoint>,
     reports: mpsc::Sender<FromAgent>,
     resolutions: mpsc::Sender<(u64, Resolution)>,
     /// The controller does not read any more.
     lost: bool,
 }
 
-/// Serves until the link or the agent is told to end; the faults end first.
-pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError> {
+/// Serves until the agent is told to end, or nobody is left to serve; the faults end first.
+pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
     let open = |source| LinkError::Open { source };
     let mut terminate = signal(SignalKind::terminate()).map_err(open)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(open)?;
-    let link::Link {
-        mut inbox,
-        outbox,
-        writer,
-    } = link::open(socket).await?;
+    let mut line = Line::begin(way);
     let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
     let (resolutions, mut resolved) = mpsc::channel(64);
     let mut agent = Agent {
@@ -80,12 +85,12 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         faults: HashMap::new(),
         finished: HashMap::new(),
         finished_order: VecDeque::new(),
-        outbox,
+        outbox: None,
+        controller: None,
         reports,
         resolutions,
         lost: false,
     };
-    agent.hello();
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let result = loop {
@@ -93,26 +98,46 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
             biased;
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            message = inbox.next() => match message {
-                Some(message) => if let Err(error) = agent.hear(message) { break Err(error) },
-                None => break Ok(()),
-            },
+            news = line.next() => if let Some(end) = agent.news(news) { break end },
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
             _ = look.tick(), if !agent.faults.is_empty() => agent.look(),
         }
-        if agent.lost {
-            break Ok(());
+        if std::mem::take(&mut agent.lost)
+            && let Some(end) = agent.news(line.lose())
+        {
+            break end;
         }
     };
     agent.end(&mut reported).await;
     drop(agent);
-    // What was still to be said, if anybody listens.
-    let _ = tokio::time::timeout(Duration::from_millis(200), writer).await;
+    line.flush().await;
     result
 }
 
 impl Agent {
+    /// Takes what the line brings; how the agent ends, where it does.
+    fn news(&mut self, news: News) -> Option<Result<(), LineError>> {
+        match news {
+            News::Opened(Opened { outbox, peer }) => {
+                self.outbox = Some(outbox);
+                self.controller = peer.map(protected::at);
+                self.hello();
+            }
+            News::Said(message) => return self.hear(message).err().map(|error| Err(error.into())),
+            News::Lost => {
+                tracing::warn!(
+                    faults = self.faults.len(),
+                    "the link is lost; faults stay until their leases end"
+                );
+                self.outbox = None;
+            }
+            News::Over => return Some(Ok(())),
+            News::Failed(error) => return Some(Err(error)),
+        }
+        None
+    }
+
     fn hello(&mut self) {
         self.say(FromAgent::Hello(wire::Hello {
             protocol: wire::PROTOCOL,
@@ -120,13 +145,14 @@ impl Agent {
             node: self.ready.node.clone(),
             pid: std::process::id(),
             capabilities: self.ready.capabilities.clone(),
-            labels: squall_experiments::join::Labels::default(),
+            labels: self.ready.labels.clone(),
         }));
     }
 
     fn say(&mut self, message: FromAgent) {
         use mpsc::error::TrySendError::{Closed, Full};
-        match self.outbox.try_send(message) {
+        let Some(outbox) = &self.outbox else { return };
+        match outbox.try_send(message) {
             Ok(()) | Err(Full(FromAgent::Dosed(_))) => {}
             Err(Closed(_)) => self.lost = true,
             Err(Full(_)) => {
@@ -153,31 +179,6 @@ impl Agent {
             FromController::Arm(arm) => self.arm(&arm),
         }
         Ok(())
-    }
-
-    fn rules(&self) -> Rules {
-        let me = std::process::id();
-        let mut rules = Rules {
-            protected_names: self.ready.policy.protect.processes.clone(),
-            protected_units: self.ready.policy.protect.units.clone(),
-            node: self.ready.node.clone(),
-            ..Rules::default()
-        };
-        for pid in inventory::process::ancestors(me) {
-            rules.spare_pids.insert(pid, "an ancestor of the agent");
-        }
-        for pid in &self.spare_pids {
-            rules.spare_pids.insert(*pid, "the controller");
-        }
-        for entry in self.faults.values() {
-            if let Some(FromAgent::Armed(armed)) = &entry.armed {
-                rules
-                    .spare_pids
-                    .insert(armed.holder, "the holder of a fault");
-            }
-        }
-        rules.spare_pids.insert(me, "the agent");
-        rules
     }
 
     fn resolve(&mut self, resolve: wire::Resolve) {
@@ -238,6 +239,7 @@ impl Agent {
             .values()
             .map(|entry| entry.live.clone())
             .collect();
+        let among = held.map_or((1, 0), |held| self.among(held));
         let asked = Asked {
             id: &arm.id,
             fault: &arm.fault,
@@ -245,13 +247,16 @@ impl Agent {
             lease: arm.lease,
             means: arm.means,
             site,
+            among,
         };
-        let policy = &self.ready.policy;
+        let node = admit::Node {
+            capabilities: &self.ready.capabilities,
+            policy: &self.ready.policy,
+            now: jiff::Timestamp::now(),
+            resolvers: self.ready.resolvers.len(),
+        };
         let held = held.cloned();
-        match (
-            admit::admit(asked, &live, &self.ready.capabilities, &policy.limits),
-            held,
-        ) {
+        match (admit::admit(asked, &live, node), held) {
             (Admission::Accept(means), Some(held)) => self.start(arm, means, &held, received),
             (Admission::AlreadySo, _) => {
                 let armed = self
@@ -304,6 +309,7 @@ impl Agent {
         };
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);
+        let spare = self.spare(&held.grasp);
         self.faults.insert(
             arm.id.clone(),
             Entry {
@@ -318,6 +324,7 @@ impl Agent {
                 armed: None,
                 since: received,
                 names_due: names.then(|| received + names::AGAIN),
+                spare: spare.clone(),
             },
         );
         let start = Start {
@@ -326,7 +333,6 @@ impl Agent {
             label: held.candidate.label.clone(),
             received,
         };
-        let spare = self.ready.policy.spare();
         let reports = self.reports.clone();
         tokio::spawn(begin(start, spare, wished, move |report| {
             let dose = matches!(report, FromAgent::Dosed(_));
@@ -334,18 +340,6 @@ impl Agent {
                 tracing::error!("a fault's report is lost: the agent does not keep up");
             }
         }));
-    }
-
-    fn prey(&self, target: &Target) -> Prey {
-        Prey {
-            selector: match target {
-                // A pid does not come back: what was named by it has no replacement.
-                Target::Process(selector) if selector.pid.is_none() => Some(selector.clone()),
-                _ => None,
-            },
-            spare_pids: self.rules().spare_pids.into_keys().collect(),
-            spare_names: self.ready.policy.protect.processes.clone(),
-        }
     }
 
     fn renew(&mut self, renew: &wire::Renew) {
@@ -421,10 +415,14 @@ impl Agent {
     fn look(&mut self) {
         let now = Instant::now();
         let most = self.ready.policy.limits.hold;
+        let over = self.hours_are_over();
         for (id, entry) in &mut self.faults {
             if now.duration_since(entry.since) > most.duration() {
                 let reason = format!("the node's policy lets no fault stay longer than {most}");
                 entry.end(now, Some(EndCause::Failed(reason)));
+            }
+            if let Some(reason) = &over {
+                entry.end(now, Some(EndCause::Failed(reason.clone())));
             }
             let target = self.targets.get(&entry.live.target);
             if target.is_some_and(|target| !inventory::name_still_means(target)) {
@@ -433,7 +431,7 @@ impl Agent {
             if entry.names_due.is_some_and(|due| now >= due) {
                 entry.names_due = Some(now + names::AGAIN);
                 if let Some(filter) = entry.live.fault.filter().cloned() {
-                    let (wish, spare) = (entry.wish.clone(), self.ready.policy.spare());
+                    let (wish, spare) = (entry.wish.clone(), entry.spare.clone());
                     tokio::spawn(rename(id.clone(), filter, spare, wish));
                 }
             }

@@ -178,7 +178,10 @@ pub enum BadName {
 /// It has other letters than a host's name, or too many.
 pub fn check_node(name: &str) -> Result<(), BadName> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let begins = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
     if begins && name.len() <= NODE_BYTES_MAX && name.bytes().all(allowed) {
         return Ok(());
     }
@@ -194,7 +197,9 @@ pub fn check_labels(labels: &Labels) -> Result<(), BadName> {
     let fine = |text: &String| {
         text.len() <= LABEL_BYTES_MAX && text.bytes().all(|b| (0x20..0x7f).contains(&b))
     };
-    let all = labels.iter().all(|(name, value)| !name.is_empty() && fine(name) && fine(value));
+    let all = labels
+        .iter()
+        .all(|(name, value)| !name.is_empty() && fine(name) && fine(value));
     if all && labels.len() <= LABELS_MAX {
         Ok(())
     } else {
@@ -248,7 +253,17 @@ mod tests {
             assert_eq!(check_node(good), Ok(()));
         }
         let long = "n".repeat(NODE_BYTES_MAX + 1);
-        for bad in ["", ".", "-n", "a b", "a/b", "a\nb", "ä", "a\u{1b}[31m", &long] {
+        for bad in [
+            "",
+            ".",
+            "-n",
+            "a b",
+            "a/b",
+            "a\nb",
+            "ä",
+            "a\u{1b}[31m",
+            &long,
+        ] {
             let error = check_node(bad).unwrap_err().to_string();
             assert!(!error.chars().any(char::is_control), "{error:?}");
         }

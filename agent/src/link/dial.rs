@@ -170,7 +170,10 @@ impl Address {
             Ok(renewed) => renewed,
             Err(error) => {
                 let error = crate::hold::held::chain(&error);
-                tracing::warn!(error, "the agent's certificate was not renewed; it is tried again");
+                tracing::warn!(
+                    error,
+                    "the agent's certificate was not renewed; it is tried again"
+                );
                 identity
             }
         }
@@ -270,7 +273,8 @@ fn read_token(path: &Path) -> Result<JoinToken, DialError> {
         why,
     };
     let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-    text.parse().map_err(|error: squall_experiments::join::NotAToken| bad(error.to_string()))
+    text.parse()
+        .map_err(|error: squall_experiments::join::NotAToken| bad(error.to_string()))
 }
 
 #[cfg(test)]
@@ -291,7 +295,14 @@ mod tests {
         let host = |controller| address(controller).host();
         assert_eq!(host("https://c.example").unwrap(), "c.example:7410");
         assert_eq!(host("https://[::1]:8443/").unwrap(), "[::1]:8443");
-        for bad in ["http://c", "https://c/path", "https://c/?q", "https://u@c", "c:7410", "/"] {
+        for bad in [
+            "http://c",
+            "https://c/path",
+            "https://c/?q",
+            "https://u@c",
+            "c:7410",
+            "/",
+        ] {
             assert!(host(bad).is_err(), "{bad}");
         }
     }

@@ -71,7 +71,9 @@ impl Candidate {
     /// Makes a key, and a request for it.
     pub(crate) fn new() -> Result<Self, IdentityError> {
         let key = KeyPair::generate()?;
-        let request = CertificateParams::default().serialize_request(&key)?.pem()?;
+        let request = CertificateParams::default()
+            .serialize_request(&key)?
+            .pem()?;
         Ok(Self { key, request })
     }
 

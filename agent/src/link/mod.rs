@@ -4,6 +4,7 @@ pub(crate) mod dial;
 mod identity;
 mod pinned;
 
+use crate::kernel::channel;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX};
@@ -74,10 +75,12 @@ pub(crate) struct Link {
 /// Opens the link on an inherited socket.
 pub(crate) async fn open(socket: OwnedFd) -> Result<Link, LinkError> {
     let open = |source| LinkError::Open { source };
+    let peer = channel::peer(&socket);
     let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true).map_err(open)?;
     let socket = UnixStream::from_std(socket).map_err(open)?;
-    shake_hands("ws://controller/agent", socket).await
+    let link = shake_hands("ws://controller/agent", socket).await?;
+    Ok(Link { peer, ..link })
 }
 
 /// Opens a link to `url` over a stream that leads there.
@@ -89,10 +92,10 @@ async fn shake_hands(url: &str, stream: impl Stream + 'static) -> Result<Link, L
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
     let stream: Box<dyn Stream> = Box::new(stream);
     let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(config))
-            .await
-            .map_err(|source| LinkError::Handshake {
-                source: Box::new(source),
-            })?;
+        .await
+        .map_err(|source| LinkError::Handshake {
+            source: Box::new(source),
+        })?;
     let (sink, stream) = socket.split();
     let (outbox, receiver) = mpsc::channel(OUTBOX_MAX);
     Ok(Link {
@@ -103,10 +106,7 @@ async fn shake_hands(url: &str, stream: impl Stream + 'static) -> Result<Link, L
     })
 }
 
-async fn write(
-    mut sink: SplitSink<Socket, Message>,
-    mut outbox: mpsc::Receiver<FromAgent>,
-) {
+async fn write(mut sink: SplitSink<Socket, Message>, mut outbox: mpsc::Receiver<FromAgent>) {
     while let Some(message) = outbox.recv().await {
         let text = match serde_json::to_string(&message) {
             Ok(text) => text,

@@ -184,7 +184,9 @@ fn dial(address: Address, pause: Duration) -> JoinHandle<Result<Link, LineError>
 /// The pause after so many failures in a row.
 fn pause(failures: u32) -> Duration {
     let doubled = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(PAUSE_MOST).mul_f64(rand::rng().random_range(0.5..=1.0))
+    doubled
+        .min(PAUSE_MOST)
+        .mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
 #[cfg(test)]
@@ -198,7 +200,10 @@ mod tests {
             let whole = whole.min(PAUSE_MOST);
             for _ in 0..100 {
                 let pause = pause(failures);
-                assert!(pause <= whole && pause >= whole / 2, "{failures}: {pause:?}");
+                assert!(
+                    pause <= whole && pause >= whole / 2,
+                    "{failures}: {pause:?}"
+                );
             }
         }
         assert_ne!(pause(20), pause(20));

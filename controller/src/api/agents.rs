@@ -156,7 +156,11 @@ fn websocket_key(headers: &HeaderMap) -> Option<Vec<u8>> {
         headers
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
-            .is_some_and(|value| value.split(',').any(|one| one.trim().eq_ignore_ascii_case(word)))
+            .is_some_and(|value| {
+                value
+                    .split(',')
+                    .any(|one| one.trim().eq_ignore_ascii_case(word))
+            })
     };
     let asked = says(header::CONNECTION, "upgrade")
         && says(header::UPGRADE, "websocket")

@@ -29,14 +29,16 @@ impl Problem {
 
     /// There is no such thing.
     pub fn missing(what: &str, name: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is no {what} `{name}`"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no {what} `{name}`"),
+        )
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         (status, kind, Json(self)).into_response()
     }

@@ -117,13 +117,21 @@ impl World {
     ) -> Result<(StatusCode, Bytes), String> {
         let exchange = async {
             let stream = self.connect(card).await.map_err(|e| e.to_string())?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(|e| e.to_string())?;
+            tokio::spawn(connection);
+            let answer = sender
+                .send_request(request)
                 .await
                 .map_err(|e| e.to_string())?;
-            tokio::spawn(connection);
-            let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
             let status = answer.status();
-            let body = answer.into_body().collect().await.map_err(|e| e.to_string())?;
+            let body = answer
+                .into_body()
+                .collect()
+                .await
+                .map_err(|e| e.to_string())?;
             Ok((status, body.to_bytes()))
         };
         tokio::time::timeout(Duration::from_secs(10), exchange)
@@ -226,7 +234,10 @@ async fn hear(socket: &mut WebSocketStream<TlsStream<TcpStream>>) -> Option<From
 async fn the_api_is_for_those_with_a_good_token() {
     let world = World::new().await;
     for path in ["/healthz", "/readyz"] {
-        let (status, _) = world.ask(None, said(Method::GET, path, None)).await.unwrap();
+        let (status, _) = world
+            .ask(None, said(Method::GET, path, None))
+            .await
+            .unwrap();
         assert_eq!(status, StatusCode::OK, "{path}");
     }
     let (status, _) = world.call(Method::GET, "/api/v1/agents", None).await;
@@ -278,9 +289,14 @@ async fn a_token_makes_an_agent_and_its_certificate_opens_the_link() {
     assert_eq!(token.authority, world.authority.fingerprint());
     let card = world.join(&token, "node-7").await.unwrap();
     let mut link = world.link(&card, "node-7").await.unwrap();
-    assert!(matches!(hear(&mut link).await, Some(FromController::Welcome(_))));
+    assert!(matches!(
+        hear(&mut link).await,
+        Some(FromController::Welcome(_))
+    ));
     world
-        .until("connected", |w| w.registry.connected().contains_key("node-7"))
+        .until("connected", |w| {
+            w.registry.connected().contains_key("node-7")
+        })
         .await;
     let (_, body) = world.call(Method::GET, "/api/v1/agents", None).await;
     let seen: Vec<AgentSeen> = serde_json::from_slice(&body).unwrap();
@@ -324,7 +340,10 @@ async fn a_link_needs_a_certificate_of_this_authority_that_is_good_now() {
     let (status, _) = world.ask(None, ask.clone()).await.unwrap();
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let (status, _) = world
-        .ask(None, said(Method::POST, RENEW_PATH, Some(json!({ "request": "" }))))
+        .ask(
+            None,
+            said(Method::POST, RENEW_PATH, Some(json!({ "request": "" }))),
+        )
         .await
         .unwrap();
     assert_eq!(status, StatusCode::UNAUTHORIZED);
@@ -380,11 +399,15 @@ async fn an_agent_speaks_for_itself_alone_once_and_until_it_is_shut_out() {
     assert!(hear(&mut first).await.is_none());
     assert_eq!(world.registry.connected().len(), 1);
 
-    let (status, _) = world.call(Method::POST, "/api/v1/agents/a/revoke", None).await;
+    let (status, _) = world
+        .call(Method::POST, "/api/v1/agents/a/revoke", None)
+        .await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert!(hear(&mut second).await.is_none());
     assert!(world.link(&card, "a").await.is_err());
-    let (status, _) = world.call(Method::POST, "/api/v1/agents/c/revoke", None).await;
+    let (status, _) = world
+        .call(Method::POST, "/api/v1/agents/c/revoke", None)
+        .await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
@@ -394,7 +417,11 @@ async fn a_certificate_is_renewed_with_a_new_key_and_the_old_one_ends_when_that_
     let token = world.join_token(1).await;
     let old = world.join(&token, "a").await.unwrap();
     let key = KeyPair::generate().unwrap();
-    let renewal = said(Method::POST, RENEW_PATH, Some(json!({ "request": request(&key) })));
+    let renewal = said(
+        Method::POST,
+        RENEW_PATH,
+        Some(json!({ "request": request(&key) })),
+    );
     let (status, body) = world.ask(Some(&old), renewal).await.unwrap();
     assert_eq!(status, StatusCode::OK);
     let joined: Joined = serde_json::from_slice(&body).unwrap();
@@ -412,14 +439,25 @@ async fn a_certificate_is_renewed_with_a_new_key_and_the_old_one_ends_when_that_
 async fn what_is_too_much_or_nonsense_ends_its_own_connection_and_no_other() {
     let world = World::new().await;
     let huge = json!({ "minutes": 1, "uses": 1, "note": "x".repeat(100_000) });
-    let (status, _) = world.call(Method::POST, "/api/v1/join-tokens", Some(huge)).await;
+    let (status, _) = world
+        .call(Method::POST, "/api/v1/join-tokens", Some(huge))
+        .await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    for body in [json!([]), json!({ "minutes": -1, "uses": 1 }), json!({ "minutes": 1, "uses": 0 })] {
-        let (status, _) = world.call(Method::POST, "/api/v1/join-tokens", Some(body)).await;
+    for body in [
+        json!([]),
+        json!({ "minutes": -1, "uses": 1 }),
+        json!({ "minutes": 1, "uses": 0 }),
+    ] {
+        let (status, _) = world
+            .call(Method::POST, "/api/v1/join-tokens", Some(body))
+            .await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     }
     let token = world.join_token(2).await;
-    let (a, b) = (world.join(&token, "a").await.unwrap(), world.join(&token, "b").await.unwrap());
+    let (a, b) = (
+        world.join(&token, "a").await.unwrap(),
+        world.join(&token, "b").await.unwrap(),
+    );
     let mut good = world.link(&a, "a").await.unwrap();
     assert!(hear(&mut good).await.is_some());
     let mut bad = world.link(&b, "b").await.unwrap();
@@ -441,7 +479,14 @@ async fn half_open_connections_hold_up_nobody() {
         silent.push(TcpStream::connect(world.address).await.unwrap());
     }
     let asked = std::time::Instant::now();
-    let (status, _) = world.ask(None, said(Method::GET, "/healthz", None)).await.unwrap();
+    let (status, _) = world
+        .ask(None, said(Method::GET, "/healthz", None))
+        .await
+        .unwrap();
     assert_eq!(status, StatusCode::OK);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
+    );
 }

@@ -60,7 +60,12 @@ pub(super) async fn create(
         uses: wanted.uses,
     };
     api.store.add_join_token(&kept).await?;
-    tracing::info!(by = caller.0, token = token.id, uses = wanted.uses, "made a join token");
+    tracing::info!(
+        by = caller.0,
+        token = token.id,
+        uses = wanted.uses,
+        "made a join token"
+    );
     let made = JoinTokenMade {
         id: token.id.clone(),
         token: token.reveal(),
@@ -72,13 +77,18 @@ pub(super) async fn create(
 fn check(wanted: &JoinTokenWanted) -> Result<(), Problem> {
     let bad = |why: String| Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why));
     if wanted.minutes == 0 || wanted.minutes > MINUTES_MAX {
-        return bad(format!("`minutes` is 1 to {MINUTES_MAX}, not {}", wanted.minutes));
+        return bad(format!(
+            "`minutes` is 1 to {MINUTES_MAX}, not {}",
+            wanted.minutes
+        ));
     }
     if wanted.uses == 0 || wanted.uses > USES_MAX {
         return bad(format!("`uses` is 1 to {USES_MAX}, not {}", wanted.uses));
     }
     if wanted.note.len() > NOTE_BYTES_MAX || wanted.note.chars().any(char::is_control) {
-        return bad(format!("`note` is at most {NOTE_BYTES_MAX} bytes that print"));
+        return bad(format!(
+            "`note` is at most {NOTE_BYTES_MAX} bytes that print"
+        ));
     }
     Ok(())
 }

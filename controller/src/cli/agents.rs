@@ -127,7 +127,15 @@ async fn list(args: &AgentsArgs) -> Result<(), RemoteError> {
         say::err!("no agent has joined; `squall token create` makes what lets one join");
         return Ok(());
     }
-    let mut table = say::table(&["node", "state", "version", "kernel", "from", "last seen", "labels"]);
+    let mut table = say::table(&[
+        "node",
+        "state",
+        "version",
+        "kernel",
+        "from",
+        "last seen",
+        "labels",
+    ]);
     for agent in agents {
         let state = match (&agent.connected, agent.revoked_us) {
             (_, Some(_)) => "revoked",
@@ -141,9 +149,13 @@ async fn list(args: &AgentsArgs) -> Result<(), RemoteError> {
             state.to_owned(),
             there.map(|c| c.version.clone()).unwrap_or_default(),
             there.map(|c| c.kernel.clone()).unwrap_or_default(),
-            there.map(|c| c.address.ip().to_string()).unwrap_or_default(),
+            there
+                .map(|c| c.address.ip().to_string())
+                .unwrap_or_default(),
             when(agent.seen_us),
-            labels.map(|l| l.collect::<Vec<_>>().join(",")).unwrap_or_default(),
+            labels
+                .map(|l| l.collect::<Vec<_>>().join(","))
+                .unwrap_or_default(),
         ]);
     }
     say::print(&table);
@@ -164,7 +176,10 @@ async fn create(args: &TokenArgs, minutes: u32, uses: u32, note: &str) -> Result
         say::json(&made);
     } else {
         say::out!("{}", made.token);
-        say::err!("good until {}, shown this once", when(Some(made.expires_us)));
+        say::err!(
+            "good until {}, shown this once",
+            when(Some(made.expires_us))
+        );
     }
     Ok(())
 }

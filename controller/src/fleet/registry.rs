@@ -56,7 +56,10 @@ impl Registry {
         let stream = TokioIo::new(upgraded);
         let framing = Some(link::framing());
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, framing).await;
-        match session::greet_on(socket).await.and_then(|s| named(s, &node)) {
+        match session::greet_on(socket)
+            .await
+            .and_then(|s| named(s, &node))
+        {
             Ok(session) => self.attend(node, address, session).await,
             Err(error) => tracing::warn!(node, %address, %error, "a link was refused"),
         }
@@ -136,7 +139,12 @@ fn named(session: Session, node: &str) -> Result<Session, FleetError> {
     let hello = &session.hello;
     if hello.node != node {
         return Err(FleetError::Forged {
-            says: hello.node.chars().filter(|c| !c.is_control()).take(64).collect(),
+            says: hello
+                .node
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(64)
+                .collect(),
             is: node.to_owned(),
         });
     }

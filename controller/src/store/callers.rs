@@ -93,13 +93,12 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn revoke_api_token(&self, id: &str, now_us: i64) -> Result<bool, StoreError> {
-        let done =
-            query("UPDATE api_tokens SET revoked_us = coalesce(revoked_us, ?) WHERE id = ?")
-                .bind(now_us)
-                .bind(id)
-                .execute(&self.pool)
-                .await
-                .map_err(|source| failed("an API token cannot be revoked", source))?;
+        let done = query("UPDATE api_tokens SET revoked_us = coalesce(revoked_us, ?) WHERE id = ?")
+            .bind(now_us)
+            .bind(id)
+            .execute(&self.pool)
+            .await
+            .map_err(|source| failed("an API token cannot be revoked", source))?;
         Ok(done.rows_affected() == 1)
     }
 }

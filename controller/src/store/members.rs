@@ -109,14 +109,13 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn revoke_join_token(&self, id: &str, now_us: i64) -> Result<bool, StoreError> {
-        let done = query(
-            "UPDATE join_tokens SET revoked_us = coalesce(revoked_us, ?) WHERE id = ?",
-        )
-        .bind(now_us)
-        .bind(id)
-        .execute(&self.pool)
-        .await
-        .map_err(|source| failed("a join token cannot be revoked", source))?;
+        let done =
+            query("UPDATE join_tokens SET revoked_us = coalesce(revoked_us, ?) WHERE id = ?")
+                .bind(now_us)
+                .bind(id)
+                .execute(&self.pool)
+                .await
+                .map_err(|source| failed("a join token cannot be revoked", source))?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -303,7 +302,10 @@ mod tests {
         assert_eq!(admit(SECRET, "a", 20).await.unwrap(), Admitted::Yes);
         // A refused name costs no use.
         assert_eq!(admit(SECRET, "a", 20).await.unwrap(), Admitted::NameTaken);
-        assert_eq!(admit(SECRET, "late", 100).await.unwrap(), Admitted::BadToken);
+        assert_eq!(
+            admit(SECRET, "late", 100).await.unwrap(),
+            Admitted::BadToken
+        );
         assert_eq!(admit(SECRET, "b", 99).await.unwrap(), Admitted::Yes);
         assert_eq!(admit(SECRET, "c", 99).await.unwrap(), Admitted::BadToken);
         assert_eq!(store.join_tokens().await.unwrap()[0].uses_left, 0);

@@ -12,6 +12,7 @@ mod kill_matrix;
 mod lab_itself;
 mod library;
 mod node;
+mod policy;
 mod pressure;
 mod redirect;
 mod scene;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     }
     trials.extend(pressure::trials());
     trials.extend(node::trials());
+    trials.extend(policy::trials());
     trials.extend(cli::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
