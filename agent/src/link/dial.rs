@@ -2,6 +2,7 @@
 
 use super::identity::{Candidate, Identity, IdentityError};
 use super::{Link, LinkError, pinned, shake_hands};
+use crate::kernel::channel;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -111,7 +112,8 @@ impl DialError {
     /// Whether trying again later may help, without anybody's help.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Reach { .. } | Self::Slow(_) | Self::Http { .. } | Self::Link(_) => true,
+            Self::Reach { .. } | Self::Slow(_) | Self::Http { .. } => true,
+            Self::Link(error) => !error.is_no(),
             Self::Refused { status, .. } => status.is_server_error(),
             _ => false,
         }
@@ -214,6 +216,7 @@ impl Address {
             .map_err(|_| DialError::Address(self.controller.clone()))?;
         let stream = TcpStream::connect(self.host()?).await.map_err(reach)?;
         stream.set_nodelay(true).map_err(reach)?;
+        channel::notice_loss(&stream).map_err(reach)?;
         TlsConnector::from(tls)
             .connect(name, stream)
             .await

@@ -34,7 +34,9 @@ pub(crate) enum LinkError {
         source: std::io::Error,
     },
     /// The other side does not speak WebSocket.
-    #[error("the controller did not shake hands")]
+    #[error(
+        "the controller opened no link (after 401 or 403 join again: `squall agents` there says why)"
+    )]
     Handshake {
         /// Why.
         #[source]
@@ -50,6 +52,19 @@ pub(crate) enum LinkError {
         /// Ours.
         ours: u32,
     },
+}
+
+impl LinkError {
+    /// Whether the controller answered, and said no: this agent was shut out, or forgotten.
+    fn is_no(&self) -> bool {
+        match self {
+            Self::Handshake { source } => match &**source {
+                Error::Http(answer) => answer.status().is_client_error(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// What a link runs over.

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use std::net::SocketAddr;
@@ -25,6 +26,10 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const HEAD_MAX: Duration = Duration::from_secs(20);
 /// Connections at once: 10,000 agents and their successors, and people beside them. Each is a descriptor and, once shaken hands, some 40 KiB.
 const CONNECTIONS_MAX: usize = 24_000;
+/// A peer that is silent for so many seconds is asked whether it is there.
+const ASK_AFTER_S: u32 = 10;
+/// What was sent and is not acknowledged for so long, or asked and not answered, ends a connection (RFC 5482).
+const LOST_AFTER_MS: u32 = 20_000;
 /// After a failure to accept (no descriptors left) it is tried again so much later.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -115,14 +120,25 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router
     }
 }
 
+/// Messages are small and are to arrive now; and a peer that is gone is to be noticed, also when nothing is said.
+fn ready(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &ASK_AFTER_S)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &(ASK_AFTER_S / 2))?;
+    setsockopt(stream, sockopt::TcpUserTimeout, &LOST_AFTER_MS)?;
+    Ok(())
+}
+
 async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: &TlsAcceptor,
     router: Router,
 ) {
-    // Messages are small and are to arrive now.
-    let _ = stream.set_nodelay(true);
+    if let Err(error) = ready(&stream) {
+        return tracing::debug!(%address, %error, "a connection was gone at once");
+    }
     let stream = match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%address, %error, "no TLS"),

@@ -20,6 +20,8 @@ use sqlx::{Row, query};
 use squall_experiments::event::Event;
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,7 +128,12 @@ impl Store {
     /// # Errors
     /// The directory or the file cannot be made, opened or brought up to date.
     pub async fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory).map_err(|source| StoreError::Directory {
+        // For its owner alone: experiments name what could be broken.
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory);
+        made.map_err(|source| StoreError::Directory {
             path: directory.to_owned(),
             source,
         })?;

@@ -8,6 +8,7 @@
 
 mod cli;
 mod dose;
+mod fleet;
 mod kill_matrix;
 mod lab_itself;
 mod library;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     trials.extend(node::trials());
     trials.extend(policy::trials());
     trials.extend(cli::trials());
+    trials.extend(fleet::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));
