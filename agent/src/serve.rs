@@ -200,6 +200,7 @@ impl Agent {
             .iter()
             .map(|h| h.candidate.clone())
             .collect();
+        self.let_go();
         if self.targets.len() + resolution.held.len() > TARGETS_MAX {
             let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
             self.targets.retain(|id, _| used.contains(id));
@@ -405,10 +406,22 @@ impl Agent {
                 {
                     self.finished.remove(&oldest);
                 }
+                if self.faults.is_empty() {
+                    self.let_go();
+                }
             }
             _ => {}
         }
         self.say(report);
+    }
+
+    /// Lets go of targets that are gone. What is held of them is a descriptor, and one on a network namespace keeps it alive, with
+    /// all its links, long after its pod was deleted.
+    fn let_go(&mut self) {
+        let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
+        self.targets.retain(|id, held| {
+            used.contains(id) || (held.grasp.is_there() && inventory::name_still_means(held))
+        });
     }
 
     /// Looks after live faults: the policy's longest stay, names, and namespaces whose name is gone.

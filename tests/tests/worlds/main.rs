@@ -17,6 +17,7 @@ mod policy;
 mod pressure;
 mod redirect;
 mod scene;
+mod tcp;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
             let capabilities = agent.hello().capabilities.clone();
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
-            trials.extend(kill_matrix::trials(&capabilities));
+            trials.extend(tcp::trials(&capabilities));
+            trials.extend(kill_matrix::trials(&arguments, &capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.
         Err(error) => {
@@ -60,6 +62,17 @@ fn main() -> ExitCode {
         eprintln!("\n{table}\n");
     }
     exit
+}
+
+/// Whether the command line asks for this test.
+fn is_wanted(arguments: &Arguments, name: &str) -> bool {
+    arguments.filter.as_ref().is_none_or(|filter| {
+        if arguments.exact {
+            name == filter
+        } else {
+            name.contains(filter.as_str())
+        }
+    })
 }
 
 /// A test that needs root; without, it is skipped and says so.
