@@ -133,6 +133,8 @@ fn start_log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Who cannot log cannot complain of it either: that would panic.
+        .log_internal_errors(false)
         .try_init();
 }
 

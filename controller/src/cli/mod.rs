@@ -141,6 +141,8 @@ fn log() {
     let _already = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Who cannot log cannot complain of it either: that would panic.
+        .log_internal_errors(false)
         .try_init();
 }
 
