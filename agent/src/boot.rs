@@ -8,11 +8,12 @@ use crate::kernel::{oom, process};
 use crate::link::LinkError;
 use crate::link::dial::Address;
 use crate::policy::{self, Policy, PolicyError};
+use crate::privileges;
 use crate::serve::{self, LineError, Way};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::filter::Network;
 use squall_experiments::join::Labels;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a former agent left idle is gone.
@@ -30,7 +31,10 @@ pub(crate) struct Ready {
     pub(crate) node: String,
     /// The node's own resolvers, as they were when the agent started.
     pub(crate) resolvers: Vec<Network>,
+    /// What the node is labelled with.
     pub(crate) labels: Labels,
+    /// Where a halt would lie.
+    pub(crate) state: PathBuf,
 }
 
 impl Swept {
@@ -56,10 +60,11 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self, called: Called) -> Ready {
+    fn probe(self, called: Called, state: PathBuf) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         Ready {
             resolvers: policy::resolvers(&resolvers),
+            state,
             policy: self.policy,
             capabilities: capabilities::probe(),
             node: called.node,
@@ -86,7 +91,7 @@ impl Called {
 }
 
 /// Runs the agent on an inherited socket until the controller is gone.
-pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
+pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf) -> ExitCode {
     // First, while nothing of ours can have this number.
     let link = match process::adopt_fd(link_fd) {
         Ok(link) => link,
@@ -96,16 +101,21 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    through(Way::Inherited(link), Called::by_the_kernel(), policy)
+    through(Way::Inherited(link), Called::by_the_kernel(), policy, state)
 }
 
 /// Runs the agent until it is told to end, with a controller that it dials.
 pub(crate) fn dial(address: Address, labels: Labels, policy: Option<&Path>) -> ExitCode {
-    let node = address.node.clone();
-    through(Way::Dialled(address), Called { node, labels }, policy)
+    let (node, state) = (address.node.clone(), address.state.clone());
+    through(
+        Way::Dialled(address),
+        Called { node, labels },
+        policy,
+        state,
+    )
 }
 
-fn through(way: Way, called: Called, policy: Option<&Path>) -> ExitCode {
+fn through(way: Way, called: Called, policy: Option<&Path>, state: PathBuf) -> ExitCode {
     start_log();
     prepare();
     let bound = match Swept::sweep().bind(policy) {
@@ -116,7 +126,7 @@ fn through(way: Way, called: Called, policy: Option<&Path>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(called), way) {
+    match serve(bound.probe(called, state), way) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = crate::hold::held::chain(&error);
@@ -145,6 +155,9 @@ fn prepare() {
     }
     if let Err(error) = oom::set(oom::PROTECTED) {
         tracing::debug!(%error, "oom_score_adj stays: grant CAP_SYS_RESOURCE to protect the agent");
+    }
+    if let Err(error) = privileges::shed() {
+        tracing::warn!(%error, "capabilities that are not needed stay");
     }
     // A held target is a descriptor, and there may be thousands.
     let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
