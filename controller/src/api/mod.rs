@@ -43,7 +43,6 @@ pub struct Api {
 }
 
 /// All that is served.
-#[must_use]
 pub fn router(api: Api) -> Router {
     let people = Router::new()
         .route("/agents", get(agents::list))
