@@ -296,6 +296,8 @@ impl Agent {
             filter: ResolvedFilter::default(),
             attached,
             prey,
+            pulse: arm.pulse,
+            on_behalf_of: None,
         };
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);

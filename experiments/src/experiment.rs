@@ -3,6 +3,7 @@
 use crate::expectation::Expectation;
 use crate::fault::Fault;
 use crate::probe::Probe;
+use crate::pulse::Pulse;
 use crate::target::{Share, Target};
 use crate::units::{Hold, Interval, Lease, Percent};
 use schemars::JsonSchema;
@@ -101,6 +102,9 @@ pub struct Step {
     pub ramp: Vec<Share>,
     /// How long each share is held.
     pub hold: Hold,
+    /// The faults come and go all the while; they stay where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
 }
 
 impl Experiment {

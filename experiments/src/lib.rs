@@ -21,6 +21,7 @@ pub mod pattern;
 pub mod plan;
 pub mod probe;
 pub mod proof;
+pub mod pulse;
 pub mod run_life;
 pub mod schema;
 pub mod secret;

@@ -5,6 +5,7 @@
 use crate::experiment::Experiment;
 use crate::fault::Fault;
 use crate::ids::{FaultId, RunId};
+use crate::pulse::Pulse;
 use crate::target::{Candidate, Share};
 use crate::units::Hold;
 use rand::SeedableRng;
@@ -54,6 +55,20 @@ pub struct PlannedFault {
     pub fault: Fault,
     /// Into what.
     pub target: Candidate,
+    /// It comes and goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
+}
+
+impl PlannedFault {
+    /// What is injected, in words: `delay 300ms, 5s on and 10s off`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self.pulse {
+            Some(pulse) => format!("{}, {pulse}", self.fault),
+            None => self.fault.to_string(),
+        }
+    }
 }
 
 /// Why no plan can be made.
@@ -116,6 +131,7 @@ pub fn plan(
                             id: FaultId(format!("{run}/{number}.{place}.{which}")),
                             fault: fault.clone(),
                             target: (*target).clone(),
+                            pulse: step.pulse,
                         })
                 });
             stages.push(Stage {

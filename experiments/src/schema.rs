@@ -162,6 +162,23 @@ fn step() -> Value {
         ),
         ("share", json!({ "$ref": "#/$defs/share" })),
         ("hold", quantity::<Hold>("How long each share is held")),
+        (
+            "pulse",
+            object(
+                "The faults come and go while the step holds",
+                [
+                    (
+                        "on",
+                        quantity::<Hold>("How long they are in force each time"),
+                    ),
+                    (
+                        "off",
+                        quantity::<Hold>("How long they are absent in between"),
+                    ),
+                ],
+                &["on", "off"],
+            ),
+        ),
     ];
     let mut step = object(
         "Faults on a target, on a growing share of it, for a time",

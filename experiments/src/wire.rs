@@ -8,6 +8,7 @@ use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{FaultId, RunId, TargetId};
+use crate::pulse::Pulse;
 use crate::target::{Candidate, Target};
 use crate::units::Lease;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,9 @@ pub struct Arm {
     /// same promises, and this is how that is tested where a kernel has both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub means: Option<Means>,
+    /// It comes and goes, by the holder's own clock; it stays where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
 }
 
 /// The faults that stay.

@@ -111,6 +111,7 @@ const ONLY_MEANING: &[&str] = &[
     "product-path",
     "product-query",
     "product-url",
+    "pulse-of-kill",
     "rate-too-small",
     "steady-block-short",
     "steady-same-name",

@@ -25,7 +25,7 @@ pub(super) struct FaultInRun {
 
 impl FaultInRun {
     pub(super) fn words(&self) -> String {
-        format!("{} on {}", self.planned.fault, self.planned.target.label)
+        format!("{} on {}", self.planned.what(), self.planned.target.label)
     }
 
     fn may_act(&self) -> bool {
@@ -147,6 +147,7 @@ impl Faults {
                     lease,
                     seed: fault.seed,
                     means: None,
+                    pulse: fault.planned.pulse,
                 }
             })
             .collect()

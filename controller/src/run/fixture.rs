@@ -64,6 +64,7 @@ pub(crate) fn experiment() -> Experiment {
             on: Target::Host(HostTarget {}),
             ramp: vec![Share::Percent("50%".parse().unwrap()), Share::All],
             hold: seconds(10),
+            pulse: None,
         }],
         baseline: seconds(5),
         recovery: seconds(10),

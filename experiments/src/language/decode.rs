@@ -15,6 +15,7 @@ mod network;
 mod observer;
 mod probe;
 mod product;
+mod pulse;
 mod request;
 mod sense;
 mod steady;

@@ -261,6 +261,7 @@ impl Agent {
             lease,
             seed: SEED,
             means,
+            pulse: None,
         }))?;
         self.hear("armed", ANSWER_LIMIT, |message| match message {
             FromAgent::Armed(armed) if armed.id == wanted => Some(Ok(armed.clone())),

@@ -1,6 +1,6 @@
 //! A step of the method: faults on a target, on a growing share of it, for a time.
 
-use super::{fault, sense, target};
+use super::{fault, pulse, sense, target};
 use crate::experiment::Step;
 use crate::fault::Fault;
 use crate::language::reader::{Cx, Fields};
@@ -21,7 +21,9 @@ pub(super) fn list(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Step>> {
 
 fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Step> {
     let owner = node.head();
-    let known = ["name", "fault", "faults", "on", "ramp", "share", "hold"];
+    let known = [
+        "name", "fault", "faults", "on", "ramp", "share", "hold", "pulse",
+    ];
     let fields = Fields::open(cx, owner, node, "a step", &known)?;
     let name = fields.option("name", |e| {
         cx.words(&e.node, "a name", "`payment slows down`")
@@ -37,8 +39,16 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Step> {
     if let (Some(faults), Some((target, at))) = (&faults, &on) {
         sense::together(cx, faults, target, *at);
     }
-    if let (Some(faults), Some(hold)) = (&faults, hold) {
-        sense::long_enough(cx, faults, hold);
+    let pulse = fields.option("pulse", |e| {
+        Some((pulse::pulse(cx, e)?, e.key_at.to(e.node.at)))
+    });
+    if let Some(faults) = &faults {
+        if let Some(hold) = hold {
+            sense::long_enough(cx, faults, hold);
+        }
+        if let Some(Some((beat, at))) = pulse {
+            pulse::sense(cx, beat, at, faults, hold);
+        }
     }
     Some(Step {
         name: name?,
@@ -46,6 +56,7 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Step> {
         on: on?.0,
         ramp: ramp?,
         hold: hold?,
+        pulse: pulse?.map(|(pulse, _)| pulse),
     })
 }
 
