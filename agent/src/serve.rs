@@ -198,6 +198,11 @@ impl Agent {
             let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
             self.targets.retain(|id, _| used.contains(id));
         }
+        // A target that is looked for again and again leaves those that ended behind.
+        let faults = &self.faults;
+        self.targets.retain(|id, held| {
+            held.grasp.is_there() || faults.values().any(|entry| entry.live.target == *id)
+        });
         for held in resolution.held {
             // What is held already and lives is the same: keep the older hold.
             let known = self.targets.get(&held.candidate.id);
@@ -257,7 +262,15 @@ impl Agent {
                     self.say(armed);
                 }
             }
-            (Admission::Deny(denial), _) => self.refuse(&arm.id, denial.to_string(), true),
+            (Admission::Deny(denial), _) => {
+                let gone = matches!(denial, admit::Denial::UnknownTarget(_));
+                self.say(FromAgent::Refused(wire::Refused {
+                    id: arm.id.clone(),
+                    reason: denial.to_string(),
+                    denied: true,
+                    gone,
+                }));
+            }
             (Admission::Accept(_), None) => {
                 let denial = admit::Denial::UnknownTarget(arm.target.clone());
                 self.refuse(&arm.id, denial.to_string(), true);
@@ -270,6 +283,7 @@ impl Agent {
             id: id.clone(),
             reason,
             denied,
+            gone: false,
         }));
     }
 
@@ -390,8 +404,18 @@ impl Agent {
         }
     }
 
+    /// Whether what a fault was aimed at has ended.
+    fn is_gone(&self, fault: &FaultId) -> bool {
+        let target = self.faults.get(fault).map(|entry| &entry.live.target);
+        let held = target.and_then(|target| self.targets.get(target));
+        held.is_none_or(|held| !held.grasp.is_there())
+    }
+
     /// Takes down what a fault's task says, and passes it on.
-    fn report(&mut self, report: FromAgent) {
+    fn report(&mut self, mut report: FromAgent) {
+        if let FromAgent::Refused(refused) = &mut report {
+            refused.gone = self.is_gone(&refused.id);
+        }
         match &report {
             FromAgent::Armed(armed) => {
                 if let Some(entry) = self.faults.get_mut(&armed.id) {

@@ -76,17 +76,19 @@ fn stream(netns_of: u32, lasts: Duration) -> std::thread::JoinHandle<Vec<(Durati
     })
 }
 
-/// Neighbouring probes that fared alike, as stretches: whether they arrived, and how long that went on.
+/// Neighbouring probes that fared alike, as stretches: whether they arrived, and how long it was until one fared otherwise.
 fn stretches(seen: &[(Duration, bool)]) -> Vec<(bool, Duration)> {
-    let mut all: Vec<(bool, Duration, Duration)> = Vec::new();
+    let mut all: Vec<(bool, Duration)> = Vec::new();
     for (at, arrived) in seen {
-        match all.last_mut() {
-            Some(last) if last.0 == *arrived => last.2 = *at,
-            _ => all.push((*arrived, *at, *at)),
+        if all.last().is_none_or(|(last, _)| last != arrived) {
+            all.push((*arrived, *at));
         }
     }
-    all.into_iter()
-        .map(|(arrived, from, to)| (arrived, to - from))
+    let ends = all.iter().skip(1).map(|(_, from)| *from);
+    let ends: Vec<Duration> = ends.chain(seen.last().map(|(at, _)| *at)).collect();
+    let lasted = all.iter().zip(ends);
+    lasted
+        .map(|((arrived, from), to)| (*arrived, to - *from))
         .collect()
 }
 

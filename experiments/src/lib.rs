@@ -15,6 +15,7 @@ pub mod experiment;
 pub mod fault;
 pub mod fault_life;
 pub mod filter;
+pub mod follow;
 pub mod ids;
 pub mod language;
 pub mod pattern;

@@ -189,6 +189,9 @@ pub struct Refused {
     pub reason: String,
     /// The node said no on purpose (policy, protection): trying again is no use.
     pub denied: bool,
+    /// What it was to be injected into is no longer there.
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// What a fault did so far.

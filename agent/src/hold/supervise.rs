@@ -95,6 +95,7 @@ pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>,
             id: start.spec.id.clone(),
             reason,
             denied: false,
+            gone: false,
         }));
     };
     let (socket, pidfd, holder) = match spawn(&start) {
@@ -381,6 +382,7 @@ impl<T: Tell> Task<'_, T> {
                 id: self.start.spec.id.clone(),
                 reason,
                 denied: false,
+                gone: false,
             }));
         }
         self.event(FaultEvent::Ended);

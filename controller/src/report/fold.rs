@@ -11,7 +11,7 @@ use super::summary::{
 use super::words::{cause_in_words, dose_in_words, span_ms, state_in_words, stop_in_words};
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{
-    BaselineTaken, Created, Event, FaultEnded, Finished, Happening, Violation, Window,
+    BaselineTaken, Created, Event, FaultEnded, Finished, Happening, TargetJoined, Violation, Window,
 };
 use squall_experiments::expectation::{Check, Expectation};
 use squall_experiments::plan::{Plan, PlannedFault};
@@ -118,6 +118,11 @@ impl Telling {
             }
             Happening::Dosed(dosed) => self.fault(&dosed.id.0).set_dose(at, &dosed.dose),
             Happening::Ended(ended) => self.ended(at, ended),
+            Happening::TargetJoined(joined) => self.joined(at, joined),
+            Happening::TargetLeft(left) => {
+                let what = format!("{} is let go: {}", left.target.label, left.reason);
+                self.tell(at, what);
+            }
             Happening::Stuck(stuck) => {
                 let fault = self.fault(&stuck.id.0);
                 fault.outcome = FaultOutcome::Stuck(stuck.reason.clone());
@@ -140,6 +145,22 @@ impl Telling {
             }
             Happening::Finished(finished) => self.finished(at, finished),
         }
+    }
+
+    fn joined(&mut self, at: f64, joined: &TargetJoined) {
+        let stage = self.said.phases.last().and_then(|phase| phase.stage);
+        for planned in &joined.faults {
+            let fault = self.fault(&planned.id.0);
+            fault.stage = stage.unwrap_or_default();
+            fault.fault = planned.what();
+            fault.target.clone_from(&planned.target.label);
+            fault.node.clone_from(&planned.target.node);
+        }
+        let what = format!(
+            "{} joins: {} of {} that match now are hit",
+            joined.target.label, joined.hit, joined.candidates
+        );
+        self.tell(at, what);
     }
 
     fn tell(&mut self, at_ms: f64, what: String) {

@@ -7,6 +7,7 @@ mod dns;
 mod experiment;
 mod fault;
 mod filter;
+mod follow;
 mod http;
 mod kubernetes;
 mod load;

@@ -15,6 +15,7 @@ mod node;
 mod pressure;
 mod redirect;
 mod scene;
+mod steps;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));
+        trials.extend(steps::trials());
     }
     let exit = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(table) = kill_matrix::table() {
