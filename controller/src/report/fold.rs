@@ -11,7 +11,8 @@ use super::summary::{
 use super::words::{cause_in_words, dose_in_words, span_ms, state_in_words, stop_in_words};
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{
-    BaselineTaken, Created, Event, FaultEnded, Finished, Happening, TargetJoined, Violation, Window,
+    BaselineTaken, Created, Event, FaultArmed, FaultEnded, Finished, Happening, TargetJoined,
+    Violation, Window,
 };
 use squall_experiments::expectation::{Check, Expectation};
 use squall_experiments::plan::{Plan, PlannedFault};
@@ -92,21 +93,7 @@ impl Telling {
             Happening::Entered(state) => self.entered(at, *state),
             Happening::Observed(window) => self.observed(at, window),
             Happening::BaselineTaken(taken) => self.baseline(taken),
-            Happening::Armed(armed) => {
-                let fault = self.fault(&armed.id.0);
-                fault.outcome = FaultOutcome::InForce;
-                fault.armed_at_ms = Some(at);
-                fault.arm_took_us = Some(armed.took_us);
-                fault.means.clone_from(&armed.evidence.means);
-                fault.read_back.clone_from(&armed.evidence.read_back);
-                fault.warnings.clone_from(&armed.evidence.warnings);
-                let took = span_ms(ms(armed.took_us));
-                let what = format!(
-                    "{} in force on {} ({took} after the command; {})",
-                    fault.fault, fault.target, fault.means
-                );
-                self.tell(at, what);
-            }
+            Happening::Armed(armed) => self.armed(at, armed),
             Happening::Refused(refused) => {
                 let fault = self.fault(&refused.id.0);
                 fault.outcome = FaultOutcome::Refused(refused.reason.clone());
@@ -145,6 +132,22 @@ impl Telling {
             }
             Happening::Finished(finished) => self.finished(at, finished),
         }
+    }
+
+    fn armed(&mut self, at: f64, armed: &FaultArmed) {
+        let fault = self.fault(&armed.id.0);
+        fault.outcome = FaultOutcome::InForce;
+        fault.armed_at_ms = Some(at);
+        fault.arm_took_us = Some(armed.took_us);
+        fault.means.clone_from(&armed.evidence.means);
+        fault.read_back.clone_from(&armed.evidence.read_back);
+        fault.warnings.clone_from(&armed.evidence.warnings);
+        let took = span_ms(ms(armed.took_us));
+        let what = format!(
+            "{} in force on {} ({took} after the command; {})",
+            fault.fault, fault.target, fault.means
+        );
+        self.tell(at, what);
     }
 
     fn joined(&mut self, at: f64, joined: &TargetJoined) {

@@ -1,6 +1,6 @@
 //! The doses of several pulses as one.
 
-use super::{DnsDose, Dose, HttpDose, NetworkDose, PulsedDose};
+use super::{DnsDose, Dose, HttpDose, NetworkDose, PulsedDose, TcpDose};
 
 impl Dose {
     /// What this and a later pulse of the same fault did together: counts and times are summed, and what is said of
@@ -47,6 +47,7 @@ impl Dose {
                 b.held = b.held.max(a.held);
                 Self::Exhaust(b)
             }
+            (Self::Tcp(a), Self::Tcp(b)) => Self::Tcp(tcp(&a, b)),
             (Self::Pulsed(a), Self::Pulsed(b)) => Self::Pulsed(pulsed(a, b)),
             // Two kinds have no sum; one fault has one kind.
             (_, later) => later,
@@ -101,6 +102,27 @@ fn http(a: &HttpDose, mut b: HttpDose) -> HttpDose {
     b.replaced += a.replaced;
     b.tls_passed += a.tls_passed;
     b.other_passed += a.other_passed;
+    b
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a mean over fewer packets than 2^53"
+)]
+fn tcp(a: &TcpDose, mut b: TcpDose) -> TcpDose {
+    let weighed = |d: &TcpDose| d.delay_mean_us.map(|us| us * d.delayed as f64);
+    let all = match (weighed(a), weighed(&b)) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    };
+    b.packets += a.packets;
+    b.connections += a.connections;
+    b.matched += a.matched;
+    b.delayed += a.delayed;
+    b.delay_mean_us = all
+        .filter(|_| b.delayed > 0)
+        .map(|all| all / b.delayed as f64);
+    b.overflowed += a.overflowed;
     b
 }
 
