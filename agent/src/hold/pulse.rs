@@ -14,6 +14,7 @@ use super::holder::{self, Company};
 use super::network;
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
 use super::supervise;
+use crate::kernel::net::late;
 use crate::kernel::{channel, process, timer};
 use rustix::event::{PollFd, PollFlags};
 use squall_experiments::dose::{Dose, PulsedDose};
@@ -386,13 +387,15 @@ impl Keeper<'_> {
             .zip(&self.fds)
             .find(|(what, _)| **what == Attached::Netns);
         let left = network::sweep(at.map(|(_, fd)| fd.as_fd()), std::process::id())?;
-        if left.is_empty() {
-            return Ok(());
+        // They own nothing, and nobody waits for this process meanwhile.
+        late::close();
+        if !left.in_force.is_empty() {
+            return Err(HoldError::Unable(format!(
+                "a pulse is over, and the kernel still shows: {}",
+                left.in_force.join("; ")
+            )));
         }
-        Err(HoldError::Unable(format!(
-            "a pulse is over, and the kernel still shows: {}",
-            left.join("; ")
-        )))
+        left.swept.map(drop)
     }
 
     fn dose(&self) -> Dose {
