@@ -17,6 +17,7 @@ pub mod fault_life;
 pub mod filter;
 pub mod follow;
 pub mod ids;
+pub mod join;
 pub mod language;
 pub mod pattern;
 pub mod plan;
