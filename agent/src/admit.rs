@@ -106,6 +106,11 @@ pub(crate) enum Denial {
         /// What to write instead.
         mend: &'static str,
     },
+    /// This fault cannot come and go.
+    #[error(
+        "a {0} cannot come and go: it is over in an instant, and nothing of it can be taken back"
+    )]
+    NoPulse(FaultKind),
     /// The node cannot.
     #[error("this node cannot inject {kind}: {notes}")]
     Unable {

@@ -37,6 +37,7 @@ pub(crate) async fn begin<T: supervise::Tell>(
                     id: start.spec.id.clone(),
                     reason,
                     denied: false,
+                    gone: false,
                 }));
             }
         }

@@ -215,6 +215,11 @@ impl Agent {
             let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
             self.targets.retain(|id, _| used.contains(id));
         }
+        // A target that is looked for again and again leaves those that ended behind.
+        let faults = &self.faults;
+        self.targets.retain(|id, held| {
+            held.grasp.is_there() || faults.values().any(|entry| entry.live.target == *id)
+        });
         for held in resolution.held {
             // What is held already and lives is the same: keep the older hold.
             let known = self.targets.get(&held.candidate.id);
@@ -234,6 +239,10 @@ impl Agent {
         let received = Instant::now();
         if let Some(end) = self.finished.get(&arm.id).cloned() {
             return self.say(end);
+        }
+        let kind = arm.fault.kind();
+        if arm.pulse.is_some() && !kind.can_pulse() {
+            return self.deny(&arm.id, &admit::Denial::NoPulse(kind));
         }
         let held = self
             .targets
@@ -280,19 +289,28 @@ impl Agent {
                     self.say(armed);
                 }
             }
-            (Admission::Deny(denial), _) => self.refuse(&arm.id, denial.to_string(), true),
+            (Admission::Deny(denial), _) => self.deny(&arm.id, &denial),
             (Admission::Accept(_), None) => {
-                let denial = admit::Denial::UnknownTarget(arm.target.clone());
-                self.refuse(&arm.id, denial.to_string(), true);
+                self.deny(&arm.id, &admit::Denial::UnknownTarget(arm.target.clone()));
             }
         }
     }
 
-    fn refuse(&mut self, id: &FaultId, reason: String, denied: bool) {
+    fn deny(&mut self, id: &FaultId, denial: &admit::Denial) {
+        self.say(FromAgent::Refused(wire::Refused {
+            id: id.clone(),
+            reason: denial.to_string(),
+            denied: true,
+            gone: matches!(denial, admit::Denial::UnknownTarget(_)),
+        }));
+    }
+
+    fn refuse(&mut self, id: &FaultId, reason: String) {
         self.say(FromAgent::Refused(wire::Refused {
             id: id.clone(),
             reason,
-            denied,
+            denied: false,
+            gone: false,
         }));
     }
 
@@ -301,7 +319,7 @@ impl Agent {
             Ok(attached) => attached.into_iter().unzip(),
             Err(error) => {
                 let reason = format!("{} cannot be held: {error}", held.candidate.label);
-                return self.refuse(&arm.id, reason, false);
+                return self.refuse(&arm.id, reason);
             }
         };
         let prey = arm
@@ -320,6 +338,8 @@ impl Agent {
             queue: network::queue_means(),
             attached,
             prey,
+            pulse: arm.pulse,
+            on_behalf_of: None,
         };
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);
@@ -404,8 +424,18 @@ impl Agent {
         }
     }
 
+    /// Whether what a fault was aimed at has ended.
+    fn is_gone(&self, fault: &FaultId) -> bool {
+        let target = self.faults.get(fault).map(|entry| &entry.live.target);
+        let held = target.and_then(|target| self.targets.get(target));
+        held.is_none_or(|held| !held.grasp.is_there())
+    }
+
     /// Takes down what a fault's task says, and passes it on.
-    fn report(&mut self, report: FromAgent) {
+    fn report(&mut self, mut report: FromAgent) {
+        if let FromAgent::Refused(refused) = &mut report {
+            refused.gone = self.is_gone(&refused.id);
+        }
         match &report {
             FromAgent::Armed(armed) => {
                 if let Some(entry) = self.faults.get_mut(&armed.id) {

@@ -23,6 +23,7 @@ pub(crate) mod network;
 pub(crate) mod partition;
 pub(crate) mod pause;
 mod place;
+mod pulse;
 pub(crate) mod queue;
 pub(crate) mod redirect;
 pub(crate) mod speech;

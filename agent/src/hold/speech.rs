@@ -7,6 +7,7 @@ use squall_experiments::dose::{Dose, Evidence};
 use squall_experiments::fault::Fault;
 use squall_experiments::filter::ResolvedFilter;
 use squall_experiments::ids::FaultId;
+use squall_experiments::pulse::Pulse;
 use squall_experiments::target::ProcessSelector;
 use squall_experiments::wire::EndCause;
 
@@ -31,6 +32,11 @@ pub(crate) enum ToHolder {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum FromHolder {
+    /// The process that will hold the next pulse; said before it is told what to hold.
+    Beat {
+        /// Its pid.
+        pid: u32,
+    },
     /// In force: the kernel said so.
     Armed(Evidence),
     /// With each renewal, and each second where none come.
@@ -73,6 +79,13 @@ pub(crate) struct HoldSpec {
     pub(crate) attached: Vec<Attached>,
     /// For a crash loop: what else may be hit; for it and for a pause: what never.
     pub(crate) prey: Option<Prey>,
+    /// It comes and goes.
+    #[serde(default)]
+    pub(crate) pulse: Option<Pulse>,
+    /// For one pulse: the holder whose name the kernel's objects bear, so that whoever asks what is left of *that* finds
+    /// them.
+    #[serde(default)]
+    pub(crate) on_behalf_of: Option<u32>,
 }
 
 /// What one attached descriptor is.

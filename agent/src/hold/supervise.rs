@@ -85,6 +85,8 @@ struct Task<'a, T: Tell> {
     cause: Option<EndCause>,
     failed: Option<String>,
     stopped_at: Option<Instant>,
+    /// The process that holds the present pulse, of a fault that comes and goes.
+    beat: Option<OwnedFd>,
     /// Sockets that the holder left to be closed: see [`late`].
     left_to_close: Vec<OwnedFd>,
     /// When it was seen that nothing is in force any more.
@@ -98,6 +100,7 @@ pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>,
             id: start.spec.id.clone(),
             reason,
             denied: false,
+            gone: false,
         }));
     };
     let (socket, pidfd, holder) = match spawn(&start) {
@@ -121,6 +124,7 @@ pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>,
         cause: None,
         failed: None,
         stopped_at: None,
+        beat: None,
         left_to_close: Vec::new(),
         gone_at: None,
         start: &start,
@@ -139,19 +143,40 @@ fn spawn(start: &Start) -> io::Result<(AsyncFd<OwnedFd>, AsyncFd<OwnedFd>, u32)>
     let fds: Vec<BorrowedFd<'_>> = start.fds.iter().map(AsFd::as_fd).collect();
     // Said before it is born: the order waits in the socket.
     channel::send(&ours, &bytes, &fds)?;
+    let (pidfd, holder) = execute(theirs, &in_words(start))?;
+    Ok((process::watch(ours)?, process::watch(pidfd)?, holder))
+}
+
+/// What `ps` shows.
+fn in_words(start: &Start) -> String {
+    let spec = &start.spec;
+    match spec.pulse {
+        Some(pulse) => format!("{}, {pulse}, in {}", spec.fault, start.label),
+        None => format!("{} in {}", spec.fault, start.label),
+    }
+}
+
+/// Starts a holder that waits for its order; returns the channel to it, its pidfd and its pid.
+pub(super) fn start_holder(in_words: &str) -> io::Result<(OwnedFd, OwnedFd, u32)> {
+    let (ours, theirs) = channel::pair()?;
+    let (pidfd, holder) = execute(theirs, in_words)?;
+    Ok((ours, pidfd, holder))
+}
+
+/// Executes this program again as a holder, tied to the calling thread.
+fn execute(channel: OwnedFd, in_words: &str) -> io::Result<(OwnedFd, u32)> {
     let child = Command::new("/proc/self/exe")
         .arg0(HOLDER_NAME)
-        .arg(format!("{} in {}", start.spec.fault, start.label))
+        .arg(in_words)
         .env_clear()
         .current_dir("/")
-        .stdin(Stdio::from(theirs))
+        .stdin(Stdio::from(channel))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
     let holder = child.id();
     // Our own child, not yet reaped: the pid is still its.
-    let pidfd = process::pidfd_open(holder)?;
-    Ok((process::watch(ours)?, process::watch(pidfd)?, holder))
+    Ok((process::pidfd_open(holder)?, holder))
 }
 
 impl<T: Tell> Task<'_, T> {
@@ -262,6 +287,8 @@ impl<T: Tell> Task<'_, T> {
                     self.armed(evidence, at_us);
                 }
             }
+            // None where it has ended already: then there is nothing to wait for.
+            FromHolder::Beat { pid } => self.beat = self.child_of_holder(pid),
             FromHolder::Dose(dose) => {
                 self.dose = Some(dose.clone());
                 (self.tell)(FromAgent::Dosed(wire::Dosed { id, dose, at_us }));
@@ -351,6 +378,7 @@ impl<T: Tell> Task<'_, T> {
                 process::Exit::Code(-1)
             }
         };
+        self.beat_gone().await;
         self.show_gone().await;
         let was_armed = !matches!(self.state, FaultState::Arming) && self.failed.is_none();
         if !was_armed {
@@ -364,6 +392,7 @@ impl<T: Tell> Task<'_, T> {
                 id: self.start.spec.id.clone(),
                 reason,
                 denied: false,
+                gone: false,
             }));
         }
         self.event(FaultEvent::Ended);
@@ -399,6 +428,32 @@ impl<T: Tell> Task<'_, T> {
                 EndCause::LeaseEnded
             }
             (None, exit) => EndCause::HolderKilled(words(exit)),
+        }
+    }
+
+    /// A descriptor for this pid, if it is the holder's child.
+    fn child_of_holder(&self, pid: u32) -> Option<OwnedFd> {
+        let pidfd = process::pidfd_open(pid).ok()?;
+        let is_his = crate::inventory::process::parent_of(pid) == Some(self.holder);
+        is_his.then_some(pidfd)
+    }
+
+    /// Waits until the holder of the present pulse is gone too: the kernel kills it with the one that started it.
+    async fn beat_gone(&mut self) {
+        let Some(beat) = self.beat.take() else {
+            return;
+        };
+        let mut said_at = Instant::now();
+        while !process::has_ended(beat.as_fd()) {
+            if said_at.elapsed() >= GONE_LIMIT {
+                said_at = Instant::now();
+                self.event(FaultEvent::NotShownGone);
+                self.stuck(
+                    "its holder is gone, and the process that held its present pulse is not"
+                        .to_owned(),
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -470,7 +525,8 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn words(exit: process::Exit) -> String {
+/// How a process ended, in words.
+pub(super) fn words(exit: process::Exit) -> String {
     match exit {
         process::Exit::Code(code) => format!("it exited with code {code}"),
         process::Exit::Signal(number) => {

@@ -180,7 +180,9 @@ fn spared(found: &process::Found, rules: &Rules) -> Option<String> {
     if let Some(who) = rules.spare_pids.get(&found.id.pid) {
         return Some(format!("it is {who}"));
     }
-    if found.parent == std::process::id() {
+    // A child, or the child that one of them has for a pulse.
+    let me = Some(std::process::id());
+    if Some(found.parent) == me || process::parent_of(found.parent) == me {
         return Some("it holds a fault".to_owned());
     }
     protected(found, rules)

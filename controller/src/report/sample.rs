@@ -85,6 +85,7 @@ pub(super) fn plan() -> Plan {
                 id: FaultId(FAULT.into()),
                 fault,
                 target,
+                pulse: None,
             }],
             ends_previous: false,
         }],

@@ -302,6 +302,19 @@ pub struct FaultReport {
     pub dose: Option<Dose>,
     /// The same, in words.
     pub dose_in_words: String,
+    /// When it was in force, of one that came and went; empty for one that stayed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulses: Vec<PulseReport>,
+}
+
+/// One pulse of a fault that came and went.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PulseReport {
+    /// When it was in force.
+    pub from_ms: f64,
+    /// When it was gone; none while it is in force.
+    pub to_ms: Option<f64>,
 }
 
 /// Something that happened.

@@ -19,6 +19,7 @@ mod policy;
 mod pressure;
 mod redirect;
 mod scene;
+mod steps;
 mod tcp;
 mod walk;
 
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));
+        trials.extend(steps::trials());
     }
     let exit = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(table) = kill_matrix::table() {

@@ -116,7 +116,7 @@ impl UserQueue {
             None
         };
 
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
+        let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let tag = doubles.then_some(tag);
         let means = commit_rules(&mut table, filter, queue.number(), tag)?;
 

@@ -107,7 +107,7 @@ impl TcpFault {
         let tag = rand::random::<u32>() | 1;
         let sender = RawSender::open(tag)?;
         let sockets = Sockets::open()?;
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
+        let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let number = queue.number();
         let means = commit_by(&mut table, |means| {
             let mut draft = Draft::default();
