@@ -278,6 +278,7 @@ impl Agent {
             means,
             filter: ResolvedFilter::default(),
             attached,
+            owned: arm.fault.kind().is_network() && held.grasp.shares_its_netns(),
             prey,
         };
         let (wish, wished) = watch::channel(Wish::default());

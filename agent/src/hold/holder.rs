@@ -145,7 +145,7 @@ fn arm(
         Fault::Fill(fault) => fill::arm(fault, &grip)?,
         Fault::Io(fault) => busy::arm(fault, &grip)?,
         Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip)?,
-        _ => network::arm(spec)?,
+        _ => network::arm(spec, &mut grip)?,
     };
     evidence.warnings.append(&mut warnings);
     // A namespace is pinned by the process in it; a descriptor of its own is not needed any more.
@@ -234,9 +234,10 @@ fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
     Ok(())
 }
 
-/// The group that a pressure fault was aimed at, where it was a group and not a process in one or the node.
+/// The group that a pressure fault, or one on its packets, was aimed at, where it was a group and not a process in one or the node.
 fn aimed_at(spec: &HoldSpec, grip: &Grip) -> Result<Option<OwnedFd>, HoldError> {
-    let pressure = spec.fault.kind().is_pressure();
+    let kind = spec.fault.kind();
+    let pressure = kind.is_pressure() || kind.is_network();
     let group = grip.groups.first().filter(|group| group.path != "/");
     match group {
         Some(group) if pressure && grip.processes.is_empty() => group

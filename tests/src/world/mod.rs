@@ -14,6 +14,7 @@ pub mod http;
 pub mod netns;
 pub mod shop;
 pub mod stalls;
+pub mod talker;
 pub mod tcp;
 pub mod victim;
 pub mod volley;

@@ -26,6 +26,7 @@ use self::model::{Fate, Model};
 use self::waiting::Waiting;
 use super::held::{Held, HoldError, chain};
 use super::names;
+use super::owner::Owner;
 use super::steer;
 use crate::kernel::net::nfqueue::{Copying, Packet, Queue, Verdict};
 use crate::kernel::net::nft::expr::{Expressions, Meta, QueueMeans, Verdict as Leads};
@@ -61,6 +62,8 @@ pub(crate) struct UserQueue {
     copies: Option<RawSender>,
     copies_bytes: usize,
     started: Instant,
+    /// Whose packets alone are treated, where only some's are, and whether they are met in both directions.
+    owner: Option<(Owner, bool)>,
     tally: Tally,
 }
 
@@ -80,6 +83,9 @@ enum Job {
 #[derive(Debug, Default)]
 struct Tally {
     seen: u64,
+    /// Of those, others' packets, and the bytes of the owner's.
+    others: u64,
+    own_bytes: u64,
     lost: u64,
     delayed: u64,
     delay_sum_ns: u128,
@@ -94,6 +100,7 @@ impl UserQueue {
     pub(crate) fn arm(
         filter: &ResolvedFilter,
         shape: Shape,
+        owner: Option<Owner>,
     ) -> Result<(Self, Evidence), HoldError> {
         let failed = |e: nix::Error| HoldError::kernel("create", "the queue's timer")(e);
         let timer = TimerFd::new(
@@ -104,6 +111,8 @@ impl UserQueue {
         let doubles = shape.duplicate.probability > 0.0;
         let copying = if doubles || shape.corrupt.probability > 0.0 {
             Copying::Whole
+        } else if owner.is_some() {
+            Copying::Headers
         } else {
             Copying::Length
         };
@@ -134,6 +143,7 @@ impl UserQueue {
             copies,
             copies_bytes: 0,
             started: Instant::now(),
+            owner: owner.map(|owner| (owner, filter.direction == Direction::Both)),
             tally: Tally::default(),
         };
         let read_back = queue.read_back(filter.direction, means)?;
@@ -201,13 +211,31 @@ impl UserQueue {
             let Some(packet) = received else {
                 return Ok(true);
             };
-            self.judge(packet, now_ns);
+            if self.is_ours(&packet, now_ns)? {
+                self.judge(packet, now_ns);
+            } else {
+                self.queue.decide(packet.id, Verdict::Accept, None);
+            }
         }
         Ok(false)
     }
 
-    fn judge(&mut self, mut packet: Packet, now_ns: u64) {
+    /// Whether a packet is treated at all.
+    fn is_ours(&mut self, packet: &Packet, now_ns: u64) -> Result<bool, HoldError> {
         self.tally.seen += 1;
+        let Some((owner, both)) = &mut self.owner else {
+            return Ok(true);
+        };
+        let ours = owner.owns(packet, *both, now_ns)?;
+        if ours {
+            self.tally.own_bytes += u64::from(packet.length);
+        } else {
+            self.tally.others += 1;
+        }
+        Ok(ours)
+    }
+
+    fn judge(&mut self, mut packet: Packet, now_ns: u64) {
         let fates = self.model.take(now_ns, packet.length);
         if let Some(Fate::Sent {
             due_ns, corrupt, ..
@@ -356,8 +384,16 @@ impl UserQueue {
         let mean =
             (tally.delayed > 0).then(|| tally.delay_sum_ns as f64 / tally.delayed as f64 / 1e3);
         Ok(NetworkDose {
-            matched: queued.max(tally.seen),
-            bytes,
+            matched: if self.owner.is_some() {
+                tally.seen - tally.others
+            } else {
+                queued.max(tally.seen)
+            },
+            bytes: if self.owner.is_some() {
+                tally.own_bytes
+            } else {
+                bytes
+            },
             dropped: tally.lost,
             delayed: tally.delayed,
             delay_mean_us: mean,
