@@ -18,7 +18,7 @@ use squall_experiments::dose::{Dose, NetworkDose};
 use squall_experiments::fault::FaultKind;
 use squall_experiments::wire::{Armed, Ended};
 
-use crate::as_root;
+use crate::beside_others;
 use crate::dose::LEASE;
 
 /// Longer than an answer takes, on an emulated machine too.
@@ -47,7 +47,7 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
         ("of_a_server", a_server),
         ("of_its_connections", its_connections),
     ];
-    let each = each.map(|(name, test)| as_root(format!("dose::owner_{name}"), test));
+    let each = each.map(|(name, test)| beside_others(format!("dose::owner_{name}"), test));
     each.into_iter().collect()
 }
 
