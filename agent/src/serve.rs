@@ -3,17 +3,20 @@
 //! Nothing here waits: finding targets, resolving names and holding faults happen in tasks of their own, so that a
 //! stop is heard at once whatever else is under way.
 
+mod halts;
 mod protected;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
+use crate::halt;
 use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
+use halts::Halts;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
@@ -85,6 +88,7 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         lost: false,
     };
     agent.hello();
+    let mut halts = Halts::of(&agent.ready.state);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let result = loop {
@@ -96,6 +100,7 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
                 Some(message) => if let Err(error) = agent.hear(message) { break Err(error) },
                 None => break Ok(()),
             },
+            () = halts.changed() => agent.heed_halt(),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
             _ = look.tick(), if !agent.faults.is_empty() => agent.look(),
@@ -222,11 +227,13 @@ impl Agent {
             site,
             among,
         };
+        let halted = halt::read(&self.ready.state);
         let node = admit::Node {
             capabilities: &self.ready.capabilities,
             policy: &self.ready.policy,
             now: jiff::Timestamp::now(),
             resolvers: self.ready.resolvers.len(),
+            halted: halted.as_ref(),
         };
         let held = held.cloned();
         match (admit::admit(asked, &live, node), held) {
@@ -399,6 +406,7 @@ impl Agent {
 
     /// Looks after live faults: the policy's longest stay, names, and namespaces whose name is gone.
     fn look(&mut self) {
+        self.heed_halt();
         let now = Instant::now();
         let most = self.ready.policy.limits.hold;
         let over = self.hours_are_over();

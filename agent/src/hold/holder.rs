@@ -15,6 +15,7 @@ use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
 use super::{busy, cpu, exhaust, fill, kill, memory, network, pause};
 use crate::kernel::{cgroup, channel, oom, process, timer};
+use crate::privileges;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use squall_experiments::dose::Evidence;
 use squall_experiments::fault::Fault;
@@ -134,6 +135,12 @@ fn arm(
     }
     let mut grip = take(spec, fds)?;
     enter(spec, &grip)?;
+    let mut keep = privileges::kept_for(spec.fault.kind());
+    if spec.owned {
+        keep = keep.union(privileges::TO_TELL_OWNERS);
+    }
+    privileges::keep_only(keep)
+        .map_err(HoldError::kernel("give up", "what the fault does not need"))?;
     process::die_with_parent().map_err(HoldError::kernel("tie to its parent", "the holder"))?;
     still_ours(spec)?;
     let aimed_at = aimed_at(spec, &grip)?;

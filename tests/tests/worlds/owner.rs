@@ -19,15 +19,27 @@ use squall_experiments::fault::FaultKind;
 use squall_experiments::wire::{Armed, Ended};
 
 use crate::beside_others;
-use crate::dose::LEASE;
+use crate::dose::{LEASE, emulated};
 
 /// Longer than an answer takes, on an emulated machine too.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long is waited for what should not come.
 const SILENCE: Duration = Duration::from_millis(600);
-/// How late the hit packets are, and less than that by far.
-const LATE: Duration = Duration::from_millis(400);
-const PROMPT: Duration = Duration::from_millis(200);
+/// How late the hit packets are; on an emulated machine an untouched answer may well take 300 ms.
+fn late_by() -> Duration {
+    Duration::from_millis(if emulated() { 1000 } else { 400 })
+}
+
+/// The same in a fault.
+fn time() -> String {
+    format!("{}ms", late_by().as_millis())
+}
+
+/// What is not hit takes less.
+fn prompt_by() -> Duration {
+    late_by() / 2
+}
+
 /// Where the TCP service is: the wire's own only listen.
 const WEB: u16 = 8080;
 
@@ -116,15 +128,15 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Re
 
 fn prompt(what: &str, talker: &mut Talker, line: Line) -> Result<()> {
     match talker.ask(line, PATIENCE)? {
-        Ok(took) if took < PROMPT => Ok(()),
+        Ok(took) if took < prompt_by() => Ok(()),
         told => Err(format!("{what}: {told:?} is not prompt").into()),
     }
 }
 
 fn late(what: &str, talker: &mut Talker, line: Line) -> Result<()> {
     match talker.ask(line, PATIENCE)? {
-        Ok(took) if took >= LATE => Ok(()),
-        told => Err(format!("{what}: {told:?} is not {LATE:?} late").into()),
+        Ok(took) if took >= late_by() => Ok(()),
+        told => Err(format!("{what}: {told:?} is not {:?} late", late_by()).into()),
     }
 }
 
@@ -144,7 +156,7 @@ fn a_process() -> Result<()> {
     let own = [one.udp(at(PORT))?, one.tcp(at(WEB))?];
     let others = [other.udp(at(PORT))?, other.tcp(at(WEB))?];
     for direction in ["egress", "ingress"] {
-        let fault = json!({ "delay": { "time": "400ms", "filter": filter(direction) } });
+        let fault = json!({ "delay": { "time": time(), "filter": filter(direction) } });
         let armed = arm(&mut agent, &on, fault)?;
         for (own, others) in own.iter().zip(&others) {
             late(direction, one, *own)?;
@@ -152,13 +164,13 @@ fn a_process() -> Result<()> {
         }
         let begun = Instant::now();
         let new = one.tcp(at(WEB))?;
-        if begun.elapsed() < LATE {
+        if begun.elapsed() < late_by() {
             return Err(format!("{direction}: a handshake took {:?}", begun.elapsed()).into());
         }
         late(direction, one, new)?;
         let begun = Instant::now();
         let new = other.tcp(at(WEB))?;
-        if begun.elapsed() > PROMPT {
+        if begun.elapsed() > prompt_by() {
             return Err(format!(
                 "{direction}: another's handshake took {:?}",
                 begun.elapsed()
@@ -226,11 +238,11 @@ fn a_server() -> Result<()> {
     shared.one.serve(own(WEB))?;
     shared.other.serve(own(OTHER))?;
     let mut client = Talker::start(&shared.wire.peer, "client", None)?;
-    let fault = json!({ "delay": { "time": "400ms", "filter": { "direction": "ingress" } } });
+    let fault = json!({ "delay": { "time": time(), "filter": { "direction": "ingress" } } });
     let armed = arm(&mut agent, &on, fault)?;
     let begun = Instant::now();
     let line = client.tcp(own(WEB))?;
-    if begun.elapsed() < LATE {
+    if begun.elapsed() < late_by() {
         return Err(format!("a handshake took {:?}", begun.elapsed()).into());
     }
     late("served", &mut client, line)?;
@@ -278,7 +290,7 @@ fn its_connections() -> Result<()> {
     })?;
     same("refused", hit, 1)?;
     let there = one.tcp(at(WEB))?;
-    let hit = under(&mut agent, json!({ "close": "400ms" }), &mut || {
+    let hit = under(&mut agent, json!({ "close": time() }), &mut || {
         let new = one.tcp(at(WEB))?;
         for line in [there, new] {
             let before = echo.closed();
@@ -287,7 +299,7 @@ fn its_connections() -> Result<()> {
             lab::world::until("an end", PATIENCE, || {
                 (echo.closed() > before).then_some(())
             })?;
-            if begun.elapsed() < LATE {
+            if begun.elapsed() < late_by() {
                 return Err(format!("an end took {:?}", begun.elapsed()).into());
             }
         }
@@ -296,7 +308,11 @@ fn its_connections() -> Result<()> {
         lab::world::until("an end", PATIENCE, || {
             (echo.closed() > before).then_some(())
         })?;
-        same("another's end is prompt", begun.elapsed() < PROMPT, true)
+        same(
+            "another's end is prompt",
+            begun.elapsed() < prompt_by(),
+            true,
+        )
     })?;
     same("closed late", hit, 2)
 }
