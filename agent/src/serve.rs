@@ -10,12 +10,14 @@ use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
 use crate::halt;
+use crate::hold::network;
 use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
+use crate::rhythm::Rhythm;
 use halts::Halts;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
 /// takes them at once.
@@ -38,8 +40,6 @@ const FINISHED_MAX: usize = 4096;
 const TARGETS_MAX: usize = 20_000;
 /// How long the faults may take to end when the agent does. What is left then dies with it.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
-/// How often live faults are looked after.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 struct Entry {
     run: RunId,
@@ -63,6 +63,8 @@ struct Agent {
     outbox: mpsc::Sender<FromAgent>,
     reports: mpsc::Sender<FromAgent>,
     resolutions: mpsc::Sender<(u64, Resolution)>,
+    /// When live faults are looked after.
+    rhythm: Rhythm,
     /// The controller does not read any more.
     lost: bool,
 }
@@ -85,12 +87,11 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         outbox,
         reports,
         resolutions,
+        rhythm: Rhythm::new(std::time::Instant::now()),
         lost: false,
     };
     agent.hello();
     let mut halts = Halts::of(&agent.ready.state);
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let result = loop {
         tokio::select! {
             biased;
@@ -103,7 +104,11 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
             () = halts.changed() => agent.heed_halt(),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
-            _ = look.tick(), if !agent.faults.is_empty() => agent.look(),
+            () = sleep_until(agent.rhythm.due().into()), if !agent.faults.is_empty() => {
+                if agent.rhythm.take(std::time::Instant::now()) {
+                    agent.look();
+                }
+            }
         }
         if agent.lost {
             break Ok(());
@@ -284,6 +289,7 @@ impl Agent {
             fault: arm.fault.clone(),
             means,
             filter: ResolvedFilter::default(),
+            queue: network::queue_means(),
             attached,
             owned: arm.fault.kind().is_network() && held.grasp.shares_its_netns(),
             prey,
@@ -331,6 +337,9 @@ impl Agent {
                     .wish
                     .send_modify(|wish| wish.renewals = (wish.renewals.0 + 1, lease));
             }
+        }
+        if self.rhythm.renewed(std::time::Instant::now()) {
+            self.look();
         }
     }
 

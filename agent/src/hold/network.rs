@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use squall_experiments::capability::{Capability, Means};
 use squall_experiments::dose::Evidence;
@@ -15,11 +16,12 @@ use super::holder::Grip;
 use super::http::HttpFault;
 use super::owner::{Owner, Whose};
 use super::partition::Partition;
-use super::queue::UserQueue;
+use super::queue::{self, UserQueue};
 use super::speech::HoldSpec;
 use super::sweep;
 use super::tcp::TcpFault;
 use crate::kernel::net::netns::Netns;
+use crate::kernel::net::nft::expr::QueueMeans;
 use crate::kernel::net::probe::NetAbilities;
 use crate::kernel::net::shape::{Chance, Distribution, Loss, Shape, packets_max};
 
@@ -28,6 +30,9 @@ pub(crate) fn arm(
     spec: &HoldSpec,
     grip: &mut Grip,
 ) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+    if let Some(means) = spec.queue {
+        queue::known(means);
+    }
     if !spec.owned {
         return arm_fault(&spec.fault, spec.means, &spec.filter, spec.seed);
     }
@@ -57,6 +62,11 @@ pub(crate) fn arm(
     };
     evidence.read_back.push(said);
     Ok((held, evidence))
+}
+
+/// The way into a queue that works on this node; none where none does, or nobody has tried yet.
+pub(crate) fn queue_means() -> Option<QueueMeans> {
+    FOUND.get()?.queue().ok()
 }
 
 /// [`arm`] without the rest of an order.
@@ -99,12 +109,19 @@ pub(crate) fn arm_fault(
     }
 }
 
-/// Removes what an ended holder left idle in a namespace (the node's own where none is given), and says, a line
-/// each, what of Squall's is still in force there for `holder_pid`.
-pub(crate) fn sweep(
-    netns: Option<BorrowedFd<'_>>,
-    holder_pid: u32,
-) -> Result<Vec<String>, HoldError> {
+/// What an ended holder left in a namespace.
+pub(crate) struct Left {
+    /// What of it is still in force, a line each.
+    pub(crate) in_force: Vec<String>,
+    /// When that was seen.
+    pub(crate) seen: Instant,
+    /// Whether all that was idle could be removed.
+    pub(crate) swept: Result<usize, HoldError>,
+}
+
+/// Says what of Squall's is still in force for `holder_pid` in a namespace (the node's own where none is given), and
+/// then removes what was left idle there.
+pub(crate) fn sweep(netns: Option<BorrowedFd<'_>>, holder_pid: u32) -> Result<Left, HoldError> {
     let namespace = match netns {
         None => Netns::current()?,
         Some(fd) => {
@@ -115,8 +132,12 @@ pub(crate) fn sweep(
         }
     };
     let found = namespace.inside(|| {
-        sweep::sweep_here()?;
-        sweep::in_force_here(holder_pid)
+        let in_force = sweep::in_force_here(holder_pid)?;
+        Ok(Left {
+            in_force,
+            seen: Instant::now(),
+            swept: sweep::sweep_here().map_err(HoldError::from),
+        })
     })?;
     Ok(found)
 }
@@ -126,9 +147,10 @@ pub(crate) fn sweep_everywhere() -> Result<usize, HoldError> {
     sweep::sweep_everywhere()
 }
 
+static FOUND: OnceLock<NetAbilities> = OnceLock::new();
+
 /// What this node can do to packets, found out once by trying in a scratch namespace.
 pub(crate) fn probe() -> Vec<Capability> {
-    static FOUND: OnceLock<NetAbilities> = OnceLock::new();
     let abilities = FOUND.get_or_init(NetAbilities::probe);
     FaultKind::ALL
         .into_iter()
