@@ -13,6 +13,7 @@
 mod bytes;
 mod model;
 pub(super) mod waiting;
+mod warnings;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
@@ -25,6 +26,7 @@ use squall_experiments::filter::{Direction, ResolvedFilter};
 
 use self::model::{Fate, Model};
 use self::waiting::Waiting;
+use self::warnings::warnings;
 use super::held::{Held, HoldError, chain};
 use super::names;
 use super::owner::Owner;
@@ -392,17 +394,13 @@ impl UserQueue {
         let unseen = queued.saturating_sub(tally.seen);
         let mean =
             (tally.delayed > 0).then(|| tally.delay_sum_ns as f64 / tally.delayed as f64 / 1e3);
+        let (matched, bytes) = match &self.owner {
+            Some(_) => (tally.seen - tally.others, tally.own_bytes),
+            None => (queued.max(tally.seen), bytes),
+        };
         NetworkDose {
-            matched: if self.owner.is_some() {
-                tally.seen - tally.others
-            } else {
-                queued.max(tally.seen)
-            },
-            bytes: if self.owner.is_some() {
-                tally.own_bytes
-            } else {
-                bytes
-            },
+            matched,
+            bytes,
             dropped: tally.lost,
             delayed: tally.delayed,
             delay_mean_us: mean,
@@ -585,23 +583,4 @@ pub(super) fn action_expression(means: QueueMeans) -> &'static str {
         QueueMeans::Native => "queue",
         QueueMeans::Compat => "target",
     }
-}
-
-fn warnings(direction: Direction, copying: Copying) -> Vec<String> {
-    let mut warnings = vec![
-        "packets that wait here are lost when another fault, or any other nftables or iptables chain, of this network \
-         namespace is taken away: the kernel empties every queue then"
-            .to_owned(),
-    ];
-    if direction != Direction::Ingress {
-        warnings.push(
-            "bulk TCP sent from here is throttled far below the link's rate while it is delayed on its way out (TCP small \
-             queues); to keep its throughput, delay it where it arrives"
-                .into(),
-        );
-    }
-    if copying == Copying::Whole {
-        warnings.push("matched traffic is limited to some hundred Mbit/s while whole packets pass through the holder".into());
-    }
-    warnings
 }
