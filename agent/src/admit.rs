@@ -229,11 +229,10 @@ fn check(asked: Asked<'_>, live: &[Live], node: Node<'_>) -> Result<Means, Denia
     if let Some(halt) = node.halted {
         return Err(Denial::Halted(halt.to_string()));
     }
-    let kind = asked.fault.kind();
     let site = asked
         .site
         .ok_or_else(|| Denial::UnknownTarget(asked.target.clone()))?;
-    fits(kind, site)?;
+    fits(asked.fault, site)?;
     allowed(asked, site, node)?;
     numbers(asked, live, node.policy)?;
     by_which_means(asked, live, node.capabilities)
@@ -321,6 +320,11 @@ fn by_which_means(
         }
         means.retain(|means| *means == wanted);
     }
+    // Whose a packet is, is found out while it waits for the holder.
+    let owned = kind.is_network() && matches!(asked.site, Some(Site::Process | Site::Group));
+    if owned {
+        means.retain(|means| *means == Means::Queue);
+    }
     let Some(first) = means.first() else {
         let notes = known.map(|c| c.notes.join("; ")).filter(|n| !n.is_empty());
         return Err(Denial::Unable {
@@ -341,10 +345,12 @@ fn by_which_means(
 }
 
 /// Which faults can act on which things.
-fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
+fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
+    let kind = fault.kind();
     let wrong = |site, mend| Err(Denial::WrongTarget { kind, site, mend });
     match (kind.is_network(), site) {
         (true, Site::Host | Site::Netns) => Ok(()),
+        (true, Site::Process | Site::Group) if fault.may_have_owner() => Ok(()),
         (true, Site::Process) => wrong(
             "a process",
             "others in its network namespace would be hit too; say `netns: { process: … }`",

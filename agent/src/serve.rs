@@ -337,6 +337,7 @@ impl Agent {
             filter: ResolvedFilter::default(),
             queue: network::queue_means(),
             attached,
+            owned: arm.fault.kind().is_network() && held.grasp.shares_its_netns(),
             prey,
             pulse: arm.pulse,
             on_behalf_of: None,

@@ -424,6 +424,16 @@ impl Fault {
         }
     }
 
+    /// Whether it can be kept to the packets of some of a network namespace's processes: the holder must look at each
+    /// packet before it is hit.
+    #[must_use]
+    pub const fn may_have_owner(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => !matches!(tcp.effect, TcpEffect::Stall),
+            _ => self.kind().is_shaping(),
+        }
+    }
+
     /// Which packets it touches, for those that touch packets.
     #[must_use]
     pub const fn filter(&self) -> Option<&Filter> {

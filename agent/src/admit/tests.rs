@@ -99,7 +99,8 @@ fn expected(
     }
     let fits = match (kind, target) {
         (_, 4) => false,
-        (0 | 1 | HTTP, site) => site == 0 || site == 3,
+        (0, site) => site != 4,
+        (1 | HTTP, site) => site == 0 || site == 3,
         (2 | PAUSE, site) => site == 1 || site == 2,
         (_, site) => site != 3,
     };
@@ -114,6 +115,10 @@ fn expected(
     }
     if kind != 0 {
         return "accept";
+    }
+    if target == 1 || target == 2 {
+        // Only the queue can tell whose a packet is.
+        return if shaping & 2 != 0 { "queue" } else { "deny" };
     }
     let crossed = live.values().any(|other| other.detoured && crosses(other));
     match (shaping & 1 != 0, shaping & 2 != 0) {

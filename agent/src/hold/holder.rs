@@ -173,7 +173,11 @@ fn arm(
     }
     let mut grip = take(spec, fds)?;
     enter(spec, &grip)?;
-    privileges::keep_only(privileges::kept_for(spec.fault.kind()))
+    let mut keep = privileges::kept_for(spec.fault.kind());
+    if spec.owned {
+        keep = keep.union(privileges::TO_TELL_OWNERS);
+    }
+    privileges::keep_only(keep)
         .map_err(HoldError::kernel("give up", "what the fault does not need"))?;
     process::die_with_parent().map_err(HoldError::kernel("tie to its parent", "the holder"))?;
     still_ours(spec)?;
@@ -186,7 +190,7 @@ fn arm(
         Fault::Fill(fault) => fill::arm(fault, &grip)?,
         Fault::Io(fault) => busy::arm(fault, &grip)?,
         Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip)?,
-        _ => network::arm(spec)?,
+        _ => network::arm(spec, &mut grip)?,
     };
     evidence.warnings.append(&mut warnings);
     Ok((held, Company::new(grip, aimed_at), evidence))
@@ -268,9 +272,10 @@ fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
     Ok(())
 }
 
-/// The group that a pressure fault was aimed at, where it was a group and not a process in one or the node.
+/// The group that a pressure fault, or one on its packets, was aimed at, where it was a group and not a process in one or the node.
 fn aimed_at(spec: &HoldSpec, grip: &Grip) -> Result<Option<OwnedFd>, HoldError> {
-    let pressure = spec.fault.kind().is_pressure();
+    let kind = spec.fault.kind();
+    let pressure = kind.is_pressure() || kind.is_network();
     let group = grip.groups.first().filter(|group| group.path != "/");
     match group {
         Some(group) if pressure && grip.processes.is_empty() => group

@@ -20,6 +20,7 @@ pub(crate) mod names;
 #[cfg(test)]
 mod net_tests;
 pub(crate) mod network;
+pub(crate) mod owner;
 pub(crate) mod partition;
 pub(crate) mod pause;
 mod place;

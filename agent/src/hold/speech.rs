@@ -77,6 +77,9 @@ pub(crate) struct HoldSpec {
     pub(crate) queue: Option<QueueMeans>,
     /// The attached descriptors, in their order.
     pub(crate) attached: Vec<Attached>,
+    /// Whether only packets are hit that belong to the attached processes or groups.
+    #[serde(default)]
+    pub(crate) owned: bool,
     /// For a crash loop: what else may be hit; for it and for a pause: what never.
     pub(crate) prey: Option<Prey>,
     /// It comes and goes.

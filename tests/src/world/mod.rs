@@ -15,6 +15,7 @@ mod netlink;
 pub mod netns;
 pub mod shop;
 pub mod stalls;
+pub mod talker;
 pub mod tcp;
 pub mod victim;
 pub mod volley;

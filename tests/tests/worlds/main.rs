@@ -15,6 +15,7 @@ mod kill_matrix;
 mod lab_itself;
 mod library;
 mod node;
+mod owner;
 mod policy;
 mod pressure;
 mod redirect;
@@ -27,11 +28,12 @@ use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
 
 use lab::world::agent::Agent;
-use lab::world::{shop, victim};
+use lab::world::{shop, talker, victim};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = victim::main_if_victim().or_else(shop::main_if_instance) {
+    let other = victim::main_if_victim().or_else(talker::main_if_talker);
+    if let Some(code) = other.or_else(shop::main_if_instance) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
             trials.extend(tcp::trials(&capabilities));
+            trials.extend(owner::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));
             trials.extend(walk::trials(&capabilities));
         }

@@ -25,6 +25,7 @@ pub(super) fn together(cx: &mut Cx<'_, '_>, faults: &[(Fault, At)], target: &Tar
 fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
     let kind = fault.kind();
     match target {
+        Target::Process(_) | Target::Cgroup(_) | Target::Unit(_) if fault.may_have_owner() => {}
         Target::Process(_) | Target::Cgroup(_) | Target::Unit(_) if kind.is_network() => {
             let (what, mend) = match target {
                 Target::Process(selector) => (
@@ -49,7 +50,7 @@ fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
             };
             cx.error(
                 on,
-                format!("{kind} acts on packets, and so on a network namespace, not on {what}"),
+                format!("this {kind} acts on a network namespace, and cannot tell the packets of {what} in it"),
             )
             .related(at, "acts on packets")
             .mend(mend);
