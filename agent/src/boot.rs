@@ -7,6 +7,7 @@ use crate::hold::network;
 use crate::kernel::{channel, oom, process};
 use crate::policy::{self, Policy, PolicyError};
 use crate::serve;
+use crate::watchdog::Watchdog;
 use crate::{link, privileges};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
@@ -33,6 +34,8 @@ pub(crate) struct Ready {
     pub(crate) controller: Option<ResolvedEndpoint>,
     /// Where a halt would lie.
     pub(crate) state: PathBuf,
+    /// What ends the agent when it hangs; none where no process could be started.
+    pub(crate) watchdog: Option<Watchdog>,
 }
 
 impl Swept {
@@ -58,7 +61,7 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self, link: &OwnedFd, state: PathBuf) -> Ready {
+    fn probe(self, link: &OwnedFd, state: PathBuf, watchdog: Option<Watchdog>) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let controller = channel::peer(link).map(|peer| ResolvedEndpoint {
             networks: vec![Network::single(peer.ip())],
@@ -72,6 +75,7 @@ impl Bound {
             resolvers: policy::resolvers(&resolvers),
             controller,
             state,
+            watchdog,
             policy: self.policy,
             capabilities: capabilities::probe(),
             node: rustix::system::uname()
@@ -94,6 +98,9 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf) -> ExitCo
         }
     };
     start_log();
+    let watchdog = Watchdog::start()
+        .inspect_err(|error| tracing::warn!(%error, "no watchdog: if the agent hangs, the leases end its faults"))
+        .ok();
     prepare();
     let bound = match Swept::sweep().bind(policy) {
         Ok(bound) => bound,
@@ -103,7 +110,7 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf) -> ExitCo
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(&link, state), link) {
+    match serve(bound.probe(&link, state, watchdog), link) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the agent ends");

@@ -19,5 +19,6 @@ mod names;
 mod policy;
 mod privileges;
 mod serve;
+mod watchdog;
 
 pub use cli::main;

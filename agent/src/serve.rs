@@ -5,6 +5,7 @@
 
 mod halts;
 mod protected;
+mod watched;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
@@ -16,6 +17,7 @@ use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
+use crate::watchdog;
 use halts::Halts;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
@@ -28,6 +30,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use watched::Watched;
 
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
 /// takes them at once.
@@ -65,6 +68,8 @@ struct Agent {
     resolutions: mpsc::Sender<(u64, Resolution)>,
     /// The controller does not read any more.
     lost: bool,
+    /// What the watchdog was told last, and when.
+    beaten: Option<(bool, Instant)>,
 }
 
 /// Serves until the link or the agent is told to end; the faults end first.
@@ -86,9 +91,13 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         reports,
         resolutions,
         lost: false,
+        beaten: None,
     };
     agent.hello();
     let mut halts = Halts::of(&agent.ready.state);
+    let watched = Watched::by(agent.ready.watchdog.as_ref());
+    let mut beat = tokio::time::interval(watchdog::BEAT_EVERY);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let result = loop {
@@ -101,10 +110,13 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
                 None => break Ok(()),
             },
             () = halts.changed() => agent.heed_halt(),
+            () = watched.lost() => break Err(LinkError::Watchdog),
+            _ = beat.tick(), if !agent.faults.is_empty() => {}
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
             _ = look.tick(), if !agent.faults.is_empty() => agent.look(),
         }
+        agent.beat();
         if agent.lost {
             break Ok(());
         }
@@ -438,7 +450,10 @@ impl Agent {
         tokio::pin!(limit);
         while !self.faults.is_empty() {
             tokio::select! {
-                Some(report) = reported.recv() => self.report(report),
+                Some(report) = reported.recv() => {
+                    self.report(report);
+                    self.beat();
+                }
                 () = &mut limit => {
                     tracing::error!(faults = self.faults.len(), "not shown gone; the kernel ends them with the agent");
                     return;

@@ -19,6 +19,7 @@ mod pressure;
 mod redirect;
 mod scene;
 mod tcp;
+mod watchdog;
 
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     trials.extend(pressure::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
+    trials.extend(watchdog::trials());
     trials.extend(cli::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
