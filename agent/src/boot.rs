@@ -4,6 +4,7 @@
 
 use crate::capabilities;
 use crate::hold::network;
+use crate::kernel::net::late;
 use crate::kernel::{channel, oom, process};
 use crate::policy::{self, Policy, PolicyError};
 use crate::serve;
@@ -42,7 +43,9 @@ impl Swept {
     fn sweep() -> Self {
         // A fault ended with its holder; what may be left is an idle device, which is untidy and harmless: said, not
         // fatal.
-        match network::sweep_everywhere() {
+        let swept = network::sweep_everywhere();
+        late::close();
+        match swept {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "removed idle devices that a former agent left"),
             Err(error) => {

@@ -18,6 +18,7 @@ mod link;
 mod names;
 mod policy;
 mod privileges;
+mod rhythm;
 mod serve;
 mod watchdog;
 

@@ -11,12 +11,14 @@ use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
 use crate::halt;
+use crate::hold::network;
 use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
+use crate::rhythm::Rhythm;
 use crate::watchdog;
 use halts::Halts;
 use squall_experiments::capability::Means;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use watched::Watched;
 
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
@@ -41,8 +43,6 @@ const FINISHED_MAX: usize = 4096;
 const TARGETS_MAX: usize = 20_000;
 /// How long the faults may take to end when the agent does. What is left then dies with it.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
-/// How often live faults are looked after.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 struct Entry {
     run: RunId,
@@ -66,6 +66,8 @@ struct Agent {
     outbox: mpsc::Sender<FromAgent>,
     reports: mpsc::Sender<FromAgent>,
     resolutions: mpsc::Sender<(u64, Resolution)>,
+    /// When live faults are looked after.
+    rhythm: Rhythm,
     /// The controller does not read any more.
     lost: bool,
     /// What the watchdog was told last, and when.
@@ -90,6 +92,7 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         outbox,
         reports,
         resolutions,
+        rhythm: Rhythm::new(std::time::Instant::now()),
         lost: false,
         beaten: None,
     };
@@ -98,8 +101,6 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
     let watched = Watched::by(agent.ready.watchdog.as_ref());
     let mut beat = tokio::time::interval(watchdog::BEAT_EVERY);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let result = loop {
         tokio::select! {
             biased;
@@ -114,7 +115,11 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
             _ = beat.tick(), if !agent.faults.is_empty() => {}
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
-            _ = look.tick(), if !agent.faults.is_empty() => agent.look(),
+            () = sleep_until(agent.rhythm.due().into()), if !agent.faults.is_empty() => {
+                if agent.rhythm.take(std::time::Instant::now()) {
+                    agent.look();
+                }
+            }
         }
         agent.beat();
         if agent.lost {
@@ -296,6 +301,7 @@ impl Agent {
             fault: arm.fault.clone(),
             means,
             filter: ResolvedFilter::default(),
+            queue: network::queue_means(),
             attached,
             prey,
         };
@@ -342,6 +348,9 @@ impl Agent {
                     .wish
                     .send_modify(|wish| wish.renewals = (wish.renewals.0 + 1, lease));
             }
+        }
+        if self.rhythm.renewed(std::time::Instant::now()) {
+            self.look();
         }
     }
 
