@@ -15,6 +15,7 @@ use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What a former agent left idle is gone.
 struct Swept;
@@ -90,7 +91,12 @@ impl Bound {
 }
 
 /// Runs the agent on an inherited socket until the controller is gone.
-pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf) -> ExitCode {
+pub(crate) fn run(
+    link_fd: i32,
+    policy: Option<&Path>,
+    state: PathBuf,
+    deadline: Duration,
+) -> ExitCode {
     // First, while nothing of ours can have this number.
     let link = match process::adopt_fd(link_fd) {
         Ok(link) => link,
@@ -101,7 +107,7 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf) -> ExitCo
         }
     };
     start_log();
-    let watchdog = Watchdog::start()
+    let watchdog = Watchdog::start(deadline)
         .inspect_err(|error| tracing::warn!(%error, "no watchdog: if the agent hangs, the leases end its faults"))
         .ok();
     prepare();

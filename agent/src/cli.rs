@@ -7,6 +7,7 @@
 
 use crate::{boot, doctor, halt};
 use clap::{Parser, Subcommand};
+use squall_experiments::units::Timeout;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ enum Verb {
         /// Where the node keeps what must survive its agent.
         #[arg(long, value_name = "DIR", default_value = halt::STATE)]
         state: PathBuf,
+        /// How long the agent may be silent while faults live before its watchdog kills it, and so them; from 1 s.
+        #[arg(long, value_name = "TIME", default_value = "8s")]
+        watchdog: Timeout,
     },
     /// Stops every fault of this node at once, and keeps any from starting until the halt is lifted. Needs no
     /// controller, and no agent that answers.
@@ -87,7 +91,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             link_fd,
             policy,
             state,
-        } => boot::run(link_fd, policy.as_deref(), state),
+            watchdog,
+        } => boot::run(link_fd, policy.as_deref(), state, watchdog.duration()),
         Verb::Halt {
             lift: true,
             state,

@@ -19,7 +19,6 @@ use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
 use crate::rhythm::Rhythm;
-use crate::watchdog;
 use halts::Halts;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
@@ -70,8 +69,6 @@ struct Agent {
     rhythm: Rhythm,
     /// The controller does not read any more.
     lost: bool,
-    /// What the watchdog was told last, and when.
-    beaten: Option<(bool, Instant)>,
 }
 
 /// Serves until the link or the agent is told to end; the faults end first.
@@ -94,13 +91,10 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         resolutions,
         rhythm: Rhythm::new(std::time::Instant::now()),
         lost: false,
-        beaten: None,
     };
     agent.hello();
     let mut halts = Halts::of(&agent.ready.state);
     let watched = Watched::by(agent.ready.watchdog.as_ref());
-    let mut beat = tokio::time::interval(watchdog::BEAT_EVERY);
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let result = loop {
         tokio::select! {
             biased;
@@ -112,10 +106,9 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
             },
             () = halts.changed() => agent.heed_halt(),
             () = watched.lost() => break Err(LinkError::Watchdog),
-            _ = beat.tick(), if !agent.faults.is_empty() => {}
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
-            () = sleep_until(agent.rhythm.due().into()), if !agent.faults.is_empty() => {
+            () = sleep_until(agent.due()), if !agent.faults.is_empty() => {
                 if agent.rhythm.take(std::time::Instant::now()) {
                     agent.look();
                 }

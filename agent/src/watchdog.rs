@@ -1,7 +1,7 @@
 //! Ends an agent that hangs, before the leases do.
 //!
 //! A tiny process beside the agent, tied to it: it waits for a word from the agent's one task. While faults live the
-//! task speaks twice a second; when it is silent for [`DEADLINE`], the watchdog kills the agent, and the kernel ends the
+//! task speaks whenever it is awake anyway, and at least twice within the deadline; when it is silent for so long, the watchdog kills the agent, and the kernel ends the
 //! holders with it. While nothing lives there is nothing to wait for, and nobody wakes up. It has no threads, no
 //! capabilities, and a priority that an agent starved by its own faults does not have.
 //!
@@ -20,11 +20,10 @@ use tokio::io::unix::AsyncFd;
 
 /// The name under which it runs: its argument zero.
 pub(crate) const NAME: &str = "squall-watchdog";
-/// How long the agent may be silent while faults live. Longer than its own orderly end takes (three seconds), and well
-/// below the usual lease of ten.
-const DEADLINE: Duration = Duration::from_secs(4);
-/// How often the agent speaks then.
-pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// The shortest deadline: a busy machine keeps an agent waiting for some hundred milliseconds.
+const DEADLINE_LEAST: Duration = Duration::from_secs(1);
+/// More often than this the agent does not speak, whatever wakes it.
+const BEAT_LEAST: Duration = Duration::from_millis(250);
 /// How long the kernel may take to end an agent.
 const KILLED: Duration = Duration::from_millis(500);
 
@@ -38,7 +37,9 @@ pub(crate) struct Watchdog {
     pipe: OwnedFd,
     pid: u32,
     pidfd: OwnedFd,
-    busy: bool,
+    deadline: Duration,
+    /// What was said last, and when.
+    said: Option<(bool, Instant)>,
 }
 
 impl Watchdog {
@@ -47,13 +48,17 @@ impl Watchdog {
     ///
     /// # Errors
     /// No process can be started: then the leases alone are left.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(deadline: Duration) -> io::Result<Self> {
+        let deadline = deadline.max(DEADLINE_LEAST);
         let (theirs, ours) = io::pipe()?;
         let ours = OwnedFd::from(ours);
         rustix::io::ioctl_fionbio(&ours, true)?;
         let child = Command::new("/proc/self/exe")
             .arg0(NAME)
-            .arg(std::process::id().to_string())
+            .args([
+                std::process::id().to_string(),
+                deadline.as_millis().to_string(),
+            ])
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(theirs))
@@ -65,7 +70,8 @@ impl Watchdog {
             pid,
             // Our own child, not yet reaped: the pid is still its.
             pidfd: process::pidfd_open(pid)?,
-            busy: false,
+            deadline,
+            said: None,
         })
     }
 
@@ -82,13 +88,25 @@ impl Watchdog {
         process::watch(self.pidfd.try_clone()?)
     }
 
-    /// The agent's task is alive; `busy` while faults are.
+    /// The agent's task is alive; `busy` while faults are. Said is only what is news, or was not said just now.
     pub(crate) fn beat(&mut self, busy: bool) {
-        if busy || self.busy {
-            self.busy = busy;
+        let now = Instant::now();
+        let news = match self.said {
+            None => busy,
+            Some((was, at)) => was != busy || (busy && now.duration_since(at) >= BEAT_LEAST),
+        };
+        if news {
+            self.said = Some((busy, now));
             // A full pipe means that it is stopped, and a closed one that it is gone: both are looked after elsewhere.
             let _ = rustix::io::write(&self.pipe, &[if busy { BUSY } else { IDLE }]);
         }
+    }
+
+    /// When the agent must speak again while faults live, if nothing wakes it before.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.said
+            .filter(|(busy, _)| *busy)
+            .map(|(_, at)| at + self.deadline / 2)
     }
 }
 
@@ -104,8 +122,11 @@ fn watch() -> io::Result<()> {
     process::die_with_parent()?;
     process::reset_signals()?;
     let words = process::adopt_fd(0)?;
-    let pid = std::env::args().nth(1).and_then(|text| text.parse().ok());
-    let pid: u32 = pid.ok_or_else(|| io::Error::other("whose watchdog?"))?;
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u32>());
+    let (Some(Ok(pid)), Some(Ok(deadline_ms))) = (numbers.next(), numbers.next()) else {
+        return Err(io::Error::other("whose watchdog, and how long?"));
+    };
+    let deadline = Duration::from_millis(u64::from(deadline_ms));
     let agent = process::pidfd_open(pid)?;
     if process::parent() != pid {
         return Ok(());
@@ -121,9 +142,9 @@ fn watch() -> io::Result<()> {
     process::die_with_parent()?;
     let mut heard: Option<Instant> = None;
     loop {
-        let left = heard.map(|heard| DEADLINE.saturating_sub(heard.elapsed()));
+        let left = heard.map(|heard| deadline.saturating_sub(heard.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {
-            bite(&agent, pid);
+            bite(&agent, pid, deadline);
             return Ok(());
         }
         if !readable(&words, left)? {
@@ -151,11 +172,11 @@ fn readable(fd: &OwnedFd, limit: Option<Duration>) -> io::Result<bool> {
     }
 }
 
-fn bite(agent: &OwnedFd, pid: u32) {
+fn bite(agent: &OwnedFd, pid: u32, deadline: Duration) {
     let _ = writeln!(
         io::stderr(),
-        "the agent (process {pid}) was silent for {} s while faults lived: it is killed, and they end with it",
-        DEADLINE.as_secs()
+        "the agent (process {pid}) was silent for {:?} while faults lived: it is killed, and they end with it",
+        deadline
     );
     let _ = process::signal(agent, libc::SIGKILL);
     if readable(agent, Some(KILLED)).unwrap_or(false) {

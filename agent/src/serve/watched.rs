@@ -25,17 +25,18 @@ impl Watched {
 }
 
 impl Agent {
-    /// Tells the watchdog that this task runs. Called after everything it does, which may be a thousand things a
-    /// second: said is only what is news, or due.
+    /// Tells the watchdog that this task runs.
     pub(super) fn beat(&mut self) {
         let busy = !self.faults.is_empty();
-        let now = Instant::now();
-        let due = self.beaten.is_none_or(|(was, at)| {
-            was != busy || (busy && now.duration_since(at) >= crate::watchdog::BEAT_EVERY / 2)
-        });
-        if due && let Some(watchdog) = &mut self.ready.watchdog {
+        if let Some(watchdog) = &mut self.ready.watchdog {
             watchdog.beat(busy);
-            self.beaten = Some((busy, now));
         }
+    }
+
+    /// When something is due: a look at what lives, or a word to the watchdog.
+    pub(super) fn due(&self) -> Instant {
+        let look = self.rhythm.due();
+        let word = self.ready.watchdog.as_ref().and_then(Watchdog::due);
+        word.map_or(look, |word| word.min(look)).into()
     }
 }
