@@ -5,14 +5,16 @@
 use crate::capabilities;
 use crate::hold::network;
 use crate::kernel::net::late;
-use crate::kernel::{channel, oom, process};
+use crate::kernel::{oom, process};
+use crate::link::LinkError;
+use crate::link::dial::Address;
 use crate::policy::{self, Policy, PolicyError};
-use crate::serve;
+use crate::privileges;
+use crate::serve::{self, LineError, Way};
 use crate::watchdog::Watchdog;
-use crate::{link, privileges};
 use squall_experiments::capability::Capabilities;
-use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
-use std::os::fd::OwnedFd;
+use squall_experiments::filter::Network;
+use squall_experiments::join::Labels;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,8 +34,8 @@ pub(crate) struct Ready {
     pub(crate) node: String,
     /// The node's own resolvers, as they were when the agent started.
     pub(crate) resolvers: Vec<Network>,
-    /// Where the controller is, if the link goes to it over a network.
-    pub(crate) controller: Option<ResolvedEndpoint>,
+    /// What the node is labelled with.
+    pub(crate) labels: Labels,
     /// Where a halt would lie.
     pub(crate) state: PathBuf,
     /// What ends the agent when it hangs; none where no process could be started.
@@ -65,38 +67,49 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self, link: &OwnedFd, state: PathBuf, watchdog: Option<Watchdog>) -> Ready {
+    fn probe(self, called: Called, state: PathBuf, watchdog: Option<Watchdog>) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let controller = channel::peer(link).map(|peer| ResolvedEndpoint {
-            networks: vec![Network::single(peer.ip())],
-            ports: vec![Ports {
-                first: peer.port(),
-                last: peer.port(),
-            }],
-            ..ResolvedEndpoint::default()
-        });
         Ready {
             resolvers: policy::resolvers(&resolvers),
-            controller,
             state,
             watchdog,
             policy: self.policy,
             capabilities: capabilities::probe(),
-            node: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            node: called.node,
+            labels: called.labels,
         }
     }
 }
 
+/// What this node is called, and labelled with.
+pub(crate) struct Called {
+    pub(crate) node: String,
+    pub(crate) labels: Labels,
+}
+
+impl Called {
+    /// As the kernel says.
+    pub(crate) fn by_the_kernel() -> Self {
+        let name = rustix::system::uname();
+        Self {
+            node: name.nodename().to_string_lossy().into_owned(),
+            labels: Labels::new(),
+        }
+    }
+}
+
+/// What the node's administrator says.
+pub(crate) struct Setup<'a> {
+    /// The node's policy, where it is not at its usual place.
+    pub(crate) policy: Option<&'a Path>,
+    /// Where the node keeps what must survive its agent.
+    pub(crate) state: PathBuf,
+    /// How long the agent may be silent while faults live.
+    pub(crate) watchdog: Duration,
+}
+
 /// Runs the agent on an inherited socket until the controller is gone.
-pub(crate) fn run(
-    link_fd: i32,
-    policy: Option<&Path>,
-    state: PathBuf,
-    deadline: Duration,
-) -> ExitCode {
+pub(crate) fn run(link_fd: i32, setup: Setup<'_>) -> ExitCode {
     // First, while nothing of ours can have this number.
     let link = match process::adopt_fd(link_fd) {
         Ok(link) => link,
@@ -106,12 +119,22 @@ pub(crate) fn run(
             return ExitCode::from(2);
         }
     };
+    through(Way::Inherited(link), Called::by_the_kernel(), setup)
+}
+
+/// Runs the agent until it is told to end, with a controller that it dials.
+pub(crate) fn dial(address: Address, labels: Labels, setup: Setup<'_>) -> ExitCode {
+    let node = address.node.clone();
+    through(Way::Dialled(address), Called { node, labels }, setup)
+}
+
+fn through(way: Way, called: Called, setup: Setup<'_>) -> ExitCode {
     start_log();
-    let watchdog = Watchdog::start(deadline)
+    let watchdog = Watchdog::start(setup.watchdog)
         .inspect_err(|error| tracing::warn!(%error, "no watchdog: if the agent hangs, the leases end its faults"))
         .ok();
     prepare();
-    let bound = match Swept::sweep().bind(policy) {
+    let bound = match Swept::sweep().bind(setup.policy) {
         Ok(bound) => bound,
         Err(error) => {
             let error = crate::hold::held::chain(&error);
@@ -119,10 +142,11 @@ pub(crate) fn run(
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(&link, state, watchdog), link) {
+    match serve(bound.probe(called, setup.state, watchdog), way) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the agent ends");
+            let error = crate::hold::held::chain(&error);
+            tracing::error!(error, "the agent ends");
             ExitCode::from(3)
         }
     }
@@ -135,6 +159,8 @@ fn start_log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Who cannot log cannot complain of it either: that would panic.
+        .log_internal_errors(false)
         .try_init();
 }
 
@@ -158,7 +184,7 @@ fn prepare() {
     }
 }
 
-fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
+fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
     // One thread, the main one: a holder dies with the *thread* that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -166,8 +192,8 @@ fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
         .max_blocking_threads(16)
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .build()
-        .map_err(|source| link::LinkError::Open { source })?;
-    let result = runtime.block_on(serve::serve(ready, link));
+        .map_err(|source| LinkError::Open { source })?;
+    let result = runtime.block_on(serve::serve(ready, way));
     // A lookup that hangs in a resolver is not waited for.
     runtime.shutdown_background();
     result
