@@ -11,11 +11,13 @@ use crate::link::dial::Address;
 use crate::policy::{self, Policy, PolicyError};
 use crate::privileges;
 use crate::serve::{self, LineError, Way};
+use crate::watchdog::Watchdog;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::filter::Network;
 use squall_experiments::join::Labels;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What a former agent left idle is gone.
 struct Swept;
@@ -36,6 +38,8 @@ pub(crate) struct Ready {
     pub(crate) labels: Labels,
     /// Where a halt would lie.
     pub(crate) state: PathBuf,
+    /// What ends the agent when it hangs; none where no process could be started.
+    pub(crate) watchdog: Option<Watchdog>,
 }
 
 impl Swept {
@@ -63,11 +67,12 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self, called: Called, state: PathBuf) -> Ready {
+    fn probe(self, called: Called, state: PathBuf, watchdog: Option<Watchdog>) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         Ready {
             resolvers: policy::resolvers(&resolvers),
             state,
+            watchdog,
             policy: self.policy,
             capabilities: capabilities::probe(),
             node: called.node,
@@ -93,8 +98,18 @@ impl Called {
     }
 }
 
+/// What the node's administrator says.
+pub(crate) struct Setup<'a> {
+    /// The node's policy, where it is not at its usual place.
+    pub(crate) policy: Option<&'a Path>,
+    /// Where the node keeps what must survive its agent.
+    pub(crate) state: PathBuf,
+    /// How long the agent may be silent while faults live.
+    pub(crate) watchdog: Duration,
+}
+
 /// Runs the agent on an inherited socket until the controller is gone.
-pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf) -> ExitCode {
+pub(crate) fn run(link_fd: i32, setup: Setup<'_>) -> ExitCode {
     // First, while nothing of ours can have this number.
     let link = match process::adopt_fd(link_fd) {
         Ok(link) => link,
@@ -104,24 +119,22 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf) -> ExitCo
             return ExitCode::from(2);
         }
     };
-    through(Way::Inherited(link), Called::by_the_kernel(), policy, state)
+    through(Way::Inherited(link), Called::by_the_kernel(), setup)
 }
 
 /// Runs the agent until it is told to end, with a controller that it dials.
-pub(crate) fn dial(address: Address, labels: Labels, policy: Option<&Path>) -> ExitCode {
-    let (node, state) = (address.node.clone(), address.state.clone());
-    through(
-        Way::Dialled(address),
-        Called { node, labels },
-        policy,
-        state,
-    )
+pub(crate) fn dial(address: Address, labels: Labels, setup: Setup<'_>) -> ExitCode {
+    let node = address.node.clone();
+    through(Way::Dialled(address), Called { node, labels }, setup)
 }
 
-fn through(way: Way, called: Called, policy: Option<&Path>, state: PathBuf) -> ExitCode {
+fn through(way: Way, called: Called, setup: Setup<'_>) -> ExitCode {
     start_log();
+    let watchdog = Watchdog::start(setup.watchdog)
+        .inspect_err(|error| tracing::warn!(%error, "no watchdog: if the agent hangs, the leases end its faults"))
+        .ok();
     prepare();
-    let bound = match Swept::sweep().bind(policy) {
+    let bound = match Swept::sweep().bind(setup.policy) {
         Ok(bound) => bound,
         Err(error) => {
             let error = crate::hold::held::chain(&error);
@@ -129,7 +142,7 @@ fn through(way: Way, called: Called, policy: Option<&Path>, state: PathBuf) -> E
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(called, state), way) {
+    match serve(bound.probe(called, setup.state, watchdog), way) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = crate::hold::held::chain(&error);

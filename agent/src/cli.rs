@@ -5,11 +5,12 @@
     reason = "a program talks to its user"
 )]
 
-use crate::boot::{self, Called};
+use crate::boot::{self, Called, Setup};
 use crate::link::dial::Address;
 use crate::{doctor, halt};
 use clap::{Parser, Subcommand};
 use squall_experiments::join::{Labels, check_labels};
+use squall_experiments::units::Timeout;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ enum Verb {
         /// Where the node keeps what must survive its agent.
         #[arg(long, value_name = "DIR", default_value = halt::STATE)]
         state: PathBuf,
+        /// How long the agent may be silent while faults live before its watchdog kills it, and so them; from 1 s.
+        #[arg(long, value_name = "TIME", default_value = "8s")]
+        watchdog: Timeout,
     },
     /// Stops every fault of this node at once, and keeps any from starting until the halt is lifted. Needs no
     /// controller, and no agent that answers.
@@ -99,18 +103,18 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 impl ControllerArgs {
-    fn run(self, policy: Option<&Path>, state: PathBuf) -> ExitCode {
+    fn run(self, setup: Setup<'_>) -> ExitCode {
         let node = self.node.unwrap_or_else(|| Called::by_the_kernel().node);
         match (self.link_fd, self.controller) {
-            (Some(link_fd), _) => boot::run(link_fd, policy, state),
+            (Some(link_fd), _) => boot::run(link_fd, setup),
             (None, Some(controller)) => {
                 let address = Address {
                     controller,
-                    state,
+                    state: setup.state.clone(),
                     token_file: self.join_token_file,
                     node,
                 };
-                boot::dial(address, self.labels.into_iter().collect(), policy)
+                boot::dial(address, self.labels.into_iter().collect(), setup)
             }
             // clap asks for one of the two.
             (None, None) => ExitCode::from(2),
@@ -136,7 +140,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             controller,
             policy,
             state,
-        } => controller.run(policy.as_deref(), state),
+            watchdog,
+        } => controller.run(Setup {
+            policy: policy.as_deref(),
+            state,
+            watchdog: watchdog.duration(),
+        }),
         Verb::Halt {
             lift: true,
             state,

@@ -20,5 +20,6 @@ mod policy;
 mod privileges;
 mod rhythm;
 mod serve;
+mod watchdog;
 
 pub use cli::main;

@@ -6,6 +6,7 @@
 mod halts;
 mod line;
 mod protected;
+mod watched;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
@@ -30,6 +31,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+use watched::Watched;
 
 use line::{Line, News, Opened};
 pub(crate) use line::{LineError, Way};
@@ -98,6 +100,7 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
         lost: false,
     };
     let mut halts = Halts::of(&agent.ready.state);
+    let watched = Watched::by(agent.ready.watchdog.as_ref());
     let result = loop {
         tokio::select! {
             biased;
@@ -105,14 +108,16 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
             _ = interrupt.recv() => break Ok(()),
             news = line.next() => if let Some(end) = agent.news(news) { break end },
             () = halts.changed() => agent.heed_halt(),
+            () = watched.lost() => break Err(LinkError::Watchdog.into()),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
-            () = sleep_until(agent.rhythm.due().into()), if !agent.faults.is_empty() => {
+            () = sleep_until(agent.due()), if !agent.faults.is_empty() => {
                 if agent.rhythm.take(std::time::Instant::now()) {
                     agent.look();
                 }
             }
         }
+        agent.beat();
         if std::mem::take(&mut agent.lost)
             && let Some(end) = agent.news(line.lose())
         {
@@ -506,7 +511,10 @@ impl Agent {
         tokio::pin!(limit);
         while !self.faults.is_empty() {
             tokio::select! {
-                Some(report) = reported.recv() => self.report(report),
+                Some(report) = reported.recv() => {
+                    self.report(report);
+                    self.beat();
+                }
                 () = &mut limit => {
                     tracing::error!(faults = self.faults.len(), "not shown gone; the kernel ends them with the agent");
                     return;

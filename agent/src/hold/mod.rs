@@ -33,22 +33,29 @@ pub(crate) mod supervise;
 pub(crate) mod sweep;
 pub(crate) mod tcp;
 
+use crate::watchdog;
 use std::process::ExitCode;
 
 /// The name under which a holder runs: its argument zero. What follows is for people who read `ps`.
 pub const HOLDER_NAME: &str = "squall-agent:";
 
-/// Whether this process was started as a holder. Whoever links the agent asks this before anything else: a holder
+/// Whether this process was started as a holder, or as the watchdog beside them. Whoever links the agent asks this before anything else: a holder
 /// must not become a thread pool, parse arguments or open anything.
 #[must_use]
 pub fn is_holder() -> bool {
     std::env::args_os()
         .next()
-        .is_some_and(|name| name == HOLDER_NAME)
+        .is_some_and(|name| name == HOLDER_NAME || name == watchdog::NAME)
 }
 
-/// A holder's whole life.
+/// A holder's whole life, or the watchdog's.
 #[must_use]
 pub fn main() -> ExitCode {
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == watchdog::NAME)
+    {
+        return watchdog::run();
+    }
     holder::run()
 }

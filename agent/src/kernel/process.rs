@@ -189,6 +189,28 @@ pub(crate) fn may_open(descriptors: u64) -> io::Result<()> {
     )?)
 }
 
+/// Ahead of all that competes for the processors in the ordinary way (setpriority(2)).
+///
+/// # Errors
+/// `EACCES` without `CAP_SYS_NICE`.
+pub(crate) fn urgent() -> io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, -20)?)
+}
+
+/// What this process has touched and will touch is not paged out (mlockall(2), pages as they are first used).
+///
+/// # Errors
+/// `ENOMEM` or `EPERM` where RLIMIT_MEMLOCK is smaller than the whole program and there is no `CAP_IPC_LOCK`.
+pub(crate) fn stay_in_memory() -> io::Result<()> {
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: takes flags only, and changes nothing that a program could see but its residency.
+    if unsafe { libc::mlockall(flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// A group of its own: Ctrl-C at the controller's terminal is for the controller, which then says stop.
 pub(crate) fn own_group() -> io::Result<()> {
     match rustix::process::setpgid(None, None) {

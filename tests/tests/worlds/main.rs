@@ -23,6 +23,7 @@ mod scene;
 mod steps;
 mod tcp;
 mod walk;
+mod watchdog;
 
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     trials.extend(pressure::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
+    trials.extend(watchdog::trials());
     trials.extend(cli::trials());
     trials.extend(fleet::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
