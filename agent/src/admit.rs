@@ -3,7 +3,7 @@
 //! Pure: all facts are brought by the caller, nothing is looked up, nothing waits. Stopping is not decided here
 //! because it is never refused.
 
-use crate::policy::Limits;
+use crate::policy::Policy;
 use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::filter::{Direction, Endpoint, Filter, Host, Network, Ports};
@@ -85,6 +85,12 @@ pub(crate) enum Denial {
         /// What to write instead.
         mend: &'static str,
     },
+    /// The node's policy does not want it.
+    #[error(
+        "this node's policy does not allow {0}: no kernel object gives it back when everything of Squall dies, and so it is \
+         forbidden unless `allow: [ {0} ]` stands in the node's policy.yaml"
+    )]
+    Forbidden(FaultKind),
     /// The node cannot.
     #[error("this node cannot inject {kind}: {notes}")]
     Unable {
@@ -134,7 +140,7 @@ pub(crate) fn admit(
     asked: Asked<'_>,
     live: &[Live],
     capabilities: &Capabilities,
-    limits: &Limits,
+    policy: &Policy,
 ) -> Admission {
     if let Some(same) = live.iter().find(|l| l.id == *asked.id) {
         let equal = same.fault == *asked.fault && same.target == *asked.target;
@@ -144,7 +150,7 @@ pub(crate) fn admit(
             Admission::Deny(Denial::NameTaken(asked.id.clone()))
         };
     }
-    match check(asked, live, capabilities, limits) {
+    match check(asked, live, capabilities, policy) {
         Ok(means) => Admission::Accept(means),
         Err(denial) => Admission::Deny(denial),
     }
@@ -154,13 +160,17 @@ fn check(
     asked: Asked<'_>,
     live: &[Live],
     capabilities: &Capabilities,
-    limits: &Limits,
+    policy: &Policy,
 ) -> Result<Means, Denial> {
     let kind = asked.fault.kind();
     let site = asked
         .site
         .ok_or_else(|| Denial::UnknownTarget(asked.target.clone()))?;
     fits(kind, site)?;
+    if !policy.allows(kind) {
+        return Err(Denial::Forbidden(kind));
+    }
+    let limits = &policy.limits;
     if live.len() >= limits.faults {
         return Err(Denial::TooMany(limits.faults));
     }
@@ -221,6 +231,13 @@ fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Pause => {
             wrong("the host", "name the processes that are to stand still")
         }
+        (false, Site::Host) if kind == FaultKind::Freeze => {
+            wrong("the host", "name the cgroup or unit that is to stand still")
+        }
+        (false, Site::Process) if kind == FaultKind::Freeze => wrong(
+            "a process",
+            "everything in its cgroup would stand still too; name the cgroup or unit, or use `pause`",
+        ),
         (false, Site::Process | Site::Group | Site::Host) => Ok(()),
     }
 }

@@ -1,9 +1,10 @@
-//! Starting: swept, then bound by its policy, then able, and only then serving.
+//! Starting: swept, then bound by its policy, then recovered, then able, and only then serving.
 //!
 //! Each phase is a type that only the one before can make, so that there is no way to serve without them.
 
 use crate::capabilities;
 use crate::hold::network;
+use crate::journal::{Journal, JournalError};
 use crate::kernel::{oom, process};
 use crate::link;
 use crate::policy::{Policy, PolicyError};
@@ -18,6 +19,11 @@ struct Swept;
 
 /// And the node's policy is known.
 struct Bound {
+    policy: Policy,
+}
+
+/// And what a former agent changed and could not put back is as it was.
+struct Recovered {
     policy: Policy,
 }
 
@@ -51,10 +57,22 @@ impl Swept {
 }
 
 impl Bound {
+    /// Replays the journal. Who does not know how the node was before does not serve.
+    fn recover(self) -> Result<Recovered, JournalError> {
+        for what in Journal::new(self.policy.journal.0.clone()).replay()? {
+            tracing::warn!(what, "put back what a former agent had changed");
+        }
+        Ok(Recovered {
+            policy: self.policy,
+        })
+    }
+}
+
+impl Recovered {
     fn probe(self) -> Ready {
         Ready {
+            capabilities: capabilities::probe(&self.policy),
             policy: self.policy,
-            capabilities: capabilities::probe(),
             node: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
@@ -84,7 +102,15 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(), link) {
+    let recovered = match bound.recover() {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            let error = crate::hold::held::chain(&error);
+            tracing::error!(error, "not recovered, no service");
+            return ExitCode::from(3);
+        }
+    };
+    match serve(recovered.probe(), link) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the agent ends");

@@ -1,10 +1,16 @@
 //! The agent's command line.
-#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its user"
+)]
 
 use crate::boot;
+use crate::policy::Policy;
 use clap::{Parser, Subcommand};
+use squall_experiments::fault::Holding;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Injects faults on this node that cannot outlive it.
@@ -31,6 +37,9 @@ enum Verb {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// The node's policy, as with `run`.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
     },
 }
 
@@ -48,19 +57,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Verb::Run { link_fd, policy } => boot::run(link_fd, policy.as_deref()),
-        Verb::Capabilities { json } => {
-            let capabilities = crate::capabilities::probe();
-            if json {
-                match serde_json::to_string_pretty(&capabilities) {
-                    Ok(text) => println!("{text}"),
-                    Err(_) => return ExitCode::from(3),
-                }
-            } else {
-                print_table(&capabilities);
-            }
-            ExitCode::SUCCESS
-        }
+        Verb::Capabilities { json, policy } => capabilities(json, policy.as_deref()),
     }
+}
+
+fn capabilities(json: bool, policy: Option<&Path>) -> ExitCode {
+    let policy = match Policy::load(policy) {
+        Ok(policy) => policy,
+        Err(error) => {
+            eprintln!("{}", crate::hold::held::chain(&error));
+            return ExitCode::from(2);
+        }
+    };
+    let capabilities = crate::capabilities::probe(&policy);
+    if json {
+        match serde_json::to_string_pretty(&capabilities) {
+            Ok(text) => println!("{text}"),
+            Err(_) => return ExitCode::from(3),
+        }
+    } else {
+        print_table(&capabilities);
+    }
+    ExitCode::SUCCESS
 }
 
 fn print_table(capabilities: &squall_experiments::capability::Capabilities) {
@@ -79,7 +97,11 @@ fn print_table(capabilities: &squall_experiments::capability::Capabilities) {
         } else {
             means.join(", ")
         };
-        println!("{:<10} {means}", capability.fault);
+        let held = match capability.held {
+            Holding::Kernel => String::new(),
+            other => format!("  (held: {})", other.word()),
+        };
+        println!("{:<10} {means}{held}", capability.fault);
         for note in &capability.notes {
             println!("{:<10}   {note}", "");
         }

@@ -11,6 +11,7 @@ mod capabilities;
 mod cli;
 pub mod hold;
 mod inventory;
+mod journal;
 mod kernel;
 mod link;
 mod names;

@@ -4,6 +4,7 @@
 //! policy with a typing error must not turn into no policy.
 
 use serde::Deserialize;
+use squall_experiments::fault::{FaultKind, Holding};
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use squall_experiments::units::{Hold, Lease};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,20 @@ pub(crate) struct Policy {
     pub(crate) protect: Protect,
     /// How much there may be.
     pub(crate) limits: Limits,
+    /// Faults that are forbidden unless they are named here: those that no kernel object gives back.
+    pub(crate) allow: Vec<FaultKind>,
+    /// The folder where a journal says what those have changed.
+    pub(crate) journal: Folder,
+}
+
+/// The folder of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self(PathBuf::from(crate::journal::FOLDER))
+    }
 }
 
 /// What is never touched.
@@ -165,6 +180,11 @@ impl Policy {
             return Ok(Self::default());
         }
         serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Whether faults of this kind may be injected at all.
+    pub(crate) fn allows(&self, kind: FaultKind) -> bool {
+        kind.holding() == Holding::Kernel || self.allow.contains(&kind)
     }
 
     /// Conversations that no fault touches.

@@ -13,6 +13,7 @@ use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
 use squall_experiments::capability::Means;
+use squall_experiments::fault::Holding;
 use squall_experiments::filter::ResolvedFilter;
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::target::Target;
@@ -244,7 +245,7 @@ impl Agent {
         let policy = &self.ready.policy;
         let held = held.cloned();
         match (
-            admit::admit(asked, &live, &self.ready.capabilities, &policy.limits),
+            admit::admit(asked, &live, &self.ready.capabilities, policy),
             held,
         ) {
             (Admission::Accept(means), Some(held)) => self.start(arm, means, &held, received),
@@ -296,6 +297,8 @@ impl Agent {
             filter: ResolvedFilter::default(),
             attached,
             prey,
+            journal: (arm.fault.kind().holding() == Holding::Journal)
+                .then(|| self.ready.policy.journal.0.clone()),
         };
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);

@@ -27,6 +27,8 @@ pub enum Dose {
     Io(IoDose),
     /// Whatever there is a limited number of.
     Exhaust(ExhaustDose),
+    /// A cgroup stood still.
+    Freeze(FreezeDose),
 }
 
 /// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
@@ -193,6 +195,16 @@ pub struct ExhaustDose {
     pub limit: u64,
 }
 
+/// A cgroup that stands still.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FreezeDose {
+    /// Processes in it, and in those below it, when it was last looked at.
+    pub processes: u64,
+    /// Seconds for which the kernel said that all of it is frozen.
+    pub seconds: f64,
+}
+
 impl Dose {
     /// Whether the fault took hold of anything at all. A verdict of *held* needs this of every fault.
     #[must_use]
@@ -208,6 +220,7 @@ impl Dose {
             Self::Fill(dose) => dose.held_bytes > 0,
             Self::Io(dose) => dose.reads + dose.writes + dose.syncs > 0,
             Self::Exhaust(dose) => dose.held > 0,
+            Self::Freeze(dose) => dose.processes > 0 && dose.seconds > 0.0,
         }
     }
 }

@@ -54,6 +54,8 @@ const ONLY_MEANING: &[&str] = &[
     "filter-host",
     "filter-icmp-port",
     "filter-short-port",
+    "freeze-on-host",
+    "freeze-on-process",
     "gemodel-swapped",
     "gemodel-zero",
     "http-host-without-port",

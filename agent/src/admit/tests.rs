@@ -2,6 +2,7 @@
 //! targets.
 
 use super::*;
+use crate::policy::Limits;
 use proptest::prelude::*;
 use squall_experiments::capability::Capability;
 use std::collections::BTreeMap;
@@ -29,6 +30,13 @@ fn delay(ports: u8) -> Fault {
 /// The model's number of the kind that has a means of its own, and one only.
 const PAUSE: u8 = 5;
 const HTTP: u8 = 6;
+
+fn policy(limits: Limits) -> Policy {
+    Policy {
+        limits,
+        ..Policy::default()
+    }
+}
 
 fn http(ports: u8) -> Fault {
     let text = serde_json::to_value(delay(ports)).unwrap()["delay"]["filter"].clone();
@@ -61,11 +69,13 @@ fn capabilities(shaping: u8) -> Capabilities {
         }
         FaultKind::Partition => vec![Means::Nftables],
         kind if kind.is_redirecting() => vec![Means::Redirect],
+        FaultKind::Freeze => vec![Means::Journal],
         _ => vec![Means::Process],
     };
     let capability = |fault| Capability {
         fault,
         means: means(fault),
+        held: fault.holding(),
         notes: Vec::new(),
     };
     Capabilities {
@@ -150,7 +160,7 @@ proptest! {
                 means: None,
                 site,
             };
-            let answer = admit(asked, &live, &capabilities, &limits);
+            let answer = admit(asked, &live, &capabilities, &policy(limits.clone()));
             let said = match &answer {
                 Admission::Accept(Means::Detour) => "detour",
                 Admission::Accept(Means::Queue) => "queue",
@@ -189,7 +199,7 @@ fn one_on_netns(lease: Lease, means: Option<Means>, limits: &Limits) -> Admissio
         means,
         site: Some(Site::Netns),
     };
-    admit(asked, &[], &capabilities(3), limits)
+    admit(asked, &[], &capabilities(3), &policy(limits.clone()))
 }
 
 #[test]
@@ -230,4 +240,40 @@ fn other_protocols_and_families_are_not_in_the_way() {
     let six = filter(r#"{"to": {"hosts": ["::/0"]}}"#);
     let name = filter(r#"{"to": {"hosts": ["db.shop"]}}"#);
     assert!(!may_overlap(&four, &six) && may_overlap(&four, &name));
+}
+
+#[test]
+fn what_a_journal_holds_is_denied_unless_the_policy_allows_it() {
+    let (id, target) = (FaultId::from("f"), TargetId::from("g"));
+    let fault = serde_json::from_str(r#"{"freeze": {}}"#).unwrap();
+    let ask = |policy: &Policy, site| {
+        let asked = Asked {
+            id: &id,
+            fault: &fault,
+            target: &target,
+            lease: "1s".parse().unwrap(),
+            means: None,
+            site: Some(site),
+        };
+        admit(asked, &[], &capabilities(3), policy)
+    };
+    let strict = Policy::default();
+    let Admission::Deny(denial) = ask(&strict, Site::Group) else {
+        panic!("a freeze was allowed by default");
+    };
+    assert!(denial.to_string().contains("allow: [ freeze ]"), "{denial}");
+    let lenient = Policy {
+        allow: vec![FaultKind::Freeze],
+        ..Policy::default()
+    };
+    assert_eq!(
+        ask(&lenient, Site::Group),
+        Admission::Accept(Means::Journal)
+    );
+    for site in [Site::Host, Site::Process, Site::Netns] {
+        assert!(matches!(
+            ask(&lenient, site),
+            Admission::Deny(Denial::WrongTarget { .. })
+        ));
+    }
 }

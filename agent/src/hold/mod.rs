@@ -10,6 +10,7 @@ pub(crate) mod detour;
 pub(crate) mod dns;
 pub(crate) mod exhaust;
 pub(crate) mod fill;
+pub(crate) mod freeze;
 pub(crate) mod held;
 mod holder;
 pub(crate) mod http;
@@ -34,17 +35,26 @@ use std::process::ExitCode;
 /// The name under which a holder runs: its argument zero. What follows is for people who read `ps`.
 pub const HOLDER_NAME: &str = "squall-agent:";
 
-/// Whether this process was started as a holder. Whoever links the agent asks this before anything else: a holder
-/// must not become a thread pool, parse arguments or open anything.
+/// The name under which the guard of a journal's entry runs; the entry's file follows.
+pub const GUARD_NAME: &str = "squall-guard:";
+
+/// Whether this process was started as a holder, or as the guard of one. Whoever links the agent asks this before anything
+/// else: neither must become a thread pool, parse arguments or open anything.
 #[must_use]
 pub fn is_holder() -> bool {
     std::env::args_os()
         .next()
-        .is_some_and(|name| name == HOLDER_NAME)
+        .is_some_and(|name| name == HOLDER_NAME || name == GUARD_NAME)
 }
 
-/// A holder's whole life.
+/// A holder's, or a guard's, whole life.
 #[must_use]
 pub fn main() -> ExitCode {
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == GUARD_NAME)
+    {
+        return crate::journal::guard::run();
+    }
     holder::run()
 }

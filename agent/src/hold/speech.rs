@@ -8,6 +8,7 @@ use squall_experiments::filter::ResolvedFilter;
 use squall_experiments::ids::FaultId;
 use squall_experiments::target::ProcessSelector;
 use squall_experiments::wire::EndCause;
+use std::path::PathBuf;
 
 /// What the agent says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ pub(crate) struct HoldSpec {
     pub(crate) attached: Vec<Attached>,
     /// For a crash loop: what else may be hit; for it and for a pause: what never.
     pub(crate) prey: Option<Prey>,
+    /// For those that a journal holds: its folder.
+    pub(crate) journal: Option<PathBuf>,
 }
 
 /// What one attached descriptor is.
@@ -93,7 +96,7 @@ pub(crate) enum Attached {
 }
 
 /// Which processes a crash loop, or a fault on all of a group, may hit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Prey {
     /// What they must match; none where only the one process was named.

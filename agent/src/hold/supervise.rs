@@ -4,8 +4,10 @@
 //! the latest wish ([`Wish`]): a stop overtakes whatever else was said, also an arming that is under way.
 
 use super::HOLDER_NAME;
+use super::held::{HoldError, chain};
 use super::network;
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
+use crate::journal::Journal;
 use crate::kernel::{channel, clock, process};
 use squall_experiments::dose::{Dose, Evidence};
 use squall_experiments::fault_life::{FaultEvent, FaultState};
@@ -273,6 +275,7 @@ impl<T: Tell> Task<'_, T> {
             id: self.start.spec.id.clone(),
             holder: self.holder,
             evidence,
+            held: self.start.spec.fault.kind().holding(),
             at_us,
             took_us: micros(self.start.received),
         }));
@@ -386,23 +389,28 @@ impl<T: Tell> Task<'_, T> {
     /// Asks the kernel, until nothing of it is there. The process is gone already; what is looked for is what may
     /// outlive a process: an idle device, or a descriptor that leaked to another.
     async fn show_gone(&mut self) {
-        if !self.start.spec.fault.kind().is_network() {
+        let journal = self.start.spec.journal.clone();
+        if !self.start.spec.fault.kind().is_network() && journal.is_none() {
             return;
         }
         loop {
             let netns = self.netns().and_then(|fd| fd.try_clone_to_owned().ok());
+            let (journal, fault) = (journal.clone(), self.start.spec.id.clone());
             let holder = self.holder;
-            let left =
-                match on_a_thread(move || network::sweep(netns.as_ref().map(AsFd::as_fd), holder))
-                    .await
-                {
-                    Ok(Ok(left)) if left.is_empty() => return,
-                    Ok(Ok(left)) => left.join("; "),
-                    Ok(Err(error)) => super::held::chain(&error),
-                    Err(error) => format!(
-                        "nobody knows, because no thread could be started to look ({error})"
-                    ),
-                };
+            let look = move || match journal {
+                Some(folder) => Journal::new(folder)
+                    .settle(&fault, holder)
+                    .map_err(|error| HoldError::Unable(chain(&error))),
+                None => network::sweep(netns.as_ref().map(AsFd::as_fd), holder),
+            };
+            let left = match on_a_thread(look).await {
+                Ok(Ok(left)) if left.is_empty() => return,
+                Ok(Ok(left)) => left.join("; "),
+                Ok(Err(error)) => chain(&error),
+                Err(error) => {
+                    format!("nobody knows, because no thread could be started to look ({error})")
+                }
+            };
             self.event(FaultEvent::NotShownGone);
             self.stuck(format!(
                 "its holder is gone, and the kernel still shows: {left}"

@@ -13,6 +13,7 @@ use squall_experiments::event::{
     BaselineTaken, Created, Event, FaultEnded, Finished, Happening, Violation, Window,
 };
 use squall_experiments::expectation::{Check, Expectation};
+use squall_experiments::fault::Holding;
 use squall_experiments::plan::Plan;
 use squall_experiments::run_life::RunState;
 
@@ -97,11 +98,16 @@ impl Telling {
                 fault.armed_at_ms = Some(at);
                 fault.arm_took_us = Some(armed.took_us);
                 fault.means.clone_from(&armed.evidence.means);
+                fault.held = armed.held;
                 fault.read_back.clone_from(&armed.evidence.read_back);
                 fault.warnings.clone_from(&armed.evidence.warnings);
                 let took = span_ms(ms(armed.took_us));
+                let held = match fault.held {
+                    Holding::Kernel => String::new(),
+                    other => format!("; held: {}", other.word()),
+                };
                 let what = format!(
-                    "{} in force on {} ({took} after the command; {})",
+                    "{} in force on {} ({took} after the command; {}{held})",
                     fault.fault, fault.target, fault.means
                 );
                 self.tell(at, what);
@@ -377,6 +383,7 @@ impl FaultReport {
             arm_took_us: None,
             end_took_us: None,
             means: String::new(),
+            held: Holding::Kernel,
             read_back: Vec::new(),
             warnings: Vec::new(),
             dose: None,

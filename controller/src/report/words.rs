@@ -210,6 +210,11 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
             processes(d.ended)
         ),
         Dose::Pause(d) => pause_in_words(d),
+        Dose::Freeze(d) => format!(
+            "frozen for {} s, lately {}",
+            trimmed(d.seconds, 1),
+            processes(d.processes)
+        ),
         Dose::Fill(d) => fill_in_words(d),
         Dose::Io(d) => io_in_words(d),
         Dose::Exhaust(d) => format!(

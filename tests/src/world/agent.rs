@@ -1,7 +1,7 @@
 //! The real agent, driven over its real link: this is the controller's end of the wire, and no more.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use squall_experiments::capability::Means;
-use squall_experiments::fault::Fault;
+use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::target::{Candidate, Target};
 use squall_experiments::units::Lease;
@@ -69,6 +69,20 @@ impl Agent {
     /// When it cannot be started or says something else.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
+    }
+
+    /// Starts one on a node whose policy allows faults of this kind, where it forbids them by default: those that a journal holds.
+    ///
+    /// # Errors
+    /// When it cannot be started or says something else.
+    pub fn allowing(kind: FaultKind) -> Result<Self> {
+        if kind.holding().is_kernel() {
+            return Self::start();
+        }
+        let mut policy = tempfile::NamedTempFile::new()?;
+        writeln!(policy, "allow: [ {kind} ]")?;
+        let path = policy.path().to_str().ok_or("a path that is no text")?;
+        Self::start_with(&["--policy", path])
     }
 
     /// Starts one whose command line has `more` on it, as a node's administrator would.

@@ -136,7 +136,7 @@ fn live_and_die(kind: FaultKind, means: Means, end: End) -> Result<Duration> {
     let scene = Scene::set(kind)?;
     let namespaces: Vec<_> = scene.wire().map(|wire| &wire.victim).into_iter().collect();
     let bare = Fingerprint::take(&namespaces)?;
-    let mut agent = Agent::start()?;
+    let mut agent = Agent::allowing(kind)?;
     let fault = scene.fault();
     let candidate = agent.resolve(&scene.target(), &fault)?.swap_remove(0);
     let idle = Fingerprint::take(&namespaces)?;

@@ -8,6 +8,7 @@
 
 mod cli;
 mod dose;
+mod journal;
 mod kill_matrix;
 mod lab_itself;
 mod library;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     }
     trials.extend(pressure::trials());
     trials.extend(node::trials());
+    trials.extend(journal::trials());
     trials.extend(cli::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {

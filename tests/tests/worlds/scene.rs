@@ -89,7 +89,7 @@ impl Scene {
                 })?);
                 Stage::Ports(Box::new(wire))
             }
-            FaultKind::Cpu | FaultKind::Memory => {
+            FaultKind::Cpu | FaultKind::Memory | FaultKind::Freeze => {
                 let group = Cgroup::create(&tag)?;
                 let started = Victim::start(&tag)?;
                 group.adopt(started.pid())?;
@@ -135,7 +135,9 @@ impl Scene {
     /// The victim as a target.
     pub(crate) fn target(&self) -> Target {
         let process = json!({ "command": self.tag });
-        written(if self.kind.is_network() {
+        written(if self.kind == FaultKind::Freeze {
+            json!({ "cgroup": format!("/{}", self.tag) })
+        } else if self.kind.is_network() {
             json!({ "netns": { "process": process } })
         } else {
             json!({ "process": process })
@@ -165,7 +167,7 @@ impl Scene {
                 let to = json!({ "hosts": [named(Ip::V4).to_string()], "ports": ["8080"] });
                 json!({ "effect": { "abort": 503 }, "filter": { "to": to, "direction": "egress" } })
             }
-            FaultKind::Pause => json!({}),
+            FaultKind::Pause | FaultKind::Freeze => json!({}),
             FaultKind::Fill => {
                 json!({ "path": "/tmp", "goal": { "size": "16MiB" } })
             }
@@ -196,6 +198,7 @@ impl Scene {
             Stage::Names(wire, _) => names_suffering(wire, since, time),
             Stage::Web(wire, _) => web_suffering(wire, since, time),
             Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
+            Stage::Group(_) if self.kind == FaultKind::Freeze => self.standstill(since, time),
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
             Stage::Alone => self.standstill(since, time),
