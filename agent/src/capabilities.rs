@@ -3,7 +3,7 @@
 use crate::hold::network;
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::{disk, process, ptrace};
-use crate::policy::Policy;
+use crate::policy::{Leave, PATH, Policy};
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::FaultKind;
 
@@ -119,9 +119,11 @@ fn freeze(hierarchies: &[Hierarchy], policy: &Policy) -> Capability {
 
 /// What is to be known of a fault that a journal holds.
 fn by_journal(fault: FaultKind, policy: &Policy) -> Option<String> {
-    (!policy.allows(fault)).then(|| {
+    let leave = Leave::needed_by(fault)?;
+    (!policy.allow.contains(&leave)).then(|| {
+        let word = leave.word();
         format!(
-            "held by a journal, and so forbidden by this node's policy: write `allow: [ {fault} ]` into its policy.yaml"
+            "held by a journal, and so forbidden by this node's policy: write `allow: [ {word} ]` into {PATH}"
         )
     })
 }

@@ -9,6 +9,7 @@
 use super::held::{Held, HoldError};
 use super::holder::Grip;
 use super::speech::{HoldSpec, Prey};
+use crate::inventory::process::{Identity, identity};
 use crate::journal::guard::Guard;
 use crate::journal::{self, Entry, Journal, Kept, Undo};
 use crate::kernel::freezer::{self, Freezer};
@@ -28,6 +29,8 @@ struct Frozen {
     freezer: Freezer,
     path: String,
     prey: Prey,
+    /// Who was inside when it froze: with the last of them it ends. Nobody frozen starts another.
+    processes: Vec<Identity>,
     kept: Kept,
     guard: Guard,
     next: Instant,
@@ -64,6 +67,7 @@ pub(crate) fn arm(
     let mut frozen = Frozen {
         freezer,
         prey,
+        processes: Vec::new(),
         kept,
         guard,
         next: Instant::now() + LOOK_EVERY,
@@ -175,6 +179,11 @@ impl Frozen {
             }
             std::thread::sleep(FREEZE_STEP);
         }
+        let inside = self
+            .freezer
+            .processes()
+            .map_err(HoldError::kernel("list the processes of", object()))?;
+        self.processes = inside.into_iter().filter_map(identity).collect();
         Ok(())
     }
 
@@ -187,7 +196,9 @@ impl Frozen {
             Err(error) => return Err(HoldError::kernel("list the processes of", object())(error)),
         };
         // v1 lets nobody die who is frozen: whom somebody has told to die is let go, and so the target ends.
-        if pids.iter().all(|pid| freezer::is_told_to_die(*pid)) {
+        self.processes
+            .retain(|id| identity(id.pid) == Some(*id) && !freezer::is_told_to_die(id.pid));
+        if self.processes.is_empty() {
             self.over = Some(EndCause::TargetGone);
             return Ok(false);
         }

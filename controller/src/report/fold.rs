@@ -10,7 +10,7 @@ use super::summary::{
 use super::words::{cause_in_words, dose_in_words, span_ms, state_in_words, stop_in_words};
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{
-    BaselineTaken, Created, Event, FaultEnded, Finished, Happening, Violation, Window,
+    BaselineTaken, Created, Event, FaultArmed, FaultEnded, Finished, Happening, Violation, Window,
 };
 use squall_experiments::expectation::{Check, Expectation};
 use squall_experiments::fault::Holding;
@@ -92,26 +92,7 @@ impl Telling {
             Happening::Entered(state) => self.entered(at, *state),
             Happening::Observed(window) => self.observed(at, window),
             Happening::BaselineTaken(taken) => self.baseline(taken),
-            Happening::Armed(armed) => {
-                let fault = self.fault(&armed.id.0);
-                fault.outcome = FaultOutcome::InForce;
-                fault.armed_at_ms = Some(at);
-                fault.arm_took_us = Some(armed.took_us);
-                fault.means.clone_from(&armed.evidence.means);
-                fault.held = armed.held;
-                fault.read_back.clone_from(&armed.evidence.read_back);
-                fault.warnings.clone_from(&armed.evidence.warnings);
-                let took = span_ms(ms(armed.took_us));
-                let held = match fault.held {
-                    Holding::Kernel => String::new(),
-                    other => format!("; held: {}", other.word()),
-                };
-                let what = format!(
-                    "{} in force on {} ({took} after the command; {}{held})",
-                    fault.fault, fault.target, fault.means
-                );
-                self.tell(at, what);
-            }
+            Happening::Armed(armed) => self.armed(at, armed),
             Happening::Refused(refused) => {
                 let fault = self.fault(&refused.id.0);
                 fault.outcome = FaultOutcome::Refused(refused.reason.clone());
@@ -149,6 +130,27 @@ impl Telling {
 
     fn tell(&mut self, at_ms: f64, what: String) {
         self.said.timeline.push(Moment { at_ms, what });
+    }
+
+    fn armed(&mut self, at: f64, armed: &FaultArmed) {
+        let fault = self.fault(&armed.id.0);
+        fault.outcome = FaultOutcome::InForce;
+        fault.armed_at_ms = Some(at);
+        fault.arm_took_us = Some(armed.took_us);
+        fault.means.clone_from(&armed.evidence.means);
+        fault.held = armed.held;
+        fault.read_back.clone_from(&armed.evidence.read_back);
+        fault.warnings.clone_from(&armed.evidence.warnings);
+        let took = span_ms(ms(armed.took_us));
+        let held = match fault.held {
+            Holding::Kernel => String::new(),
+            other => format!("; held: {}", other.word()),
+        };
+        let what = format!(
+            "{} in force on {} ({took} after the command; {}{held})",
+            fault.fault, fault.target, fault.means
+        );
+        self.tell(at, what);
     }
 
     fn created(&mut self, created: &Created) {

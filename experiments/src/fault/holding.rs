@@ -20,7 +20,6 @@ pub enum Holding {
 impl Holding {
     /// Whether it is the kernel's, as with nearly all: the others are said, this is not.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     pub const fn is_kernel(&self) -> bool {
         matches!(self, Self::Kernel)
     }

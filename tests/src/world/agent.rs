@@ -1,16 +1,16 @@
 //! The real agent, driven over its real link: this is the controller's end of the wire, and no more.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use squall_experiments::capability::Means;
-use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::fault::Fault;
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::target::{Candidate, Target};
 use squall_experiments::units::Lease;
@@ -71,33 +71,27 @@ impl Agent {
         Self::start_with(&[])
     }
 
-    /// Starts one on a node whose policy allows faults of this kind, where it forbids them by default: those that a journal holds.
-    ///
-    /// # Errors
-    /// When it cannot be started or says something else.
-    pub fn allowing(kind: FaultKind) -> Result<Self> {
-        if kind.holding().is_kernel() {
-            return Self::start();
-        }
-        let mut policy = tempfile::NamedTempFile::new()?;
-        writeln!(policy, "allow: [ {kind} ]")?;
-        let path = policy.path().to_str().ok_or("a path that is no text")?;
-        Self::start_with(&["--policy", path])
-    }
-
     /// Starts one whose command line has `more` on it, as a node's administrator would.
     ///
     /// # Errors
     /// When it cannot be started or says something else.
     pub fn start_with(more: &[&str]) -> Result<Self> {
+        Self::start_as(&program("squall-agent")?, more, Stdio::inherit())
+    }
+
+    /// Starts the agent that this file is, with a log of one's choice.
+    ///
+    /// # Errors
+    /// When it cannot be started or says something else.
+    pub fn start_as(program: &Path, more: &[&str], log: Stdio) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(program("squall-agent")?)
+        let child = Command::new(program)
             .args(["run", "--link-fd", "0"])
             .args(more)
             .env(fingerprint::MARK, fingerprint::mark())
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(log)
             .spawn()?;
         let mut guard = Orphan(Some(child));
         ours.set_read_timeout(Some(ANSWER_LIMIT))?;
@@ -293,10 +287,24 @@ impl Agent {
     /// # Errors
     /// When the link is closed.
     pub fn renew(&mut self, fault: &FaultId, lease: Lease) -> Result<()> {
-        self.say(&FromController::Renew(Renew {
-            faults: vec![fault.clone()],
-            lease,
-        }))
+        self.renew_all(std::slice::from_ref(fault), lease)
+    }
+
+    /// Gives all these faults another lease, in one word.
+    ///
+    /// # Errors
+    /// When the link is closed.
+    pub fn renew_all(&mut self, faults: &[FaultId], lease: Lease) -> Result<()> {
+        let faults = faults.to_vec();
+        self.say(&FromController::Renew(Renew { faults, lease }))
+    }
+
+    /// Says that everything is to stop, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the link is closed.
+    pub fn stop_all(&mut self) -> Result<()> {
+        self.say(&FromController::Stop(Stop::All))
     }
 
     /// Stops `fault` and waits until it is gone.
