@@ -138,6 +138,7 @@ fn write_down(spec: &HoldSpec, freezer: &Freezer, path: &str) -> Result<Kept, Ho
         boot: journal::boot(),
         fault: spec.id.clone(),
         holder: std::process::id(),
+        started: identity(std::process::id()).map_or(0, |id| id.started),
         undo: Undo::Thaw {
             folder,
             inode,

@@ -400,6 +400,7 @@ impl<T: Tell> Task<'_, T> {
             let look = move || match journal {
                 Some(folder) => Journal::new(folder)
                     .settle(&fault, holder)
+                    .map(|()| Vec::new())
                     .map_err(|error| HoldError::Unable(chain(&error))),
                 None => network::sweep(netns.as_ref().map(AsFd::as_fd), holder),
             };

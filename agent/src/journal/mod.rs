@@ -15,6 +15,7 @@
 pub(crate) mod guard;
 pub(crate) mod undo;
 
+use crate::inventory::process::identity;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use squall_experiments::ids::FaultId;
@@ -29,8 +30,9 @@ pub(crate) use undo::Undo;
 pub(crate) const FOLDER: &str = "/run/squall/journal";
 /// An entry is half a page; more is not one.
 const ENTRY_BYTES_MAX: u64 = 64 << 10;
-/// How long the next agent waits for a guard that is just putting back: that takes milliseconds.
-const GUARD_LIMIT: Duration = Duration::from_secs(2);
+/// How long a guard is left to put back what its dead holder left: that takes milliseconds. One that takes longer is stopped, or
+/// hangs, and it is done without it.
+const GUARD_LIMIT: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// One change that was made, and how it is undone.
@@ -41,8 +43,10 @@ pub(crate) struct Entry {
     pub(crate) boot: String,
     /// The fault.
     pub(crate) fault: FaultId,
-    /// Its holder's pid.
+    /// Its holder.
     pub(crate) holder: u32,
+    /// When that started, which tells it from another of the same number (proc_pid_stat(5), field 22).
+    pub(crate) started: u64,
     /// What was there before, and where.
     pub(crate) undo: Undo,
 }
@@ -248,50 +252,47 @@ impl Journal {
             }
             return Ok(None);
         }
-        let begun = Instant::now();
-        loop {
-            let Some(entry) = read(path)? else {
-                return Ok(None);
-            };
-            match take_back(path)? {
-                Taken::Back => return Ok(Some(entry.undo.in_words())),
-                Taken::Gone => return Ok(None),
-                Taken::Busy if Path::new(&format!("/proc/{}", entry.holder)).exists() => {
-                    return Ok(None);
-                }
-                Taken::Busy if begun.elapsed() > GUARD_LIMIT => return Ok(None),
-                Taken::Busy => std::thread::sleep(LOOK_EVERY),
-            }
+        let Some(entry) = read(path)? else {
+            return Ok(None);
+        };
+        let lives = || identity(entry.holder).is_some_and(|id| id.started == entry.started);
+        if lives() {
+            return Ok(None);
         }
+        Ok(settle(path)?.then(|| entry.undo.in_words()))
     }
 
-    /// Puts back what this fault's holder, which is dead, left. Empty when nothing of it is left.
-    pub(crate) fn settle(&self, fault: &FaultId, holder: u32) -> Result<Vec<String>, JournalError> {
-        let mut left = Vec::new();
+    /// Puts back what this fault's holder, which is dead, left.
+    pub(crate) fn settle(&self, fault: &FaultId, holder: u32) -> Result<(), JournalError> {
         for path in self.entries()? {
-            let Ok(Some(entry)) = read(&path) else {
-                continue;
-            };
-            if entry.fault != *fault || entry.holder != holder {
-                continue;
-            }
-            let begun = Instant::now();
-            loop {
-                match take_back(&path)? {
-                    Taken::Back | Taken::Gone => break,
-                    Taken::Busy if begun.elapsed() > GUARD_LIMIT => {
-                        left.push(format!(
-                            "{}, which its guard is putting back",
-                            entry.undo.in_words()
-                        ));
-                        break;
-                    }
-                    Taken::Busy => std::thread::sleep(LOOK_EVERY),
-                }
+            if let Ok(Some(entry)) = read(&path)
+                && entry.fault == *fault
+                && entry.holder == holder
+            {
+                settle(&path)?;
             }
         }
-        Ok(left)
+        Ok(())
     }
+}
+
+/// Puts back what a holder left that is known to be dead. The guard is given a moment; then its lock counts for nothing, as
+/// putting back twice does no harm. Whether it was this that did it.
+fn settle(path: &Path) -> Result<bool, JournalError> {
+    let begun = Instant::now();
+    loop {
+        match take_back(path)? {
+            Taken::Back => return Ok(true),
+            Taken::Gone => return Ok(false),
+            Taken::Busy if begun.elapsed() > GUARD_LIMIT => break,
+            Taken::Busy => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+    let Some(entry) = read(path)? else {
+        return Ok(false);
+    };
+    put_back(&entry, path)?;
+    Ok(true)
 }
 
 /// What became of an entry.
@@ -336,7 +337,11 @@ fn put_back(entry: &Entry, path: &Path) -> Result<(), JournalError> {
                 source,
             })?;
     }
-    std::fs::remove_file(path).map_err(failed("remove", path))
+    match std::fs::remove_file(path) {
+        // Somebody else has done the same.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(failed("remove", path)),
+    }
 }
 
 fn read(path: &Path) -> Result<Option<Entry>, JournalError> {

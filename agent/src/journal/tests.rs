@@ -14,6 +14,7 @@ fn entry(inode: u64) -> Entry {
         boot: boot(),
         fault: FaultId::from("f"),
         holder: std::process::id(),
+        started: identity(std::process::id()).unwrap().started,
         undo: Undo::Thaw {
             folder: "/nonexistent/group".into(),
             inode,
@@ -42,7 +43,7 @@ fn one_thing_is_changed_by_one_fault_at_a_time() {
 }
 
 #[test]
-fn what_a_live_holder_changed_stays_and_what_a_dead_one_did_is_put_back() {
+fn what_a_live_holder_changed_stays() {
     if !is_root() {
         return;
     }
@@ -50,15 +51,27 @@ fn what_a_live_holder_changed_stays_and_what_a_dead_one_did_is_put_back() {
     let kept = journal.write(entry(1)).unwrap();
     assert_eq!(journal.replay().unwrap(), Vec::<String>::new());
     assert!(kept.path().exists());
-    // Dead: its lock is gone, and nobody has put anything back.
-    let path = kept.path().to_owned();
-    let Kept {
-        file, entry: dead, ..
-    } = &kept;
-    flock(file, FlockOperation::Unlock).unwrap();
+}
+
+/// A guard that is stopped just when it has got the lock, as far as its successors can see.
+#[test]
+fn a_lock_that_is_not_given_up_keeps_nobody_from_putting_back() {
+    if !is_root() {
+        return;
+    }
+    let (_home, journal) = journal();
+    let dead = Entry {
+        started: 0,
+        ..entry(1)
+    };
+    let kept = journal.write(dead.clone()).unwrap();
     assert_eq!(journal.replay().unwrap(), [dead.undo.in_words()]);
-    assert!(!path.exists());
-    std::mem::forget(kept);
+    assert!(!kept.path().exists());
+    let kept = journal.write(dead).unwrap();
+    journal
+        .settle(&FaultId::from("f"), std::process::id())
+        .unwrap();
+    assert!(!kept.path().exists());
 }
 
 #[test]

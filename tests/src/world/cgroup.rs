@@ -61,6 +61,14 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// Thaws it, whoever froze it: what is frozen on v1 cannot even be killed, and a test would wait for ever.
+    pub fn thaw(&self) {
+        for (file, word) in [("cgroup.freeze", "0"), ("freezer.state", "THAWED")] {
+            // One of them is there.
+            let _ = self.write(file, word);
+        }
+    }
+
     /// Makes one below this one, which has no controllers of v2 of its own.
     ///
     /// # Errors

@@ -127,6 +127,12 @@ impl Frosty {
     }
 }
 
+impl Drop for Frosty {
+    fn drop(&mut self) {
+        self.outer.thaw();
+    }
+}
+
 fn start(home: &Path) -> Result<Agent> {
     let policy = home.join("policy.yaml");
     Agent::start_with(&["--policy", &policy.display().to_string()])

@@ -290,6 +290,14 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let (FaultKind::Freeze, Stage::Group(group)) = (self.kind, &self.stage) {
+            group.thaw();
+        }
+    }
+}
+
 /// How long the victim is looked at for one feeling.
 const FEELING: Duration = Duration::from_millis(500);
 
