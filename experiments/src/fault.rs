@@ -14,6 +14,7 @@ mod holding;
 mod http;
 mod memory;
 mod pause;
+mod tcp;
 
 pub use disk::{Fill, FillGoal, FolderPath, Io, IoRate, PathError};
 pub use dns::{Dns, DnsEffect, RecordType};
@@ -23,6 +24,7 @@ pub use holding::Holding;
 pub use http::{Http, HttpEffect, Replace, Requests, Status};
 pub use memory::{Memory, MemoryBase, MemorySize};
 pub use pause::Pause;
+pub use tcp::{Tcp, TcpEffect};
 
 /// One fault: exactly one kind, with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,8 @@ pub enum Fault {
     Exhaust(Exhaust),
     /// A cgroup stands still.
     Freeze(Freeze),
+    /// Connections are reset, refused, slow to close, or stand still.
+    Tcp(Tcp),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -88,11 +92,12 @@ pub enum FaultKind {
     Io,
     Exhaust,
     Freeze,
+    Tcp,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -110,6 +115,7 @@ impl FaultKind {
         Self::Io,
         Self::Exhaust,
         Self::Freeze,
+        Self::Tcp,
     ];
 
     /// The word for it in a file.
@@ -133,6 +139,7 @@ impl FaultKind {
             Self::Io => "io",
             Self::Exhaust => "exhaust",
             Self::Freeze => "freeze",
+            Self::Tcp => "tcp",
         }
     }
 
@@ -160,7 +167,7 @@ impl FaultKind {
     /// Whether it shapes packets (netem's domain), rather than refusing them.
     #[must_use]
     pub const fn is_shaping(self) -> bool {
-        self.is_network() && !matches!(self, Self::Partition) && !self.is_redirecting()
+        self.is_network() && !matches!(self, Self::Partition | Self::Tcp) && !self.is_redirecting()
     }
 
     /// Whether it reads what the packets say, and so leads them to the holder.
@@ -423,6 +430,7 @@ impl Fault {
             Self::Io(_) => FaultKind::Io,
             Self::Exhaust(_) => FaultKind::Exhaust,
             Self::Freeze(_) => FaultKind::Freeze,
+            Self::Tcp(_) => FaultKind::Tcp,
         }
     }
 
@@ -439,6 +447,7 @@ impl Fault {
             Self::Partition(f) => Some(&f.filter),
             Self::Dns(f) => Some(&f.filter),
             Self::Http(f) => Some(&f.filter),
+            Self::Tcp(f) => Some(&f.filter),
             Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
             Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) | Self::Freeze(_) => None,
         }
@@ -498,6 +507,7 @@ impl fmt::Display for Fault {
             Self::Io(io) => io.fmt(f)?,
             Self::Exhaust(exhaust) => exhaust.fmt(f)?,
             Self::Freeze(freeze) => freeze.fmt(f)?,
+            Self::Tcp(tcp) => tcp.fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {
             Some(filter) if !filter.is_empty() => write!(f, " {filter}"),

@@ -20,5 +20,6 @@ mod sense;
 mod steady;
 mod step;
 mod target;
+mod tcp;
 
 pub(crate) use experiment::experiment;

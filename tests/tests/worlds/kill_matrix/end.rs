@@ -182,7 +182,8 @@ impl End {
                 | FaultKind::Fill
                 | FaultKind::Io
                 | FaultKind::Exhaust
-                | FaultKind::Freeze => None,
+                | FaultKind::Freeze
+                | FaultKind::Tcp => None,
             },
             Self::NetnsDeleted => match kind {
                 FaultKind::Kill
@@ -203,7 +204,8 @@ impl End {
                 | FaultKind::Rate
                 | FaultKind::Partition
                 | FaultKind::Dns
-                | FaultKind::Http => None,
+                | FaultKind::Http
+                | FaultKind::Tcp => None,
             },
         }
     }
