@@ -5,8 +5,8 @@
     reason = "a program talks to its user"
 )]
 
-use crate::boot;
 use crate::policy::Policy;
+use crate::{boot, doctor, halt};
 use clap::{Parser, Subcommand};
 use squall_experiments::fault::Holding;
 use std::ffi::OsString;
@@ -31,6 +31,37 @@ enum Verb {
         /// The node's policy; /etc/squall/policy.yaml where it is there, safe defaults where it is not.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// Where the node keeps what must survive its agent.
+        #[arg(long, value_name = "DIR", default_value = halt::STATE)]
+        state: PathBuf,
+    },
+    /// Stops every fault of this node at once, and keeps any from starting until the halt is lifted. Needs no
+    /// controller, and no agent that answers.
+    Halt {
+        /// Lifts it.
+        #[arg(long, conflicts_with = "because")]
+        lift: bool,
+        /// Why, for whoever is refused.
+        #[arg(long, value_name = "TEXT")]
+        because: Option<String>,
+        /// The state directory of the agent.
+        #[arg(long, value_name = "DIR", default_value = halt::STATE)]
+        state: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what this node can do, what is missing, and how to get it.
+    Doctor {
+        /// The node's policy.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// The state directory of the agent.
+        #[arg(long, value_name = "DIR", default_value = halt::STATE)]
+        state: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Says what this node can inject, by which means, and why not where it cannot.
     Capabilities {
@@ -45,7 +76,8 @@ enum Verb {
 
 /// Runs the agent with a program's arguments, the program's name first. Call [`crate::hold::is_holder`] before.
 ///
-/// Exit codes: 0 done, 2 the arguments or the policy are wrong, 3 the link or the kernel failed.
+/// Exit codes: 0 done, 2 the arguments or the policy are wrong, 3 the link or the kernel failed; of `doctor` also 1,
+/// something is missing.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -56,12 +88,33 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match cli.command {
-        Verb::Run { link_fd, policy } => boot::run(link_fd, policy.as_deref()),
-        Verb::Capabilities { json, policy } => capabilities(json, policy.as_deref()),
+        Verb::Run {
+            link_fd,
+            policy,
+            state,
+        } => boot::run(link_fd, policy.as_deref(), state),
+        Verb::Halt {
+            lift: true,
+            state,
+            json,
+            ..
+        } => lift(&state, json),
+        Verb::Halt {
+            because,
+            state,
+            json,
+            ..
+        } => halt(&state, because, json),
+        Verb::Doctor {
+            policy,
+            state,
+            json,
+        } => doctor(policy.as_deref(), &state, json),
+        Verb::Capabilities { json, policy } => capabilities(policy.as_deref(), json),
     }
 }
 
-fn capabilities(json: bool, policy: Option<&Path>) -> ExitCode {
+fn capabilities(policy: Option<&Path>, json: bool) -> ExitCode {
     let policy = match Policy::load(policy) {
         Ok(policy) => policy,
         Err(error) => {
@@ -71,14 +124,96 @@ fn capabilities(json: bool, policy: Option<&Path>) -> ExitCode {
     };
     let capabilities = crate::capabilities::probe(&policy);
     if json {
-        match serde_json::to_string_pretty(&capabilities) {
-            Ok(text) => println!("{text}"),
-            Err(_) => return ExitCode::from(3),
-        }
-    } else {
-        print_table(&capabilities);
+        return print_json(&capabilities, 0);
     }
+    print_table(&capabilities);
     ExitCode::SUCCESS
+}
+
+fn print_json(what: &impl serde::Serialize, code: u8) -> ExitCode {
+    match serde_json::to_string_pretty(what) {
+        Ok(text) => println!("{text}"),
+        Err(_) => return ExitCode::from(3),
+    }
+    ExitCode::from(code)
+}
+
+fn halt(state: &Path, because: Option<String>, json: bool) -> ExitCode {
+    let halted = match halt::halt(state, because) {
+        Ok(halted) => halted,
+        Err(error) => {
+            eprintln!(
+                "cannot halt: {} cannot be written ({error}): run as root. `pkill -KILL squall` ends every fault, too",
+                state.display()
+            );
+            return ExitCode::from(3);
+        }
+    };
+    let code = if halted.left.is_empty() { 0 } else { 3 };
+    if json {
+        return print_json(&halted, code);
+    }
+    println!("{}", halted.halt);
+    match (halted.faults, halted.killed) {
+        (0, _) => println!("no fault was live"),
+        (n, 0) => println!("{n} faults ended"),
+        (n, killed) => println!(
+            "{n} faults ended; no agent answered for {killed} of them, whose holders were killed"
+        ),
+    }
+    if !halted.left.is_empty() {
+        let left = &halted.left;
+        println!("still there: {left:?}; they wait inside the kernel: see /proc/PID/stack");
+    }
+    println!("nothing starts on this node until `squall-agent halt --lift`");
+    ExitCode::from(code)
+}
+
+fn lift(state: &Path, json: bool) -> ExitCode {
+    match halt::lift(state) {
+        Ok(was) if json => print_json(&serde_json::json!({ "lifted": was }), 0),
+        Ok(true) => {
+            println!("lifted: faults may be injected again");
+            ExitCode::SUCCESS
+        }
+        Ok(false) => {
+            println!("it was not halted");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!(
+                "the halt under {} cannot be lifted ({error}): run as root",
+                state.display()
+            );
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn doctor(policy: Option<&Path>, state: &Path, json: bool) -> ExitCode {
+    let report = doctor::examine(policy, state);
+    let code = match (report.would_not_serve(), report.is_sound()) {
+        (true, _) => 2,
+        (false, false) => 1,
+        (false, true) => 0,
+    };
+    if json {
+        return print_json(&report, code);
+    }
+    println!("{}, Linux {}", report.node, report.kernel);
+    for finding in &report.findings {
+        let sign = match finding.standing {
+            doctor::Standing::Good => "good",
+            doctor::Standing::Limited => "limited",
+            doctor::Standing::Missing => "missing",
+        };
+        let (about, name) = (finding.about, &finding.name);
+        println!("{sign:<8} {about:<10} {name:<22} {}", finding.found);
+        for mend in &finding.mends {
+            println!("{:<8} {:<10} {:<22}   {mend}", "", "", "");
+        }
+    }
+    ExitCode::from(code)
 }
 
 fn print_table(capabilities: &squall_experiments::capability::Capabilities) {

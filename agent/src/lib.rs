@@ -9,6 +9,8 @@ mod arming;
 mod boot;
 mod capabilities;
 mod cli;
+mod doctor;
+mod halt;
 pub mod hold;
 mod inventory;
 mod journal;
@@ -16,6 +18,8 @@ mod kernel;
 mod link;
 mod names;
 mod policy;
+mod privileges;
+mod rhythm;
 mod serve;
 
 pub use cli::main;

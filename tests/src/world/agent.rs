@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -38,11 +39,22 @@ pub struct Agent {
     asked: u64,
 }
 
+/// The agent in the place of the one that was built beside the test binaries.
+static TAKEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Takes another build of the agent from now on: the one that is shipped, for one. Said twice, the first is kept.
+pub fn take(file: PathBuf) {
+    let _ = TAKEN.set(file);
+}
+
 /// Where the project's programs were built: beside the folder of the test binaries.
 ///
 /// # Errors
 /// When the program is not there.
 pub fn program(name: &str) -> Result<PathBuf> {
+    if let (Some(file), "squall-agent") = (TAKEN.get(), name) {
+        return Ok(file.clone());
+    }
     let own = std::env::current_exe()?;
     let found = own
         .ancestors()
@@ -257,19 +269,7 @@ impl Agent {
         lease: Lease,
         means: Option<Means>,
     ) -> Result<Armed> {
-        self.asked += 1;
-        let id = FaultId(format!("test-{}", self.asked));
-        let run = RunId::from("test");
-        let (wanted, fault) = (id.clone(), fault.clone());
-        self.say(&FromController::Arm(Arm {
-            id,
-            run,
-            fault,
-            target,
-            lease,
-            seed: SEED,
-            means,
-        }))?;
+        let wanted = self.say_arm(target, fault, lease, means)?;
         self.hear("armed", ANSWER_LIMIT, |message| match message {
             FromAgent::Armed(armed) if armed.id == wanted => Some(Ok(armed.clone())),
             FromAgent::Refused(refused) if refused.id == wanted => {
@@ -280,6 +280,72 @@ impl Agent {
             }
             _ => None,
         })?
+    }
+
+    /// Says that `fault` is to be armed, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the link is closed.
+    pub fn say_arm(
+        &mut self,
+        target: TargetId,
+        fault: &Fault,
+        lease: Lease,
+        means: Option<Means>,
+    ) -> Result<FaultId> {
+        self.asked += 1;
+        let id = FaultId(format!("test-{}", self.asked));
+        self.say(&FromController::Arm(Arm {
+            id: id.clone(),
+            run: RunId::from("test"),
+            fault: fault.clone(),
+            target,
+            lease,
+            seed: SEED,
+            means,
+        }))?;
+        Ok(id)
+    }
+
+    /// What it said since somebody listened, in its order.
+    ///
+    /// # Errors
+    /// When the link ends.
+    pub fn heard(&mut self) -> Result<Vec<FromAgent>> {
+        let mut before = usize::MAX;
+        while before != self.heard.len() {
+            before = self.heard.len();
+            self.listen()?;
+        }
+        Ok(self.heard.drain(..).collect())
+    }
+
+    /// Arms them all at once and waits for the last; in the order in which they came into force.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub fn arm_all(&mut self, orders: &[(TargetId, Fault)], lease: Lease) -> Result<Vec<Armed>> {
+        for (target, fault) in orders {
+            self.asked += 1;
+            self.say(&FromController::Arm(Arm {
+                id: FaultId(format!("test-{}", self.asked)),
+                run: RunId::from("test"),
+                fault: fault.clone(),
+                target: target.clone(),
+                lease,
+                seed: SEED,
+                means: None,
+            }))?;
+        }
+        let mut all = Vec::new();
+        while all.len() < orders.len() {
+            all.push(self.hear("armed", ANSWER_LIMIT, |message| match message {
+                FromAgent::Armed(armed) => Some(Ok(armed.clone())),
+                FromAgent::Refused(refused) => Some(Err(refused.reason.clone())),
+                _ => None,
+            })??);
+        }
+        Ok(all)
     }
 
     /// Gives `fault` another lease.

@@ -9,6 +9,7 @@
 
 mod cli;
 mod dose;
+mod halt;
 mod journal;
 mod kill_matrix;
 mod lab_itself;
@@ -19,6 +20,7 @@ mod pressure;
 mod redirect;
 mod scene;
 mod tcp;
+mod walk;
 
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             trials.extend(redirect::trials(&capabilities));
             trials.extend(tcp::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));
+            trials.extend(walk::trials(&capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.
         Err(error) => {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     trials.extend(node::trials());
     trials.extend(journal::trials());
     trials.extend(policy::trials());
+    trials.extend(halt::trials());
     trials.extend(cli::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
