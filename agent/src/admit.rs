@@ -366,6 +366,13 @@ fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Pause => {
             wrong("the host", "name the processes that are to stand still")
         }
+        (false, Site::Host) if kind == FaultKind::Freeze => {
+            wrong("the host", "name the cgroup or unit that is to stand still")
+        }
+        (false, Site::Process) if kind == FaultKind::Freeze => wrong(
+            "a process",
+            "everything in its cgroup would stand still too; name the cgroup or unit, or use `pause`",
+        ),
         (false, Site::Process | Site::Group | Site::Host) => Ok(()),
     }
 }

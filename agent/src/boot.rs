@@ -1,9 +1,10 @@
-//! Starting: swept, then bound by its policy, then able, and only then serving.
+//! Starting: swept, then bound by its policy, then recovered, then able, and only then serving.
 //!
 //! Each phase is a type that only the one before can make, so that there is no way to serve without them.
 
 use crate::capabilities;
 use crate::hold::network;
+use crate::journal::{Journal, JournalError};
 use crate::kernel::net::late;
 use crate::kernel::{oom, process};
 use crate::link::LinkError;
@@ -24,6 +25,11 @@ struct Swept;
 
 /// And the node's policy is known.
 struct Bound {
+    policy: Policy,
+}
+
+/// And what a former agent changed and could not put back is as it was.
+struct Recovered {
     policy: Policy,
 }
 
@@ -67,14 +73,26 @@ impl Swept {
 }
 
 impl Bound {
+    /// Replays the journal. Who does not know how the node was before does not serve.
+    fn recover(self) -> Result<Recovered, JournalError> {
+        for what in Journal::new(self.policy.journal.0.clone()).replay()? {
+            tracing::warn!(what, "put back what a former agent had changed");
+        }
+        Ok(Recovered {
+            policy: self.policy,
+        })
+    }
+}
+
+impl Recovered {
     fn probe(self, called: Called, state: PathBuf, watchdog: Option<Watchdog>) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         Ready {
             resolvers: policy::resolvers(&resolvers),
             state,
             watchdog,
+            capabilities: capabilities::probe(&self.policy),
             policy: self.policy,
-            capabilities: capabilities::probe(),
             node: called.node,
             labels: called.labels,
         }
@@ -142,7 +160,15 @@ fn through(way: Way, called: Called, setup: Setup<'_>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(called, setup.state, watchdog), way) {
+    let recovered = match bound.recover() {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            let error = crate::hold::held::chain(&error);
+            tracing::error!(error, "not recovered, no service");
+            return ExitCode::from(3);
+        }
+    };
+    match serve(recovered.probe(called, setup.state, watchdog), way) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = crate::hold::held::chain(&error);

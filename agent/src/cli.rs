@@ -7,8 +7,10 @@
 
 use crate::boot::{self, Called, Setup};
 use crate::link::dial::Address;
+use crate::policy::Policy;
 use crate::{doctor, halt};
 use clap::{Parser, Subcommand};
+use squall_experiments::fault::Holding;
 use squall_experiments::join::{Labels, check_labels};
 use squall_experiments::units::Timeout;
 use std::ffi::OsString;
@@ -72,6 +74,9 @@ enum Verb {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// The node's policy, as with `run`.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
     },
 }
 
@@ -163,15 +168,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             state,
             json,
         } => doctor(policy.as_deref(), &state, json),
-        Verb::Capabilities { json } => {
-            let capabilities = crate::capabilities::probe();
-            if json {
-                return print_json(&capabilities, 0);
-            }
-            print_table(&capabilities);
-            ExitCode::SUCCESS
-        }
+        Verb::Capabilities { json, policy } => capabilities(policy.as_deref(), json),
     }
+}
+
+fn capabilities(policy: Option<&Path>, json: bool) -> ExitCode {
+    let policy = match Policy::load(policy) {
+        Ok(policy) => policy,
+        Err(error) => {
+            eprintln!("{}", crate::hold::held::chain(&error));
+            return ExitCode::from(2);
+        }
+    };
+    let capabilities = crate::capabilities::probe(&policy);
+    if json {
+        return print_json(&capabilities, 0);
+    }
+    print_table(&capabilities);
+    ExitCode::SUCCESS
 }
 
 fn print_json(what: &impl serde::Serialize, code: u8) -> ExitCode {
@@ -276,7 +290,11 @@ fn print_table(capabilities: &squall_experiments::capability::Capabilities) {
         } else {
             means.join(", ")
         };
-        println!("{:<10} {means}", capability.fault);
+        let held = match capability.held {
+            Holding::Kernel => String::new(),
+            other => format!("  (held: {})", other.word()),
+        };
+        println!("{:<10} {means}{held}", capability.fault);
         for note in &capability.notes {
             println!("{:<10}   {note}", "");
         }

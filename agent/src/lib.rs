@@ -13,6 +13,7 @@ mod doctor;
 mod halt;
 pub mod hold;
 mod inventory;
+mod journal;
 mod kernel;
 mod link;
 mod names;

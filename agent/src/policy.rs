@@ -34,8 +34,20 @@ pub(crate) struct Policy {
     pub(crate) protect: Protect,
     /// How much there may be.
     pub(crate) limits: Limits,
+    /// The folder where a journal says what faults have changed that no kernel object gives back.
+    pub(crate) journal: Folder,
     /// When there may be anything; always where nothing is said.
     pub(crate) hours: Option<Hours>,
+}
+
+/// The folder of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self(PathBuf::from(crate::journal::FOLDER))
+    }
 }
 
 /// What a node must allow by name: no process's death takes it back. Either a journal does when the agent starts
@@ -62,6 +74,7 @@ impl Leave {
             FaultKind::Dns | FaultKind::Http | FaultKind::Tcp => None,
             FaultKind::Kill | FaultKind::Pause | FaultKind::Cpu | FaultKind::Memory => None,
             FaultKind::Fill | FaultKind::Io | FaultKind::Exhaust => None,
+            FaultKind::Freeze => Some(Self::Freeze),
         }
     }
 

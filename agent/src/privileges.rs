@@ -78,6 +78,8 @@ pub(crate) const fn kept_for(kind: FaultKind) -> CapabilitySet {
         FaultKind::Kill | FaultKind::Pause => {
             Cap::KILL.union(Cap::SYS_PTRACE).union(Cap::DAC_OVERRIDE)
         }
+        // Its guard, which it starts, has the same.
+        FaultKind::Freeze => Cap::SYS_PTRACE.union(Cap::DAC_OVERRIDE),
         FaultKind::Cpu => Cap::empty(),
         FaultKind::Memory => Cap::SYS_RESOURCE,
         FaultKind::Fill | FaultKind::Io => Cap::DAC_OVERRIDE

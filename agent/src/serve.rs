@@ -22,6 +22,7 @@ use crate::names;
 use crate::rhythm::Rhythm;
 use halts::Halts;
 use squall_experiments::capability::Means;
+use squall_experiments::fault::Holding;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop};
@@ -346,6 +347,8 @@ impl Agent {
             prey,
             pulse: arm.pulse,
             on_behalf_of: None,
+            journal: (arm.fault.kind().holding() == Holding::Journal)
+                .then(|| self.ready.policy.journal.0.clone()),
         };
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);

@@ -31,6 +31,8 @@ pub enum Dose {
     Exhaust(ExhaustDose),
     /// Any of these, of a fault that comes and goes.
     Pulsed(PulsedDose),
+    /// A cgroup stood still.
+    Freeze(FreezeDose),
     /// TCP connections.
     Tcp(TcpDose),
 }
@@ -218,6 +220,16 @@ pub struct PulsedDose {
     pub is_on: bool,
 }
 
+/// A cgroup that stands still.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FreezeDose {
+    /// Processes in it, and in those below it, when it was last looked at.
+    pub processes: u64,
+    /// Seconds for which the kernel said that all of it is frozen.
+    pub seconds: f64,
+}
+
 /// TCP connections, counted by the holder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -252,6 +264,7 @@ impl Dose {
             Self::Io(dose) => dose.reads + dose.writes + dose.syncs > 0,
             Self::Exhaust(dose) => dose.held > 0,
             Self::Pulsed(dose) => dose.of.as_ref().is_some_and(|of| of.in_force()),
+            Self::Freeze(dose) => dose.processes > 0 && dose.seconds > 0.0,
             Self::Tcp(dose) => dose.matched > 0,
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::capability::Capabilities;
 use crate::dose::{Dose, Evidence};
+use crate::fault::Holding;
 use crate::ids::{FaultId, RunId};
 use crate::plan::{Plan, PlannedFault};
 use crate::run_life::RunState;
@@ -172,6 +173,9 @@ pub struct FaultArmed {
     pub id: FaultId,
     /// What the kernel answered.
     pub evidence: Evidence,
+    /// What takes it back when its holder dies; the kernel where nothing is said.
+    #[serde(default, skip_serializing_if = "Holding::is_kernel")]
+    pub held: Holding,
     /// Microseconds from the agent's receipt of the command.
     pub took_us: u64,
 }

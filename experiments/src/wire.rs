@@ -6,7 +6,7 @@
 
 use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, Holding};
 use crate::ids::{FaultId, RunId, TargetId};
 use crate::join::Labels;
 use crate::pulse::Pulse;
@@ -177,6 +177,9 @@ pub struct Armed {
     pub holder: u32,
     /// What the kernel answered.
     pub evidence: Evidence,
+    /// What takes it back when its holder dies; the kernel where nothing is said.
+    #[serde(default, skip_serializing_if = "Holding::is_kernel")]
+    pub held: Holding,
     /// When it was read back.
     pub at_us: u64,
     /// How long that took from the receipt of `Arm`, in microseconds.

@@ -56,6 +56,8 @@ const ONLY_MEANING: &[&str] = &[
     "filter-short-port",
     "follow-nothing",
     "follow-of-kill",
+    "freeze-on-host",
+    "freeze-on-process",
     "gemodel-swapped",
     "gemodel-zero",
     "http-host-without-port",

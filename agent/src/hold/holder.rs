@@ -13,7 +13,7 @@
 
 use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
-use super::{busy, cpu, exhaust, fill, kill, memory, names, network, pause, pulse};
+use super::{busy, cpu, exhaust, fill, freeze, kill, memory, names, network, pause, pulse};
 use crate::kernel::net::late;
 use crate::kernel::{cgroup, channel, oom, process, timer};
 use crate::privileges;
@@ -187,6 +187,7 @@ fn arm(
         Fault::Cpu(fault) => cpu::arm(fault, &grip)?,
         Fault::Memory(fault) => memory::arm(fault, &mut grip)?,
         Fault::Pause(_) => pause::arm(spec, &mut grip)?,
+        Fault::Freeze(_) => freeze::arm(spec, &mut grip)?,
         Fault::Fill(fault) => fill::arm(fault, &grip)?,
         Fault::Io(fault) => busy::arm(fault, &grip)?,
         Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip)?,

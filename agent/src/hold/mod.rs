@@ -11,6 +11,7 @@ pub(crate) mod detour;
 pub(crate) mod dns;
 pub(crate) mod exhaust;
 pub(crate) mod fill;
+pub(crate) mod freeze;
 pub(crate) mod held;
 mod holder;
 pub(crate) mod http;
@@ -39,23 +40,24 @@ use std::process::ExitCode;
 /// The name under which a holder runs: its argument zero. What follows is for people who read `ps`.
 pub const HOLDER_NAME: &str = "squall-agent:";
 
-/// Whether this process was started as a holder, or as the watchdog beside them. Whoever links the agent asks this before anything else: a holder
-/// must not become a thread pool, parse arguments or open anything.
+/// The name under which the guard of a journal's entry runs; the entry's file follows.
+pub const GUARD_NAME: &str = "squall-guard:";
+
+/// Whether this process was started as a holder, as the guard of one, or as the watchdog beside them. Whoever links the
+/// agent asks this before anything else: none of them must become a thread pool, parse arguments or open anything.
 #[must_use]
 pub fn is_holder() -> bool {
     std::env::args_os()
         .next()
-        .is_some_and(|name| name == HOLDER_NAME || name == watchdog::NAME)
+        .is_some_and(|name| name == HOLDER_NAME || name == GUARD_NAME || name == watchdog::NAME)
 }
 
-/// A holder's whole life, or the watchdog's.
+/// A holder's, a guard's or the watchdog's whole life.
 #[must_use]
 pub fn main() -> ExitCode {
-    if std::env::args_os()
-        .next()
-        .is_some_and(|name| name == watchdog::NAME)
-    {
-        return watchdog::run();
+    match std::env::args_os().next() {
+        Some(name) if name == watchdog::NAME => watchdog::run(),
+        Some(name) if name == GUARD_NAME => crate::journal::guard::run(),
+        _ => holder::run(),
     }
-    holder::run()
 }

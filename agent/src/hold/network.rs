@@ -102,10 +102,12 @@ pub(crate) fn arm_fault(
             let (held, evidence) = UserQueue::arm(filter, shape, None)?;
             Ok((Box::new(held), evidence))
         }
-        Means::Nftables | Means::Process | Means::Redirect => Err(HoldError::Unable(format!(
-            "{} cannot be held by {means:?}: ask for the detour or the queue, or leave the choice to the agent",
-            fault.kind()
-        ))),
+        Means::Nftables | Means::Process | Means::Redirect | Means::Journal => {
+            Err(HoldError::Unable(format!(
+                "{} cannot be held by {means:?}: ask for the detour or the queue, or leave the choice to the agent",
+                fault.kind()
+            )))
+        }
     }
 }
 
@@ -206,6 +208,7 @@ fn capability(abilities: &NetAbilities, fault: FaultKind) -> Capability {
     Capability {
         fault,
         means,
+        held: fault.holding(),
         notes,
     }
 }

@@ -10,6 +10,7 @@ use squall_experiments::ids::FaultId;
 use squall_experiments::pulse::Pulse;
 use squall_experiments::target::ProcessSelector;
 use squall_experiments::wire::EndCause;
+use std::path::PathBuf;
 
 /// What the agent says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,6 +90,8 @@ pub(crate) struct HoldSpec {
     /// them.
     #[serde(default)]
     pub(crate) on_behalf_of: Option<u32>,
+    /// For those that a journal holds: its folder.
+    pub(crate) journal: Option<PathBuf>,
 }
 
 /// What one attached descriptor is.
@@ -112,7 +115,7 @@ pub(crate) enum Attached {
 }
 
 /// Which processes a crash loop, or a fault on all of a group, may hit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Prey {
     /// What they must match; none where only the one process was named.

@@ -4,8 +4,10 @@
 //! the latest wish ([`Wish`]): a stop overtakes whatever else was said, also an arming that is under way.
 
 use super::HOLDER_NAME;
+use super::held::chain;
 use super::network;
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
+use crate::journal::Journal;
 use crate::kernel::net::late;
 use crate::kernel::{channel, clock, process};
 use squall_experiments::dose::{Dose, Evidence};
@@ -15,6 +17,7 @@ use squall_experiments::wire::{self, EndCause, FromAgent};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -310,6 +313,7 @@ impl<T: Tell> Task<'_, T> {
             id: self.start.spec.id.clone(),
             holder: self.holder,
             evidence,
+            held: self.start.spec.fault.kind().holding(),
             at_us,
             took_us: micros(self.start.received),
         }));
@@ -460,6 +464,9 @@ impl<T: Tell> Task<'_, T> {
     /// Asks the kernel, until nothing of it is there. The process is gone already; what is looked for is what may
     /// outlive a process: an idle device, or a descriptor that leaked to another.
     async fn show_gone(&mut self) {
+        if let Some(folder) = self.start.spec.journal.clone() {
+            return self.settle(folder).await;
+        }
         if !self.start.spec.fault.kind().is_network() {
             self.gone_at = Some(Instant::now());
             return;
@@ -474,11 +481,11 @@ impl<T: Tell> Task<'_, T> {
                     self.gone_at.get_or_insert(left.seen.into());
                     match left.swept {
                         Ok(_) => return,
-                        Err(error) => super::held::chain(&error),
+                        Err(error) => chain(&error),
                     }
                 }
                 Ok(Ok(left)) => left.in_force.join("; "),
-                Ok(Err(error)) => super::held::chain(&error),
+                Ok(Err(error)) => chain(&error),
                 Err(error) => {
                     format!("nobody knows, because no thread could be started to look ({error})")
                 }
@@ -487,6 +494,26 @@ impl<T: Tell> Task<'_, T> {
             self.stuck(format!(
                 "its holder is gone, and the kernel still shows: {left}"
             ));
+            tokio::time::sleep(GONE_LIMIT).await;
+        }
+    }
+
+    /// Has the journal put back what the holder left, until nothing of it is left.
+    async fn settle(&mut self, folder: PathBuf) {
+        loop {
+            let (journal, fault) = (Journal::new(folder.clone()), self.start.spec.id.clone());
+            let (late, holder) = (std::mem::take(&mut self.left_to_close), self.holder);
+            let settle = move || journal.settle(&fault, holder);
+            let left = match on_a_thread(settle, late).await {
+                Ok(Ok(())) => {
+                    self.gone_at.get_or_insert(Instant::now());
+                    return;
+                }
+                Ok(Err(error)) => chain(&error),
+                Err(error) => format!("no thread could be started to put it back ({error})"),
+            };
+            self.event(FaultEvent::NotShownGone);
+            self.stuck(format!("its holder is gone, and {left}"));
             tokio::time::sleep(GONE_LIMIT).await;
         }
     }

@@ -15,6 +15,7 @@ use squall_experiments::event::{
     Violation, Window,
 };
 use squall_experiments::expectation::{Check, Expectation};
+use squall_experiments::fault::Holding;
 use squall_experiments::plan::{Plan, PlannedFault};
 use squall_experiments::run_life::RunState;
 
@@ -134,22 +135,6 @@ impl Telling {
         }
     }
 
-    fn armed(&mut self, at: f64, armed: &FaultArmed) {
-        let fault = self.fault(&armed.id.0);
-        fault.outcome = FaultOutcome::InForce;
-        fault.armed_at_ms = Some(at);
-        fault.arm_took_us = Some(armed.took_us);
-        fault.means.clone_from(&armed.evidence.means);
-        fault.read_back.clone_from(&armed.evidence.read_back);
-        fault.warnings.clone_from(&armed.evidence.warnings);
-        let took = span_ms(ms(armed.took_us));
-        let what = format!(
-            "{} in force on {} ({took} after the command; {})",
-            fault.fault, fault.target, fault.means
-        );
-        self.tell(at, what);
-    }
-
     fn joined(&mut self, at: f64, joined: &TargetJoined) {
         let stage = self.said.phases.last().and_then(|phase| phase.stage);
         for planned in &joined.faults {
@@ -168,6 +153,27 @@ impl Telling {
 
     fn tell(&mut self, at_ms: f64, what: String) {
         self.said.timeline.push(Moment { at_ms, what });
+    }
+
+    fn armed(&mut self, at: f64, armed: &FaultArmed) {
+        let fault = self.fault(&armed.id.0);
+        fault.outcome = FaultOutcome::InForce;
+        fault.armed_at_ms = Some(at);
+        fault.arm_took_us = Some(armed.took_us);
+        fault.means.clone_from(&armed.evidence.means);
+        fault.held = armed.held;
+        fault.read_back.clone_from(&armed.evidence.read_back);
+        fault.warnings.clone_from(&armed.evidence.warnings);
+        let took = span_ms(ms(armed.took_us));
+        let held = match fault.held {
+            Holding::Kernel => String::new(),
+            other => format!("; held: {}", other.word()),
+        };
+        let what = format!(
+            "{} in force on {} ({took} after the command; {}{held})",
+            fault.fault, fault.target, fault.means
+        );
+        self.tell(at, what);
     }
 
     fn created(&mut self, created: &Created) {
@@ -402,6 +408,7 @@ impl FaultReport {
             arm_took_us: None,
             end_took_us: None,
             means: String::new(),
+            held: Holding::Kernel,
             read_back: Vec::new(),
             warnings: Vec::new(),
             dose: None,

@@ -2,7 +2,7 @@
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
 use squall_experiments::dose::{
-    DnsDose, Dose, FillDose, HttpDose, IoDose, PauseDose, PulsedDose, TcpDose,
+    DnsDose, Dose, FillDose, FreezeDose, HttpDose, IoDose, PauseDose, PulsedDose, TcpDose,
 };
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
@@ -126,6 +126,14 @@ fn pause_in_words(d: &PauseDose) -> String {
     )
 }
 
+fn freeze_in_words(d: &FreezeDose) -> String {
+    format!(
+        "frozen for {} s, lately {}",
+        trimmed(d.seconds, 1),
+        processes(d.processes)
+    )
+}
+
 fn fill_in_words(d: &FillDose) -> String {
     let back = match d.yielded {
         0 => String::new(),
@@ -212,6 +220,7 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
             processes(d.ended)
         ),
         Dose::Pause(d) => pause_in_words(d),
+        Dose::Freeze(d) => freeze_in_words(d),
         Dose::Fill(d) => fill_in_words(d),
         Dose::Io(d) => io_in_words(d),
         Dose::Exhaust(d) => format!(

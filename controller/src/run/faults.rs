@@ -317,6 +317,7 @@ impl Faults {
                 said(Happening::Armed(FaultArmed {
                     id: armed.id.clone(),
                     evidence: armed.evidence.clone(),
+                    held: armed.held,
                     took_us: armed.took_us,
                 }))
             }),

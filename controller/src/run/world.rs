@@ -6,6 +6,7 @@ use crate::judge::{Outcome, Trial};
 use squall_experiments::dose::{Dose, Evidence, NetworkDose};
 use squall_experiments::event::{Finished, Happening, StopReason};
 use squall_experiments::experiment::Experiment;
+use squall_experiments::fault::Holding;
 use squall_experiments::ids::FaultId;
 use squall_experiments::run_life::RunState;
 use squall_experiments::wire::{
@@ -232,6 +233,7 @@ pub(super) fn armed(id: &FaultId) -> FromAgent {
         id: id.clone(),
         holder: 1,
         evidence: Evidence::default(),
+        held: Holding::Kernel,
         at_us: 0,
         took_us: 1,
     })

@@ -11,6 +11,7 @@ mod cli;
 mod dose;
 mod fleet;
 mod halt;
+mod journal;
 mod kill_matrix;
 mod lab_itself;
 mod library;
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
         }
     }
     trials.extend(pressure::trials());
+    trials.extend(node::trials());
+    trials.extend(journal::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
     trials.extend(watchdog::trials());

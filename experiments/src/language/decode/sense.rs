@@ -1,6 +1,6 @@
 //! Whether the parts of a step make sense together.
 
-use crate::fault::{CpuBase, Exhausted, Fault, MemoryBase, MemorySize};
+use crate::fault::{CpuBase, Exhausted, Fault, FaultKind, MemoryBase, MemorySize};
 use crate::filter::Filter;
 use crate::language::reader::Cx;
 use crate::language::source::At;
@@ -71,6 +71,14 @@ fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
             .related(at, "acts on processes")
             .mend(mend);
         }
+        Target::Process(_) if kind == FaultKind::Freeze => {
+            cx.error(
+                on,
+                "freeze acts on a whole cgroup, not on a process",
+            )
+            .related(at, "everything in the cgroup stands still")
+            .mend("name the `cgroup` or the `unit`; to make one process stand still, write `fault: pause`");
+        }
         Target::Host(_) => on_host(cx, fault, at, on),
         _ => {}
     }
@@ -89,6 +97,11 @@ fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
             cx.error(on, "a pause of the host would be a pause of every process")
                 .related(at, "makes processes stand still")
                 .mend("name the processes: `on: { process: { name: payment } }`");
+        }
+        Fault::Freeze(_) => {
+            cx.error(on, "a freeze of the host would freeze Squall itself")
+                .related(at, "everything in the cgroup stands still")
+                .mend("name what is to stand still: `on: { unit: payment.service }`");
         }
         Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Pids => {
             cx.error(
