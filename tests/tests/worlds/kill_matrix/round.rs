@@ -77,6 +77,8 @@ struct Round<'a> {
     failed: BTreeMap<usize, String>,
     /// What is armed, by its cell's place.
     armed: BTreeMap<usize, Armed>,
+    /// What was armed in cells that went wrong: ended before the others are judged by what is left.
+    fallen: Vec<Armed>,
     /// When the leases end, where it is they that end the faults.
     lease_end: Option<Instant>,
 }
@@ -103,6 +105,7 @@ impl<'a> Round<'a> {
             scenes,
             failed: BTreeMap::new(),
             armed: BTreeMap::new(),
+            fallen: Vec::new(),
             lease_end: None,
         })
     }
@@ -137,6 +140,10 @@ impl<'a> Round<'a> {
         self.judge(&watched);
         let before = if self.end.spares_the_agent() {
             self.hear_of_the_end(&mut agent);
+            for fallen in &self.fallen {
+                // One that does not end shows in what is left.
+                let _ = agent.stop(&fallen.id);
+            }
             idle
         } else {
             drop((agent, successor));
@@ -194,7 +201,7 @@ impl<'a> Round<'a> {
     /// A cell that went wrong is looked at no more.
     fn out(&mut self, place: usize, result: Result<()>) {
         if let Err(error) = result {
-            self.armed.remove(&place);
+            self.fallen.extend(self.armed.remove(&place));
             self.failed.entry(place).or_insert(error.to_string());
         }
     }
