@@ -308,7 +308,7 @@ fn safety() -> Vec<Finding> {
                 "safety",
                 "PSI",
                 Standing::Limited,
-                "off: the guard goes by free memory and load",
+                "off: faults that press cannot see the pressure they make",
                 vec![mend],
             )
         },

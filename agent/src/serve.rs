@@ -13,7 +13,7 @@ use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
 use crate::halt;
 use crate::hold::network;
-use crate::hold::speech::HoldSpec;
+use crate::hold::speech::{Attached, HoldSpec};
 use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
@@ -328,28 +328,7 @@ impl Agent {
                 return self.refuse(&arm.id, reason);
             }
         };
-        let prey = arm
-            .fault
-            .kind()
-            .is_on_processes()
-            .then(|| self.prey(&held.target));
-        let spec = HoldSpec {
-            id: arm.id.clone(),
-            parent: 0,
-            lease_ms: arm.lease.get() / 1_000_000,
-            seed: arm.seed,
-            fault: arm.fault.clone(),
-            means,
-            filter: ResolvedFilter::default(),
-            queue: network::queue_means(),
-            attached,
-            owned: arm.fault.kind().is_network() && held.grasp.shares_its_netns(),
-            prey,
-            pulse: arm.pulse,
-            on_behalf_of: None,
-            journal: (arm.fault.kind().holding() == Holding::Journal)
-                .then(|| self.ready.policy.journal.0.clone()),
-        };
+        let spec = self.spec(arm, means, held, attached);
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);
         let spare = self.spare(&held.grasp);
@@ -383,6 +362,38 @@ impl Agent {
                 tracing::error!("a fault's report is lost: the agent does not keep up");
             }
         }));
+    }
+
+    /// What the holder is told.
+    fn spec(
+        &self,
+        arm: &wire::Arm,
+        means: Means,
+        held: &HeldTarget,
+        attached: Vec<Attached>,
+    ) -> HoldSpec {
+        let prey = arm
+            .fault
+            .kind()
+            .is_on_processes()
+            .then(|| self.prey(&held.target));
+        HoldSpec {
+            id: arm.id.clone(),
+            parent: 0,
+            lease_ms: arm.lease.get() / 1_000_000,
+            seed: arm.seed,
+            fault: arm.fault.clone(),
+            means,
+            filter: ResolvedFilter::default(),
+            queue: network::queue_means(),
+            attached,
+            owned: arm.fault.kind().is_network() && held.grasp.shares_its_netns(),
+            prey,
+            pulse: arm.pulse,
+            on_behalf_of: None,
+            journal: (arm.fault.kind().holding() == Holding::Journal)
+                .then(|| self.ready.policy.journal.0.clone()),
+        }
     }
 
     fn renew(&mut self, renew: &wire::Renew) {

@@ -251,6 +251,22 @@ fn a_server() -> Result<()> {
     agent.stop(&armed.id).map(drop)
 }
 
+/// How many connections a fault with this effect met while `act` went on.
+fn under(
+    agent: &mut Agent,
+    on: &Value,
+    effect: Value,
+    act: &mut dyn FnMut() -> Result<()>,
+) -> Result<u64> {
+    let fault = json!({ "tcp": { "effect": effect, "filter": filter("egress") } });
+    let armed = arm(agent, on, fault)?;
+    act()?;
+    match agent.stop(&armed.id)?.dose {
+        Some(Dose::Tcp(dose)) => Ok(dose.matched),
+        other => Err(format!("{other:?} is no dose of connections").into()),
+    }
+}
+
 /// The fault on connections: an idle one is reset, a new one refused, an end late, and only the owner's.
 fn its_connections() -> Result<()> {
     let mut shared = Shared::new(None)?;
@@ -260,18 +276,7 @@ fn its_connections() -> Result<()> {
         one, other, echo, ..
     } = &mut shared;
     let (own, others) = (one.tcp(at(WEB))?, other.tcp(at(WEB))?);
-    let under = |agent: &mut Agent, effect: Value, act: &mut dyn FnMut() -> Result<()>| {
-        let fault = json!({ "tcp": { "effect": effect, "filter": filter("egress") } });
-        let armed = arm(agent, &on, fault)?;
-        act()?;
-        match agent.stop(&armed.id)?.dose {
-            Some(Dose::Tcp(dose)) => {
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(dose.matched)
-            }
-            other => Err(format!("{other:?} is no dose of connections").into()),
-        }
-    };
-    let hit = under(&mut agent, json!("reset"), &mut || {
+    let hit = under(&mut agent, &on, json!("reset"), &mut || {
         lab::world::until("the reset at the other end", PATIENCE, || {
             (echo.reset() == 1).then_some(())
         })?;
@@ -279,7 +284,7 @@ fn its_connections() -> Result<()> {
         prompt("another's", other, others)
     })?;
     same("reset", hit, 1)?;
-    let hit = under(&mut agent, json!("refuse"), &mut || {
+    let hit = under(&mut agent, &on, json!("refuse"), &mut || {
         let refused = one.tcp(at(WEB)).map_err(|e| e.to_string());
         same(
             "refused",
@@ -290,7 +295,7 @@ fn its_connections() -> Result<()> {
     })?;
     same("refused", hit, 1)?;
     let there = one.tcp(at(WEB))?;
-    let hit = under(&mut agent, json!({ "close": time() }), &mut || {
+    let hit = under(&mut agent, &on, json!({ "close": time() }), &mut || {
         let new = one.tcp(at(WEB))?;
         for line in [there, new] {
             let before = echo.closed();
