@@ -255,8 +255,9 @@ impl Journal {
         let Some(entry) = read(path)? else {
             return Ok(None);
         };
-        let lives = || identity(entry.holder).is_some_and(|id| id.started == entry.started);
-        if lives() {
+        // Nobody of another boot lives, whoever has that number now.
+        let lives = identity(entry.holder).is_some_and(|id| id.started == entry.started);
+        if lives && entry.boot == boot() {
             return Ok(None);
         }
         Ok(settle(path)?.then(|| entry.undo.in_words()))

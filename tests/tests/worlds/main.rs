@@ -62,7 +62,6 @@ fn main() -> ExitCode {
         }
     }
     trials.extend(pressure::trials());
-    trials.extend(node::trials());
     trials.extend(journal::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
