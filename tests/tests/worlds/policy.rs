@@ -184,8 +184,7 @@ fn other_ways() -> Result<()> {
     let pid = std::process::id();
     let named = Netns::create(&format!("sqt-{pid}-vault"))?;
     let group = Cgroup::create(&format!("sqt-{pid}-outer"))?;
-    let inner = format!("sqt-{pid}-outer/sqt-{pid}-vault.service");
-    let unit = Cgroup::create(&inner)?;
+    let unit = group.below(&format!("sqt-{pid}-vault.service"))?;
     let mut inside = Command::new("unshare")
         .args(["-n", "sleep", "600"])
         .stdin(Stdio::null())
