@@ -7,6 +7,7 @@ use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::store::{self, Store, StoreError};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -53,6 +54,7 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
+    more_descriptors();
     let directory = store::place();
     let store = Store::open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
@@ -74,6 +76,16 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         () = told_to_end() => {}
     }
     Ok(())
+}
+
+/// Each connection is a descriptor, and the usual 1,024 would be used up by half-open ones. Best effort: as many as the
+/// system lets this process have.
+fn more_descriptors() {
+    let files = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(files).and_then(|(_, most)| setrlimit(files, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is (RLIMIT_NOFILE)");
+    }
 }
 
 async fn told_to_end() {
