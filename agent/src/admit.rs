@@ -21,6 +21,8 @@ pub(crate) enum Site {
     Group,
     /// A network namespace that is not the node's.
     Netns,
+    /// A pod or container.
+    Container,
 }
 
 /// What is asked for.
@@ -205,7 +207,7 @@ fn check(
 fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
     let wrong = |site, mend| Err(Denial::WrongTarget { kind, site, mend });
     match (kind.is_network(), site) {
-        (true, Site::Host | Site::Netns) => Ok(()),
+        (true, Site::Host | Site::Netns | Site::Container) => Ok(()),
         (true, Site::Process) => wrong(
             "a process",
             "others in its network namespace would be hit too; say `netns: { process: … }`",
@@ -221,7 +223,7 @@ fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Pause => {
             wrong("the host", "name the processes that are to stand still")
         }
-        (false, Site::Process | Site::Group | Site::Host) => Ok(()),
+        (false, Site::Process | Site::Group | Site::Host | Site::Container) => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::capabilities;
 use crate::hold::network;
+use crate::inventory::containers::Sockets;
 use crate::kernel::{oom, process};
 use crate::link;
 use crate::policy::{Policy, PolicyError};
@@ -43,10 +44,16 @@ impl Swept {
         Self
     }
 
-    fn bind(self, policy: Option<&Path>) -> Result<Bound, PolicyError> {
-        Ok(Bound {
-            policy: Policy::load(policy)?,
-        })
+    /// What was said on the command line wins over the file: it is the same administrator's, and nearer.
+    fn bind(self, policy: Option<&Path>, said: Sockets) -> Result<Bound, PolicyError> {
+        let mut policy = Policy::load(policy)?;
+        if !said.cri.is_empty() {
+            policy.runtimes.cri = said.cri;
+        }
+        if !said.docker.is_empty() {
+            policy.runtimes.docker = said.docker;
+        }
+        Ok(Bound { policy })
     }
 }
 
@@ -63,8 +70,8 @@ impl Bound {
     }
 }
 
-/// Runs the agent on an inherited socket until the controller is gone.
-pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
+/// Runs the agent on an inherited socket until the controller is gone. `said` are container runtimes' sockets of the command line.
+pub(crate) fn run(link_fd: i32, policy: Option<&Path>, said: Sockets) -> ExitCode {
     // First, while nothing of ours can have this number.
     let link = match process::adopt_fd(link_fd) {
         Ok(link) => link,
@@ -76,7 +83,7 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>) -> ExitCode {
     };
     start_log();
     prepare();
-    let bound = match Swept::sweep().bind(policy) {
+    let bound = match Swept::sweep().bind(policy, said) {
         Ok(bound) => bound,
         Err(error) => {
             let error = crate::hold::held::chain(&error);

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 use crate::boot;
+use crate::inventory::containers::Sockets;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,6 +26,12 @@ enum Verb {
         /// The node's policy; /etc/squall/policy.yaml where it is there, safe defaults where it is not.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// A socket at which a container runtime speaks CRI, instead of those that are usual; may be said several times.
+        #[arg(long, value_name = "PATH")]
+        cri_socket: Vec<PathBuf>,
+        /// A socket at which a Docker engine listens, instead of those that are usual; may be said several times.
+        #[arg(long, value_name = "PATH")]
+        docker_socket: Vec<PathBuf>,
     },
     /// Says what this node can inject, by which means, and why not where it cannot.
     Capabilities {
@@ -47,7 +54,19 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match cli.command {
-        Verb::Run { link_fd, policy } => boot::run(link_fd, policy.as_deref()),
+        Verb::Run {
+            link_fd,
+            policy,
+            cri_socket,
+            docker_socket,
+        } => boot::run(
+            link_fd,
+            policy.as_deref(),
+            Sockets {
+                cri: cri_socket,
+                docker: docker_socket,
+            },
+        ),
         Verb::Capabilities { json } => {
             let capabilities = crate::capabilities::probe();
             if json {

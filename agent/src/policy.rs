@@ -3,6 +3,7 @@
 //! The file is the node's own. Missing means the defaults below; unreadable means that the agent does not serve: a
 //! policy with a typing error must not turn into no policy.
 
+use crate::inventory::containers::Sockets;
 use serde::Deserialize;
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use squall_experiments::units::{Hold, Lease};
@@ -21,6 +22,8 @@ pub(crate) struct Policy {
     pub(crate) protect: Protect,
     /// How much there may be.
     pub(crate) limits: Limits,
+    /// Where the node's container runtimes listen.
+    pub(crate) runtimes: Sockets,
 }
 
 /// What is never touched.
@@ -35,6 +38,8 @@ pub(crate) struct Protect {
     pub(crate) ports: Vec<Ports>,
     /// Addresses whose packets stay as they are, at either end.
     pub(crate) addresses: Vec<Network>,
+    /// Namespaces of Kubernetes whose pods are left alone.
+    pub(crate) namespaces: Vec<String>,
 }
 
 /// How much there may be.
@@ -91,6 +96,8 @@ impl Default for Protect {
             units: UNITS.map(str::to_owned).to_vec(),
             ports: vec![ssh],
             addresses: Vec::new(),
+            // The node's own proxy, its network's agents and the cluster's DNS live there.
+            namespaces: vec!["kube-system".to_owned()],
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A candidate is a descriptor, not a name: a process is a pidfd, a namespace its file, a group its directories. A
 //! pid that is used again, a namespace made anew under the old name, is not the candidate.
 
+pub(crate) mod containers;
 pub(crate) mod netns;
 pub(crate) mod process;
 
@@ -64,6 +65,8 @@ pub(crate) enum Grasp {
         /// The processes it was found by, if it was.
         found_by: Vec<(OwnedFd, u32)>,
     },
+    /// A container, or a pod.
+    Container(containers::grasp::HeldContainer),
 }
 
 impl Grasp {
@@ -76,6 +79,7 @@ impl Grasp {
                 found_by.is_empty() || found_by.iter().any(lives)
             }
             Self::Groups(groups) => groups.iter().any(|g| cgroup::processes(&g.fd).is_ok()),
+            Self::Container(held) => held.is_there(),
             Self::Host => true,
         }
     }
@@ -110,8 +114,13 @@ impl Resolution {
     }
 }
 
-/// Finds what a target means on this node now, and takes hold of it.
-pub(crate) fn resolve(target: &Target, faults: &[FaultKind], rules: &Rules) -> Resolution {
+/// Finds what a target means on this node now, and takes hold of it. `asked` is what container runtimes said of it.
+pub(crate) fn resolve(
+    target: &Target,
+    faults: &[FaultKind],
+    rules: &Rules,
+    asked: containers::Asked,
+) -> Resolution {
     let mut found = Resolution::default();
     let result = match target {
         Target::Host(_) => {
@@ -128,6 +137,10 @@ pub(crate) fn resolve(target: &Target, faults: &[FaultKind], rules: &Rules) -> R
         Target::Netns(NetnsSelector::Name(name)) => named_netns(name, target, rules, &mut found),
         Target::Netns(NetnsSelector::Process(selector)) => {
             netns_of(selector, target, rules, &mut found)
+        }
+        Target::Pod(_) | Target::Container(_) => {
+            containers::grasp::take(asked, target, rules, &mut found);
+            Ok(())
         }
     };
     if let Err(reason) = result {

@@ -349,7 +349,7 @@ fn elsewhere(what: &str, field: &str) -> Option<&'static str> {
             "delay" | "loss" | "duplicate" | "corrupt" | "reorder" | "rate" | "partition" | "kill"
             | "cpu" | "memory" | "dns" | "http" | "pause" | "fill" | "io" | "exhaust",
         ) => Some("a step's fault stands below `fault`: write `fault: { delay: … }`"),
-        ("a step", "process" | "netns" | "host" | "unit" | "cgroup") => {
+        ("a step", "process" | "netns" | "host" | "unit" | "cgroup" | "pod" | "container") => {
             Some("a step's target stands below `on`: write `on: { process: … }`")
         }
         _ => None,

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod fingerprint;
 pub mod http;
 pub mod netns;
+pub mod pods;
 pub mod shop;
 pub mod stalls;
 pub mod tcp;

@@ -12,6 +12,7 @@ mod kill_matrix;
 mod lab_itself;
 mod library;
 mod node;
+mod pods;
 mod pressure;
 mod redirect;
 mod scene;
@@ -46,12 +47,17 @@ fn main() -> ExitCode {
     }
     trials.extend(pressure::trials());
     trials.extend(node::trials());
+    trials.extend(pods::trials());
     trials.extend(cli::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));
     }
-    let exit = libtest_mimic::run(&arguments, trials).exit_code();
+    let mut exit = libtest_mimic::run(&arguments, trials).exit_code();
+    if let Some(left) = pods::close() {
+        eprintln!("\n{left}\n");
+        exit = ExitCode::FAILURE;
+    }
     if let Some(table) = kill_matrix::table() {
         eprintln!("\n{table}\n");
     }

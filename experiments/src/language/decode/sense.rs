@@ -71,6 +71,16 @@ fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
             .mend(mend);
         }
         Target::Host(_) => on_host(cx, fault, at, on),
+        Target::Pod(pod) if kind.is_network() && pod.container.is_some() => {
+            cx.error(
+                on,
+                format!(
+                    "{kind} acts on packets, and so on the whole pod, whose containers share one network namespace"
+                ),
+            )
+            .related(at, "acts on packets")
+            .mend("remove `container`");
+        }
         _ => {}
     }
 }
