@@ -3,12 +3,14 @@
 //! Pure: all facts are brought by the caller, nothing is looked up, nothing waits. Stopping is not decided here
 //! because it is never refused.
 
-use crate::policy::Limits;
+use crate::policy::bounds::{self, TooStrong};
+use crate::policy::{Leave, PATH, Policy};
+use jiff::Timestamp;
 use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::filter::{Direction, Endpoint, Filter, Host, Network, Ports};
 use squall_experiments::ids::{FaultId, TargetId};
-use squall_experiments::units::Lease;
+use squall_experiments::units::{Lease, Percent};
 
 /// What kind of thing a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,22 @@ pub(crate) struct Asked<'a> {
     pub(crate) means: Option<Means>,
     /// What the target is; none where nobody has resolved it, or it is gone.
     pub(crate) site: Option<Site>,
+    /// How many things the selection found by which the target was found, and how many of them are hit already, this
+    /// one aside.
+    pub(crate) among: (usize, usize),
+}
+
+/// What the node says, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node<'a> {
+    /// What it can do.
+    pub(crate) capabilities: &'a Capabilities,
+    /// What it allows.
+    pub(crate) policy: &'a Policy,
+    /// The time.
+    pub(crate) now: Timestamp,
+    /// Its resolvers' number: where it has some, they are the node's own and may be protected.
+    pub(crate) resolvers: usize,
 }
 
 /// A fault that may be acting now.
@@ -121,6 +139,57 @@ pub(crate) enum Denial {
     /// Enough is going on.
     #[error("the node's policy allows {0} faults at once, and so many are live: end some first")]
     TooMany(usize),
+    /// Enough of this kind is going on.
+    #[error(
+        "the node's policy allows {most} {kind} faults at once, and so many are live: end one first"
+    )]
+    TooManyOfAKind {
+        /// The kind.
+        kind: FaultKind,
+        /// Allowed.
+        most: usize,
+    },
+    /// Enough is going on there.
+    #[error(
+        "the node's policy allows {0} faults at once on one target, and so many are live there: end one first"
+    )]
+    TooManyThere(usize),
+    /// Too many of what was selected are hit.
+    #[error(
+        "the node's policy lets {most} of what one selection finds be hit at once: here {allowed} of {found}, and {hit} are"
+    )]
+    TooLargeAShare {
+        /// Allowed.
+        most: Percent,
+        /// That is so many,
+        allowed: usize,
+        /// of so many,
+        found: usize,
+        /// and so many are hit.
+        hit: usize,
+    },
+    /// This kind never.
+    #[error("the node's policy forbids {0}: see `forbid` and `only` in {PATH}")]
+    Forbidden(FaultKind),
+    /// This kind not by itself.
+    #[error("no process's death takes {kind} back, so a node must allow it by name: `allow: [ {word} ]` in {PATH}", word = .leave.word())]
+    NeedsLeave {
+        /// The kind.
+        kind: FaultKind,
+        /// What is missing.
+        leave: Leave,
+    },
+    /// Not now.
+    #[error("the node's policy allows faults {0} only, and it is not that time")]
+    NotNow(String),
+    /// Not so much.
+    #[error("the node's policy allows {0}")]
+    TooStrong(TooStrong),
+    /// The node's own names.
+    #[error(
+        "the node's policy keeps the node's own resolvers reachable: aim at a network namespace, or say `protect: {{ dns: false }}` in {PATH}"
+    )]
+    OwnDns,
     /// The lease is too long.
     #[error("the node's policy allows leases up to {most}, and {asked} was asked for")]
     LeaseTooLong {
@@ -132,12 +201,7 @@ pub(crate) enum Denial {
 }
 
 /// Decides.
-pub(crate) fn admit(
-    asked: Asked<'_>,
-    live: &[Live],
-    capabilities: &Capabilities,
-    limits: &Limits,
-) -> Admission {
+pub(crate) fn admit(asked: Asked<'_>, live: &[Live], node: Node<'_>) -> Admission {
     if let Some(same) = live.iter().find(|l| l.id == *asked.id) {
         let equal = same.fault == *asked.fault && same.target == *asked.target;
         return if equal {
@@ -146,32 +210,93 @@ pub(crate) fn admit(
             Admission::Deny(Denial::NameTaken(asked.id.clone()))
         };
     }
-    match check(asked, live, capabilities, limits) {
+    match check(asked, live, node) {
         Ok(means) => Admission::Accept(means),
         Err(denial) => Admission::Deny(denial),
     }
 }
 
-fn check(
-    asked: Asked<'_>,
-    live: &[Live],
-    capabilities: &Capabilities,
-    limits: &Limits,
-) -> Result<Means, Denial> {
+fn check(asked: Asked<'_>, live: &[Live], node: Node<'_>) -> Result<Means, Denial> {
     let kind = asked.fault.kind();
     let site = asked
         .site
         .ok_or_else(|| Denial::UnknownTarget(asked.target.clone()))?;
     fits(kind, site)?;
+    allowed(asked, site, node)?;
+    numbers(asked, live, node.policy)?;
+    by_which_means(asked, live, node.capabilities)
+}
+
+/// Whether the policy allows this fault at all, now, and as strong as it is.
+fn allowed(asked: Asked<'_>, site: Site, node: Node<'_>) -> Result<(), Denial> {
+    let (policy, kind) = (node.policy, asked.fault.kind());
+    let not_among = !policy.only.is_empty() && !policy.only.contains(&kind);
+    if not_among || policy.forbid.contains(&kind) {
+        return Err(Denial::Forbidden(kind));
+    }
+    if let Some(leave) = Leave::needed_by(kind)
+        && !policy.allow.contains(&leave)
+    {
+        return Err(Denial::NeedsLeave { kind, leave });
+    }
+    if let Some(hours) = &policy.hours
+        && !hours.is_open(node.now)
+    {
+        return Err(Denial::NotNow(hours.to_string()));
+    }
+    if asked.lease > policy.limits.lease {
+        return Err(Denial::LeaseTooLong {
+            asked: asked.lease,
+            most: policy.limits.lease,
+        });
+    }
+    if kind == FaultKind::Dns && site == Site::Host && policy.protect.dns && node.resolvers > 0 {
+        return Err(Denial::OwnDns);
+    }
+    bounds::within(asked.fault, &policy.limits).map_err(Denial::TooStrong)
+}
+
+/// Whether there may be one more: in all, of its kind, on its target, of what it was selected with.
+fn numbers(asked: Asked<'_>, live: &[Live], policy: &Policy) -> Result<(), Denial> {
+    let (limits, kind) = (&policy.limits, asked.fault.kind());
     if live.len() >= limits.faults {
         return Err(Denial::TooMany(limits.faults));
     }
-    if asked.lease > limits.lease {
-        return Err(Denial::LeaseTooLong {
-            asked: asked.lease,
-            most: limits.lease,
+    if let Some(&most) = limits.per_kind.get(&kind)
+        && live.iter().filter(|l| l.fault.kind() == kind).count() >= most
+    {
+        return Err(Denial::TooManyOfAKind { kind, most });
+    }
+    let there = live.iter().filter(|l| l.target == *asked.target).count();
+    if there >= limits.per_target {
+        return Err(Denial::TooManyThere(limits.per_target));
+    }
+    let (found, hit) = asked.among;
+    let allowed = share_of(limits.share, found);
+    if hit >= allowed {
+        return Err(Denial::TooLargeAShare {
+            most: limits.share,
+            allowed,
+            found,
+            hit,
         });
     }
+    Ok(())
+}
+
+/// So many of so many; one may always be hit, as in an experiment's ramp.
+fn share_of(share: Percent, found: usize) -> usize {
+    let part = u128::from(share.get()) * found as u128 / 1_000_000;
+    usize::try_from(part).unwrap_or(usize::MAX).max(1)
+}
+
+/// The means to take, given what the node has and what else goes on.
+fn by_which_means(
+    asked: Asked<'_>,
+    live: &[Live],
+    capabilities: &Capabilities,
+) -> Result<Means, Denial> {
+    let kind = asked.fault.kind();
     let known = capabilities.of(kind);
     let mut means: Vec<Means> = known.map_or(Vec::new(), |c| c.means.clone());
     if let Some(wanted) = asked.means {

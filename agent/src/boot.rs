@@ -5,11 +5,12 @@
 use crate::capabilities;
 use crate::hold::network;
 use crate::inventory::containers::Sockets;
-use crate::kernel::{oom, process};
+use crate::kernel::{channel, oom, process};
 use crate::link;
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{self, Policy, PolicyError};
 use crate::serve;
 use squall_experiments::capability::Capabilities;
+use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,6 +28,10 @@ pub(crate) struct Ready {
     pub(crate) policy: Policy,
     pub(crate) capabilities: Capabilities,
     pub(crate) node: String,
+    /// The node's own resolvers, as they were when the agent started.
+    pub(crate) resolvers: Vec<Network>,
+    /// Where the controller is, if the link goes to it over a network.
+    pub(crate) controller: Option<ResolvedEndpoint>,
 }
 
 impl Swept {
@@ -58,8 +63,19 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self) -> Ready {
+    fn probe(self, link: &OwnedFd) -> Ready {
+        let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let controller = channel::peer(link).map(|peer| ResolvedEndpoint {
+            networks: vec![Network::single(peer.ip())],
+            ports: vec![Ports {
+                first: peer.port(),
+                last: peer.port(),
+            }],
+            ..ResolvedEndpoint::default()
+        });
         Ready {
+            resolvers: policy::resolvers(&resolvers),
+            controller,
             policy: self.policy,
             capabilities: capabilities::probe(),
             node: rustix::system::uname()
@@ -91,7 +107,7 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, said: Sockets) -> ExitCod
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(), link) {
+    match serve(bound.probe(&link), link) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the agent ends");

@@ -3,10 +3,17 @@
 //! The file is the node's own. Missing means the defaults below; unreadable means that the agent does not serve: a
 //! policy with a typing error must not turn into no policy.
 
+pub(crate) mod bounds;
+pub(crate) mod hours;
+mod mend;
+
 use crate::inventory::containers::Sockets;
+use hours::Hours;
 use serde::Deserialize;
+use squall_experiments::fault::FaultKind;
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
-use squall_experiments::units::{Hold, Lease};
+use squall_experiments::units::{Delay, Hold, Lease, LoadPercent, Percent};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where the file is looked for unless another place is named.
@@ -18,12 +25,58 @@ const FILE_BYTES_MAX: u64 = 256 << 10;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Policy {
+    /// What needs to be allowed by name, because no kernel object takes it back.
+    pub(crate) allow: Vec<Leave>,
+    /// Kinds of faults that are never injected here.
+    pub(crate) forbid: Vec<FaultKind>,
+    /// Where anything is said: no other kinds than these.
+    pub(crate) only: Vec<FaultKind>,
     /// What is never touched.
     pub(crate) protect: Protect,
     /// How much there may be.
     pub(crate) limits: Limits,
     /// Where the node's container runtimes listen.
     pub(crate) runtimes: Sockets,
+    /// When there may be anything; always where nothing is said.
+    pub(crate) hours: Option<Hours>,
+}
+
+/// What a node must allow by name: no process's death takes it back. Either a journal does when the agent starts
+/// again, or nothing does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Leave {
+    /// A cgroup stands still until it is thawed.
+    Freeze,
+    /// The node starts anew.
+    Reboot,
+    /// The node is off.
+    Shutdown,
+    /// A network interface is down until it is set up.
+    Nic,
+}
+
+impl Leave {
+    /// Which leave a kind of fault needs; none where the kernel takes it back by itself.
+    pub(crate) const fn needed_by(kind: FaultKind) -> Option<Self> {
+        match kind {
+            FaultKind::Delay | FaultKind::Loss | FaultKind::Duplicate | FaultKind::Corrupt => None,
+            FaultKind::Reorder | FaultKind::Rate | FaultKind::Partition => None,
+            FaultKind::Dns | FaultKind::Http => None,
+            FaultKind::Kill | FaultKind::Pause | FaultKind::Cpu | FaultKind::Memory => None,
+            FaultKind::Fill | FaultKind::Io | FaultKind::Exhaust => None,
+        }
+    }
+
+    /// The word for it in a policy.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Freeze => "freeze",
+            Self::Reboot => "reboot",
+            Self::Shutdown => "shutdown",
+            Self::Nic => "nic",
+        }
+    }
 }
 
 /// What is never touched.
@@ -34,12 +87,16 @@ pub(crate) struct Protect {
     pub(crate) processes: Vec<String>,
     /// systemd units, in full.
     pub(crate) units: Vec<String>,
+    /// Kubernetes namespaces: no fault on a pod in one of them. A `*` at the end stands for any rest.
+    pub(crate) namespaces: Vec<String>,
+    /// Network namespaces by their name under /run/netns. A `*` at the end stands for any rest.
+    pub(crate) netns: Vec<String>,
     /// TCP and UDP ports whose packets stay as they are, at either end.
     pub(crate) ports: Vec<Ports>,
     /// Addresses whose packets stay as they are, at either end.
     pub(crate) addresses: Vec<Network>,
-    /// Namespaces of Kubernetes whose pods are left alone.
-    pub(crate) namespaces: Vec<String>,
+    /// Whether the node's own resolvers (/etc/resolv.conf) stay reachable for the node itself.
+    pub(crate) dns: bool,
 }
 
 /// How much there may be.
@@ -48,10 +105,24 @@ pub(crate) struct Protect {
 pub(crate) struct Limits {
     /// Faults at once, of all runs together.
     pub(crate) faults: usize,
+    /// Faults at once of one kind, of all runs together; no other limit where nothing is said.
+    pub(crate) per_kind: BTreeMap<FaultKind, usize>,
+    /// Faults at once on one target, of all runs together.
+    pub(crate) per_target: usize,
+    /// The share of what one selection finds on this node that may be hit at once; one may always.
+    pub(crate) share: Percent,
     /// The longest lease.
     pub(crate) lease: Lease,
     /// The longest that one fault may stay, whatever is renewed.
     pub(crate) hold: Hold,
+    /// The latest that a fault may make anything.
+    pub(crate) delay: Delay,
+    /// The share of packets that may be lost; below 100 % there is no partition.
+    pub(crate) loss: Percent,
+    /// The most processor time of one fault; as much as the language allows where nothing is said.
+    pub(crate) load: Option<LoadPercent>,
+    /// The share of memory, of a file system or of what else is limited that may be taken.
+    pub(crate) fill: Percent,
 }
 
 impl Default for Protect {
@@ -94,10 +165,11 @@ impl Default for Protect {
         Self {
             processes: PROCESSES.map(str::to_owned).to_vec(),
             units: UNITS.map(str::to_owned).to_vec(),
+            namespaces: vec!["kube-system".to_owned()],
+            netns: Vec::new(),
             ports: vec![ssh],
             addresses: Vec::new(),
-            // The node's own proxy, its network's agents and the cluster's DNS live there.
-            namespaces: vec!["kube-system".to_owned()],
+            dns: true,
         }
     }
 }
@@ -107,9 +179,17 @@ impl Default for Limits {
         Self {
             // A holder costs about 2 MiB: 200 of them are what a small node can spare.
             faults: 200,
+            per_kind: BTreeMap::new(),
+            per_target: 200,
+            share: Percent::ALL,
             // As long as the language allows: a shorter one is for nodes that are more careful than most.
             lease: Lease::clamped(std::time::Duration::from_nanos(Lease::MOST)),
+            // Two hours: an experiment that needs longer is an outage.
             hold: Hold::clamped(std::time::Duration::from_nanos(Hold::MOST)),
+            delay: Delay::clamped(std::time::Duration::from_nanos(Delay::MOST)),
+            loss: Percent::ALL,
+            load: None,
+            fill: Percent::ALL,
         }
     }
 }
@@ -171,12 +251,19 @@ impl Policy {
         {
             return Ok(Self::default());
         }
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        serde_saphyr::from_str(text).map_err(|error| mend::with_mend(&error.to_string()))
     }
 
-    /// Conversations that no fault touches.
-    pub(crate) fn spare(&self) -> Vec<ResolvedEndpoint> {
+    /// Conversations that no fault touches. `resolvers` are the node's own, where the fault is on the node itself.
+    pub(crate) fn spare(&self, resolvers: &[Network]) -> Vec<ResolvedEndpoint> {
         let mut spare = Vec::new();
+        if self.protect.dns && !resolvers.is_empty() {
+            spare.push(ResolvedEndpoint {
+                networks: resolvers.to_vec(),
+                ports: vec![DNS],
+                ..ResolvedEndpoint::default()
+            });
+        }
         if !self.protect.ports.is_empty() {
             spare.push(ResolvedEndpoint {
                 ports: self.protect.ports.clone(),
@@ -193,23 +280,31 @@ impl Policy {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Where resolvers are asked.
+const DNS: Ports = Ports {
+    first: 53,
+    last: 53,
+};
 
-    #[test]
-    fn what_is_not_said_stays_at_its_default() {
-        let policy = Policy::parse("limits: { faults: 3 }\n").unwrap();
-        assert_eq!(policy.limits.faults, 3);
-        assert_eq!(policy.protect, Protect::default());
-        assert_eq!(Policy::parse("# nothing\n").unwrap(), Policy::default());
-    }
-
-    #[test]
-    fn a_typing_error_is_not_no_policy() {
-        assert!(Policy::parse("limts: { faults: 3 }").is_err());
-        assert!(Policy::parse("limits: { lease: 10 }").is_err());
-        let missing = Policy::load(Some(Path::new("/nonexistent/policy.yaml")));
-        assert!(matches!(missing, Err(PolicyError::Read { .. })));
-    }
+/// Whether one of the `protected` names is this one; a `*` at the end of one stands for any rest.
+pub(crate) fn names<'a>(protected: &'a [String], name: &str) -> Option<&'a String> {
+    protected.iter().find(|protected| {
+        let start = protected.strip_suffix('*');
+        start.map_or(*protected == name, |start| name.starts_with(start))
+    })
 }
+
+/// The node's own resolvers, as resolv.conf(5) has them. What cannot be read as an address is not one.
+pub(crate) fn resolvers(text: &str) -> Vec<Network> {
+    let words = |line: &str| -> Option<Network> {
+        let mut words = line.split_ascii_whitespace();
+        let named = words.next() == Some("nameserver");
+        // An address of a link has its interface behind it: `fe80::1%eth0`.
+        let address = words.next()?.split('%').next()?;
+        named.then(|| address.parse().ok().map(Network::single))?
+    };
+    text.lines().filter_map(words).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,19 +3,20 @@
 //! Nothing here waits: finding targets, resolving names and holding faults happen in tasks of their own, so that a
 //! stop is heard at once whatever else is under way.
 
+mod protected;
+
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
-use crate::hold::speech::{HoldSpec, Prey};
+use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
-use crate::inventory::{self, Grasp, HeldTarget, Resolution, Rules};
+use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
 use squall_experiments::capability::Means;
-use squall_experiments::filter::ResolvedFilter;
+use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
-use squall_experiments::target::Target;
 use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -45,6 +46,8 @@ struct Entry {
     armed: Option<FromAgent>,
     since: Instant,
     names_due: Option<Instant>,
+    /// Conversations that it does not touch.
+    spare: Vec<ResolvedEndpoint>,
 }
 
 struct Agent {
@@ -150,39 +153,13 @@ impl Agent {
         Ok(())
     }
 
-    fn rules(&self) -> Rules {
-        let me = std::process::id();
-        let mut rules = Rules {
-            protected_names: self.ready.policy.protect.processes.clone(),
-            protected_units: self.ready.policy.protect.units.clone(),
-            node: self.ready.node.clone(),
-            ..Rules::default()
-        };
-        for pid in inventory::process::ancestors(me) {
-            rules.spare_pids.insert(pid, "an ancestor of the agent");
-        }
-        for pid in &self.spare_pids {
-            rules.spare_pids.insert(*pid, "the controller");
-        }
-        for entry in self.faults.values() {
-            if let Some(FromAgent::Armed(armed)) = &entry.armed {
-                rules
-                    .spare_pids
-                    .insert(armed.holder, "the holder of a fault");
-            }
-        }
-        rules.spare_pids.insert(me, "the agent");
-        rules
-    }
-
     fn resolve(&mut self, resolve: wire::Resolve) {
         let rules = self.rules();
         let answer = self.resolutions.clone();
         let sockets = self.ready.policy.runtimes.clone();
-        let protected = self.ready.policy.protect.namespaces.clone();
         tokio::spawn(async move {
             let (target, faults) = (resolve.target, resolve.faults);
-            let asked = inventory::containers::ask(&target, &faults, &sockets, &protected).await;
+            let asked = inventory::containers::ask(&target, &faults, &sockets, &rules).await;
             let found = tokio::task::spawn_blocking(move || {
                 inventory::resolve(&target, &faults, &rules, asked)
             });
@@ -198,6 +175,7 @@ impl Agent {
             .iter()
             .map(|h| h.candidate.clone())
             .collect();
+        self.let_go();
         if self.targets.len() + resolution.held.len() > TARGETS_MAX {
             let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
             self.targets.retain(|id, _| used.contains(id));
@@ -238,6 +216,7 @@ impl Agent {
             .values()
             .map(|entry| entry.live.clone())
             .collect();
+        let among = held.map_or((1, 0), |held| self.among(held));
         let asked = Asked {
             id: &arm.id,
             fault: &arm.fault,
@@ -245,13 +224,16 @@ impl Agent {
             lease: arm.lease,
             means: arm.means,
             site,
+            among,
         };
-        let policy = &self.ready.policy;
+        let node = admit::Node {
+            capabilities: &self.ready.capabilities,
+            policy: &self.ready.policy,
+            now: jiff::Timestamp::now(),
+            resolvers: self.ready.resolvers.len(),
+        };
         let held = held.cloned();
-        match (
-            admit::admit(asked, &live, &self.ready.capabilities, &policy.limits),
-            held,
-        ) {
+        match (admit::admit(asked, &live, node), held) {
             (Admission::Accept(means), Some(held)) => self.start(arm, means, &held, received),
             (Admission::AlreadySo, _) => {
                 let armed = self
@@ -304,6 +286,7 @@ impl Agent {
         };
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);
+        let spare = self.spare(&held.grasp);
         self.faults.insert(
             arm.id.clone(),
             Entry {
@@ -318,6 +301,7 @@ impl Agent {
                 armed: None,
                 since: received,
                 names_due: names.then(|| received + names::AGAIN),
+                spare: spare.clone(),
             },
         );
         let start = Start {
@@ -326,7 +310,6 @@ impl Agent {
             label: held.candidate.label.clone(),
             received,
         };
-        let spare = self.ready.policy.spare();
         let reports = self.reports.clone();
         tokio::spawn(begin(start, spare, wished, move |report| {
             let dose = matches!(report, FromAgent::Dosed(_));
@@ -334,18 +317,6 @@ impl Agent {
                 tracing::error!("a fault's report is lost: the agent does not keep up");
             }
         }));
-    }
-
-    fn prey(&self, target: &Target) -> Prey {
-        Prey {
-            selector: match target {
-                // A pid does not come back: what was named by it has no replacement.
-                Target::Process(selector) if selector.pid.is_none() => Some(selector.clone()),
-                _ => None,
-            },
-            spare_pids: self.rules().spare_pids.into_keys().collect(),
-            spare_names: self.ready.policy.protect.processes.clone(),
-        }
     }
 
     fn renew(&mut self, renew: &wire::Renew) {
@@ -411,20 +382,36 @@ impl Agent {
                 {
                     self.finished.remove(&oldest);
                 }
+                if self.faults.is_empty() {
+                    self.let_go();
+                }
             }
             _ => {}
         }
         self.say(report);
     }
 
+    /// Lets go of targets that are gone. What is held of them is a descriptor, and one on a network namespace keeps it alive, with
+    /// all its links, long after its pod was deleted.
+    fn let_go(&mut self) {
+        let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
+        self.targets.retain(|id, held| {
+            used.contains(id) || (held.grasp.is_there() && inventory::name_still_means(held))
+        });
+    }
+
     /// Looks after live faults: the policy's longest stay, names, and namespaces whose name is gone.
     fn look(&mut self) {
         let now = Instant::now();
         let most = self.ready.policy.limits.hold;
+        let over = self.hours_are_over();
         for (id, entry) in &mut self.faults {
             if now.duration_since(entry.since) > most.duration() {
                 let reason = format!("the node's policy lets no fault stay longer than {most}");
                 entry.end(now, Some(EndCause::Failed(reason)));
+            }
+            if let Some(reason) = &over {
+                entry.end(now, Some(EndCause::Failed(reason.clone())));
             }
             let target = self.targets.get(&entry.live.target);
             if target.is_some_and(|target| !inventory::name_still_means(target)) {
@@ -433,7 +420,7 @@ impl Agent {
             if entry.names_due.is_some_and(|due| now >= due) {
                 entry.names_due = Some(now + names::AGAIN);
                 if let Some(filter) = entry.live.fault.filter().cloned() {
-                    let (wish, spare) = (entry.wish.clone(), self.ready.policy.spare());
+                    let (wish, spare) = (entry.wish.clone(), entry.spare.clone());
                     tokio::spawn(rename(id.clone(), filter, spare, wish));
                 }
             }

@@ -2,6 +2,7 @@
 //! targets.
 
 use super::*;
+use crate::policy::Limits;
 use proptest::prelude::*;
 use squall_experiments::capability::Capability;
 use std::collections::BTreeMap;
@@ -133,6 +134,7 @@ proptest! {
     ) {
         let capabilities = capabilities(shaping);
         let limits = Limits { faults: most, ..Limits::default() };
+        let policy = Policy { limits, ..Policy::default() };
         let mut live: Vec<Live> = Vec::new();
         let mut model: BTreeMap<u8, Noted> = BTreeMap::new();
         for (id, kind, ports, target, end) in steps {
@@ -147,11 +149,12 @@ proptest! {
                 id: &fault_id,
                 fault: &fault,
                 target: &target_id,
-                lease: limits.lease,
+                lease: policy.limits.lease,
                 means: None,
                 site,
+                among: (1, 0),
             };
-            let answer = admit(asked, &live, &capabilities, &limits);
+            let answer = admit(asked, &live, node(&capabilities, &policy));
             let said = match &answer {
                 Admission::Accept(Means::Detour) => "detour",
                 Admission::Accept(Means::Queue) => "queue",
@@ -180,6 +183,15 @@ proptest! {
     }
 }
 
+fn node<'a>(capabilities: &'a Capabilities, policy: &'a Policy) -> Node<'a> {
+    Node {
+        capabilities,
+        policy,
+        now: NOON.parse().unwrap(),
+        resolvers: 1,
+    }
+}
+
 fn one_on_netns(lease: Lease, means: Option<Means>, limits: &Limits) -> Admission {
     let (id, target, fault) = (FaultId::from("f"), TargetId::from("n"), delay(0));
     let asked = Asked {
@@ -189,8 +201,13 @@ fn one_on_netns(lease: Lease, means: Option<Means>, limits: &Limits) -> Admissio
         lease,
         means,
         site: Some(Site::Netns),
+        among: (1, 0),
     };
-    admit(asked, &[], &capabilities(3), limits)
+    let policy = Policy {
+        limits: limits.clone(),
+        ..Policy::default()
+    };
+    admit(asked, &[], node(&capabilities(3), &policy))
 }
 
 #[test]
@@ -231,4 +248,155 @@ fn other_protocols_and_families_are_not_in_the_way() {
     let six = filter(r#"{"to": {"hosts": ["::/0"]}}"#);
     let name = filter(r#"{"to": {"hosts": ["db.shop"]}}"#);
     assert!(!may_overlap(&four, &six) && may_overlap(&four, &name));
+}
+
+/// A policy over the model's kinds and targets.
+fn policies() -> impl Strategy<Value = Policy> {
+    let kinds = || prop::collection::vec(prop::sample::select(&KINDS[..]), 0..3);
+    let numbers = (1usize..8, 1usize..4, 1usize..4, 0u64..=10);
+    (kinds(), kinds(), numbers, 1u64..30, any::<bool>()).prop_map(
+        |(forbid, only, (faults, per_kind, per_target, share), delay_ms, day)| Policy {
+            forbid,
+            only,
+            limits: Limits {
+                faults,
+                per_kind: KINDS.map(|kind| (kind, per_kind)).into(),
+                per_target,
+                share: Percent::new(share * 100_000).unwrap(),
+                delay: format!("{delay_ms}ms").parse().unwrap(),
+                ..Limits::default()
+            },
+            hours: Some(serde_saphyr::from_str(if day { DAY } else { NIGHT }).unwrap()),
+            ..Policy::default()
+        },
+    )
+}
+
+const KINDS: [FaultKind; 4] = [
+    FaultKind::Delay,
+    FaultKind::Partition,
+    FaultKind::Kill,
+    FaultKind::Cpu,
+];
+/// It is noon in the model.
+const DAY: &str = "open: [ \"09:00-17:00\" ]";
+const NIGHT: &str = "open: [ \"17:00-09:00\" ]";
+
+/// The rules of a policy that what is live breaks, in the words of the README.
+fn broken(policy: &Policy, live: &[Live], found: usize) -> Vec<String> {
+    let count = |wanted: &dyn Fn(&Live) -> bool| live.iter().filter(|l| wanted(l)).count();
+    let limits = &policy.limits;
+    let mut broken = Vec::new();
+    let mut rule = |kept: bool, name: &str| {
+        if !kept {
+            broken.push(name.to_owned());
+        }
+    };
+    rule(live.len() <= limits.faults, "faults");
+    for kind in KINDS {
+        let number = count(&|l| l.fault.kind() == kind);
+        let not_among = !policy.only.is_empty() && !policy.only.contains(&kind);
+        rule(
+            number == 0 || !(policy.forbid.contains(&kind) || not_among),
+            "forbidden",
+        );
+        rule(number <= limits.per_kind[&kind], "per kind");
+    }
+    let mut targets: Vec<&TargetId> = live.iter().map(|l| &l.target).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    for target in &targets {
+        rule(
+            count(&|l| l.target == **target) <= limits.per_target,
+            "per target",
+        );
+    }
+    // In tenths, rounded down; one may always be hit.
+    let share = (limits.share.get() / 100_000) as usize * found / 10;
+    rule(targets.len() <= share.max(1), "share");
+    let late = limits.delay < "10ms".parse().unwrap();
+    rule(
+        !late || count(&|l| l.fault.kind() == FaultKind::Delay) == 0,
+        "delay",
+    );
+    rule(
+        live.is_empty()
+            || policy
+                .hours
+                .as_ref()
+                .unwrap()
+                .is_open(NOON.parse().unwrap()),
+        "hours",
+    );
+    broken
+}
+
+const NOON: &str = "2026-11-26T12:00:00Z";
+
+proptest! {
+    /// What is accepted breaks no rule, and what is denied would have broken one.
+    #[test]
+    fn a_policy_is_kept_and_denies_nothing_that_keeps_it(
+        policy in policies(),
+        steps in prop::collection::vec((0usize..4, 0usize..5, any::<bool>()), 1..30),
+    ) {
+        const FOUND: usize = 5;
+        let capabilities = capabilities(3);
+        let mut live: Vec<Live> = Vec::new();
+        for (n, (kind, target, end)) in steps.into_iter().enumerate() {
+            if end && !live.is_empty() {
+                live.remove(n % live.len());
+                continue;
+            }
+            let (id, target) = (FaultId(n.to_string()), TargetId(target.to_string()));
+            let fault = fault([0, 1, 2, 3][kind], 0);
+            let site = if kind < 2 { Site::Netns } else { Site::Process };
+            let hit: std::collections::BTreeSet<_> =
+                live.iter().map(|l| &l.target).filter(|other| **other != target).collect();
+            let asked = Asked {
+                id: &id,
+                fault: &fault,
+                target: &target,
+                lease: policy.limits.lease,
+                means: None,
+                site: Some(site),
+                among: (FOUND, hit.len()),
+            };
+            let answer = admit(asked, &live, node(&capabilities, &policy));
+            let mut then = live.clone();
+            then.push(Live { id: id.clone(), fault: fault.clone(), target: target.clone(), means: Means::Process });
+            let broken = broken(&policy, &then, FOUND);
+            match answer {
+                Admission::Accept(means) => {
+                    prop_assert!(broken.is_empty(), "accepted, but {broken:?}");
+                    live.push(Live { id, fault, target, means });
+                }
+                Admission::Deny(denial) => prop_assert!(!broken.is_empty(), "nothing is broken: {denial}"),
+                Admission::AlreadySo => prop_assert!(false, "a new name"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_nodes_own_names_are_not_touched_unless_its_policy_says_so() {
+    let dns: Fault = serde_json::from_str(r#"{"dns": {"effect": "nxdomain"}}"#).unwrap();
+    let ask = |site, dns_protected| {
+        let (id, target) = (FaultId::from("f"), TargetId::from("t"));
+        let mut policy = Policy::default();
+        policy.protect.dns = dns_protected;
+        let asked = Asked {
+            id: &id,
+            fault: &dns,
+            target: &target,
+            lease: policy.limits.lease,
+            means: None,
+            site: Some(site),
+            among: (1, 0),
+        };
+        admit(asked, &[], node(&capabilities(3), &policy))
+    };
+    assert_eq!(ask(Site::Host, true), Admission::Deny(Denial::OwnDns));
+    assert_eq!(ask(Site::Host, false), Admission::Accept(Means::Redirect));
+    assert_eq!(ask(Site::Netns, true), Admission::Accept(Means::Redirect));
 }

@@ -48,6 +48,7 @@ pub(crate) fn arm(
         selector: None,
         spare_pids: Vec::new(),
         spare_names: Vec::new(),
+        spare_units: Vec::new(),
     });
     let every = fault
         .every
@@ -212,6 +213,15 @@ impl Prey {
                 .iter()
                 .flatten()
                 .any(|name| self.spare_names.contains(name))
+            && !self.in_spared_unit(pid)
+    }
+}
+
+impl Prey {
+    fn in_spared_unit(&self, pid: u32) -> bool {
+        let paths = cgroup::paths_of(pid).unwrap_or_default();
+        let mut parts = paths.iter().flat_map(|(_, path)| path.split('/'));
+        parts.any(|part| self.spare_units.iter().any(|unit| unit == part))
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn arm(
         selector: None,
         spare_pids: Vec::new(),
         spare_names: Vec::new(),
+        spare_units: Vec::new(),
     });
     let mut processes = Vec::new();
     for (pidfd, pid) in &grip.processes {

@@ -102,4 +102,6 @@ pub(crate) struct Prey {
     pub(crate) spare_pids: Vec<u32>,
     /// Names that the node's policy protects.
     pub(crate) spare_names: Vec<String>,
+    /// Units that it protects.
+    pub(crate) spare_units: Vec<String>,
 }

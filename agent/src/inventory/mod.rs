@@ -8,11 +8,12 @@ pub(crate) mod netns;
 pub(crate) mod process;
 
 use crate::kernel::{cgroup, process as kernel};
+use crate::policy;
 use squall_experiments::fault::FaultKind;
 use squall_experiments::ids::TargetId;
 use squall_experiments::target::{Candidate, NetnsSelector, ProcessSelector, Target};
 use squall_experiments::wire::Excluded;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The most candidates of one answer: what fits into one message of the wire.
@@ -29,8 +30,20 @@ pub(crate) struct Rules {
     pub(crate) protected_names: Vec<String>,
     /// Units that it protects.
     pub(crate) protected_units: Vec<String>,
+    /// Network namespaces that it protects, by name.
+    pub(crate) protected_netns: Vec<String>,
+    /// Kubernetes namespaces that it protects.
+    pub(crate) protected_namespaces: Vec<String>,
     /// The node's name, for candidates.
     pub(crate) node: String,
+}
+
+impl Rules {
+    /// Why no pod of this Kubernetes namespace is hit, if none is.
+    pub(crate) fn protects_namespace(&self, namespace: &str) -> Option<String> {
+        policy::names(&self.protected_namespaces, namespace)
+            .map(|name| format!("the node's policy protects namespace {name}"))
+    }
 }
 
 /// A candidate, held.
@@ -181,10 +194,23 @@ fn spared(found: &process::Found, rules: &Rules) -> Option<String> {
     if found.parent == std::process::id() {
         return Some("it holds a fault".to_owned());
     }
+    protected(found, rules)
+}
+
+/// Why the node's policy protects a process, if it does: by its name, or by the unit it belongs to.
+fn protected(found: &process::Found, rules: &Rules) -> Option<String> {
     let comm = process::comm_of(found.id.pid).unwrap_or_default();
     let protects = |name: &&String| **name == found.name || **name == comm;
-    let name = rules.protected_names.iter().find(protects)?;
-    Some(format!("the node's policy protects processes named {name}"))
+    if let Some(name) = rules.protected_names.iter().find(protects) {
+        return Some(format!("the node's policy protects processes named {name}"));
+    }
+    let paths = cgroup::paths_of(found.id.pid).unwrap_or_default();
+    let unit = paths
+        .iter()
+        .find_map(|(_, path)| protected_unit(path, rules))?;
+    Some(format!(
+        "it belongs to unit {unit}, which the node's policy protects"
+    ))
 }
 
 fn processes(
@@ -256,6 +282,11 @@ fn group(
     if let Some(unit) = protected_unit(&path, rules) {
         return Err(format!("the node's policy protects unit {unit}"));
     }
+    if let Some(unit) = cgroup::below(&path, &hierarchies, &rules.protected_units) {
+        return Err(format!(
+            "unit {unit} is in it, which the node's policy protects"
+        ));
+    }
     if faults.iter().any(|kind| kind.is_on_processes()) {
         for group in &groups {
             let inside = cgroup::processes(&group.fd).unwrap_or_default();
@@ -317,6 +348,11 @@ fn named_netns(
     if Some(netns.inode) == netns::own_inode() {
         return Err("it is the node's own network namespace: say `host`".to_owned());
     }
+    if let Some(name) = policy::names(&rules.protected_netns, name) {
+        return Err(format!(
+            "the node's policy protects network namespace {name}"
+        ));
+    }
     let id = format!("netns:{}", netns.inode);
     resolution.held.push(HeldTarget {
         candidate: candidate(rules, id, format!("netns {name}")),
@@ -327,6 +363,21 @@ fn named_netns(
         },
     });
     Ok(())
+}
+
+/// The namespaces that the policy protects by name, whatever leads to them.
+fn named_inodes(rules: &Rules) -> BTreeSet<u64> {
+    if rules.protected_netns.is_empty() {
+        return BTreeSet::new();
+    }
+    let names = netns::names();
+    let protected = names
+        .iter()
+        .filter(|name| policy::names(&rules.protected_netns, name).is_some());
+    protected
+        .filter_map(|name| netns::named(name).ok())
+        .map(|netns| netns.inode)
+        .collect()
 }
 
 /// A namespace, the processes that led to it, and the first of them in words.
@@ -340,6 +391,7 @@ fn netns_of(
 ) -> Result<(), String> {
     let own = netns::own_inode();
     let mut namespaces: BTreeMap<u64, Shared> = BTreeMap::new();
+    let mut protected_netns = named_inodes(rules);
     for found in process::matching(selector)? {
         let label = format!("process {} {}", found.id.pid, found.called);
         // Our own process is in the node's namespace; naming it would only be noise.
@@ -369,6 +421,12 @@ fn netns_of(
             );
             continue;
         }
+        // Its packets are what the policy protects it from.
+        if let Some(reason) = protected(&found, rules) {
+            resolution.exclude(label, reason);
+            protected_netns.insert(netns.inode);
+            continue;
+        }
         let entry = namespaces
             .entry(netns.inode)
             .or_insert_with(|| (netns, Vec::new(), label));
@@ -376,7 +434,25 @@ fn netns_of(
             entry.1.push((pidfd, found.id.pid));
         }
     }
+    hold_namespaces(namespaces, &protected_netns, target, rules, resolution);
+    Ok(())
+}
+
+/// Makes candidates of the namespaces that were found, but for those that the policy protects.
+fn hold_namespaces(
+    namespaces: BTreeMap<u64, Shared>,
+    protected: &BTreeSet<u64>,
+    target: &Target,
+    rules: &Rules,
+    resolution: &mut Resolution,
+) {
     for (inode, (netns, found_by, label)) in namespaces {
+        if protected.contains(&inode) {
+            let reason =
+                "the node's policy protects its network namespace, or another process in it";
+            resolution.exclude(label, reason);
+            continue;
+        }
         let more = match found_by.len() {
             1 => String::new(),
             n => format!(" and {} more", n - 1),
@@ -394,5 +470,4 @@ fn netns_of(
             grasp: Grasp::Netns { netns, found_by },
         });
     }
-    Ok(())
 }

@@ -55,6 +55,14 @@ pub(crate) fn named(name: &str) -> Result<Netns, String> {
     Ok(netns)
 }
 
+/// All names there are.
+pub(crate) fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(NAMED).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
 /// The one a process lives in.
 ///
 /// # Errors

@@ -232,6 +232,41 @@ fn open(controllers: Vec<String>, path: String, directory: &Path) -> io::Result<
     })
 }
 
+/// Whether a group of one of these names is somewhere below `path`, and which.
+pub(crate) fn below<'a>(
+    path: &str,
+    hierarchies: &[Hierarchy],
+    names: &'a [String],
+) -> Option<&'a String> {
+    // More than any node has; past so many, nobody waits for an answer.
+    const LOOKED_AT_MAX: usize = 20_000;
+    let mut looked_at = 0;
+    let mut todo: Vec<PathBuf> = hierarchies
+        .iter()
+        .filter_map(|h| h.directory(path))
+        .collect();
+    while let Some(directory) = todo.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
+            if let Some(found) = names
+                .iter()
+                .find(|wanted| name.to_str() == Some(wanted.as_str()))
+            {
+                return Some(found);
+            }
+            looked_at += 1;
+            if looked_at > LOOKED_AT_MAX {
+                return None;
+            }
+            todo.push(entry.path());
+        }
+    }
+    None
+}
+
 /// The path of a systemd unit's group, searched in systemd's own hierarchy (v1) or the v2 tree.
 pub(crate) fn unit_path(unit: &str, hierarchies: &[Hierarchy]) -> Option<String> {
     // Slices nest; systemd.slice(5) and user managers stay within six levels.

@@ -77,9 +77,24 @@ pub(crate) fn receive(socket: impl AsFd, fds: &mut Vec<OwnedFd>) -> io::Result<O
     Ok(Some(bytes))
 }
 
+/// Where a socket leads to, if that is over a network.
+pub(crate) fn peer(socket: impl AsFd) -> Option<std::net::SocketAddr> {
+    let peer = rustix::net::getpeername(socket).ok()??;
+    std::net::SocketAddr::try_from(peer).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_is_known_where_there_is_a_network() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = listener.local_addr().unwrap();
+        let stream = std::net::TcpStream::connect(there).unwrap();
+        assert_eq!(peer(&stream), Some(there));
+        assert_eq!(peer(pair().unwrap().0), None);
+    }
 
     #[test]
     fn messages_keep_their_boundaries_and_descriptors() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -76,14 +76,22 @@ impl Agent {
     /// # Errors
     /// When it cannot be started or says something else.
     pub fn start_with(more: &[&str]) -> Result<Self> {
+        Self::start_as(&program("squall-agent")?, more, Stdio::inherit())
+    }
+
+    /// Starts the agent that this file is, with a log of one's choice.
+    ///
+    /// # Errors
+    /// When it cannot be started or says something else.
+    pub fn start_as(program: &Path, more: &[&str], log: Stdio) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(program("squall-agent")?)
+        let child = Command::new(program)
             .args(["run", "--link-fd", "0"])
             .args(more)
             .env(fingerprint::MARK, fingerprint::mark())
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(log)
             .spawn()?;
         let mut guard = Orphan(Some(child));
         ours.set_read_timeout(Some(ANSWER_LIMIT))?;
@@ -279,10 +287,24 @@ impl Agent {
     /// # Errors
     /// When the link is closed.
     pub fn renew(&mut self, fault: &FaultId, lease: Lease) -> Result<()> {
-        self.say(&FromController::Renew(Renew {
-            faults: vec![fault.clone()],
-            lease,
-        }))
+        self.renew_all(std::slice::from_ref(fault), lease)
+    }
+
+    /// Gives all these faults another lease, in one word.
+    ///
+    /// # Errors
+    /// When the link is closed.
+    pub fn renew_all(&mut self, faults: &[FaultId], lease: Lease) -> Result<()> {
+        let faults = faults.to_vec();
+        self.say(&FromController::Renew(Renew { faults, lease }))
+    }
+
+    /// Says that everything is to stop, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the link is closed.
+    pub fn stop_all(&mut self) -> Result<()> {
+        self.say(&FromController::Stop(Stop::All))
     }
 
     /// Stops `fault` and waits until it is gone.

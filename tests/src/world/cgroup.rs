@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::{Result, shout, until};
 
 /// Where the hierarchies are mounted.
@@ -14,6 +16,9 @@ const V1_HIERARCHIES: [&str; 4] = ["cpu", "cpuacct", "memory", "systemd"];
 
 /// The period of a CPU quota in microseconds: the kernel's default.
 const PERIOD_US: u32 = 100_000;
+
+/// How long it may take until a group's processes are killed one by one.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 /// A cgroup that is removed when this guard is dropped.
 #[derive(Debug)]
@@ -151,6 +156,53 @@ impl Cgroup {
         Ok(line
             .ok_or("memory.stat names no anonymous memory")?
             .parse()?)
+    }
+
+    /// All memory charged to it now, in bytes, with the page cache that is first touched in it.
+    ///
+    /// # Errors
+    /// When the kernel's account cannot be read.
+    pub fn memory_charged(&self) -> Result<u64> {
+        let file = if self.unified {
+            "memory.current"
+        } else {
+            "memory.usage_in_bytes"
+        };
+        Ok(self.read(file)?.trim().parse()?)
+    }
+
+    /// How often the kernel has killed a process of it for want of memory.
+    ///
+    /// # Errors
+    /// When the kernel's account cannot be read.
+    pub fn oom_kills(&self) -> Result<u64> {
+        let file = if self.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
+        let text = self.read(file)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(line.ok_or("no count of OOM kills")?.parse()?)
+    }
+
+    /// Kills all that is in it: at one stroke where the kernel can (cgroup.kill of cgroup-v2.rst, since Linux 5.14), and else each
+    /// process by itself until none is left.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or processes come faster than they are killed.
+    pub fn kill(&self) -> Result<()> {
+        if self.unified {
+            return self.write("cgroup.kill", "1");
+        }
+        until("an end of the cgroup's processes", KILL_LIMIT, || {
+            let left = self.processes();
+            for pid in &left {
+                // Gone already is as good.
+                let _ = super::victim::signal(*pid, Signal::SIGKILL);
+            }
+            left.is_empty().then_some(())
+        })
     }
 
     /// The processes in it.

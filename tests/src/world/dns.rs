@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Result;
 use super::netns::Netns;
-use super::wire::waiting;
+use super::wire::{someone_waits, waiting};
 
 /// Where resolvers listen.
 const PORT: u16 = 53;
@@ -111,7 +111,7 @@ fn streams(listener: &TcpListener, over: &AtomicBool, count: &AtomicU64) {
                     }
                 }
             }
-            Err(_) => thread::sleep(Duration::from_millis(1)),
+            Err(_) => someone_waits(listener),
         }
     }
 }

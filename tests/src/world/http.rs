@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Result;
 use super::netns::Netns;
+use super::wire::someone_waits;
 
 /// How often the service looks whether it is still wanted.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -62,7 +63,7 @@ impl Service {
                         let (count, succeeds) = (Arc::clone(&count), Arc::clone(&succeeds));
                         thread::spawn(move || answer(&stream, &count, &*succeeds));
                     }
-                    Err(_) => thread::sleep(Duration::from_millis(1)),
+                    Err(_) => someone_waits(&listener),
                 }
             }
         });

@@ -64,6 +64,11 @@ impl Netns {
         enter(&self.handle, work)
     }
 
+    /// Takes its name away, as `ip netns delete` does; the namespace stays for those who are in it or hold it.
+    pub fn delete_name(&self) {
+        remove(&path(&self.name));
+    }
+
     /// A hold of its own on the namespace, for whoever outlives the guard: see [`enter`].
     ///
     /// # Errors

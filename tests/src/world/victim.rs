@@ -10,15 +10,13 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
-use super::{Result, until};
+use super::{Result, disk, until};
 
 /// The first argument by which this program knows that it is to be a victim.
 const ROLE: &str = "be-a-victim";
@@ -26,12 +24,16 @@ const ROLE: &str = "be-a-victim";
 /// The first argument by which this program knows that it is to become another.
 const LAUNCHED: &str = "be-launched";
 
+/// The first argument by which this program knows that it is to take all memory there is.
+const GREEDY: &str = "be-a-hog";
+
 /// Call this first in `main` of a program that starts victims.
 pub fn main_if_victim() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(ROLE) => {}
         Some(LAUNCHED) => return Some(become_another(args.collect())),
+        Some(GREEDY) => return Some(take_all_memory()),
         _ => return None,
     }
     let mut ready = std::io::stdout();
@@ -52,6 +54,70 @@ fn become_another(command: Vec<String>) -> ExitCode {
         let _ = Command::new(program).args(args).exec();
     }
     ExitCode::FAILURE
+}
+
+/// Waits for a word, and takes memory until it is killed.
+fn take_all_memory() -> ExitCode {
+    const PIECE_BYTES: usize = 1 << 20;
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    let told = std::io::stdin().read_exact(&mut [0; 1]);
+    while told.is_ok() {
+        // Written to, or it would be no more than a promise.
+        taken.push(vec![1; PIECE_BYTES]);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ExitCode::FAILURE
+}
+
+/// A program that takes all memory of its cgroup once it is told to.
+#[derive(Debug)]
+pub struct Hog(Child);
+
+impl Hog {
+    /// Starts one in `group`, which takes nothing yet.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn start(group: &Cgroup) -> Result<Self> {
+        let child = Command::new("/proc/self/exe")
+            .arg(GREEDY)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let hog = Self(child);
+        group.adopt(hog.0.id())?;
+        Ok(hog)
+    }
+
+    /// Has the kernel kill `pid` before this one (proc(5), `oom_score_adj`: 1000 is always chosen; less than before takes a capability
+    /// that a container lacks, so that it cannot be said the other way round).
+    ///
+    /// # Errors
+    /// When `pid` has ended.
+    pub fn comes_after(&self, pid: u32) -> Result<()> {
+        Ok(std::fs::write(
+            format!("/proc/{pid}/oom_score_adj"),
+            "1000",
+        )?)
+    }
+
+    /// Lets it take what there is.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn feed(&mut self) -> Result<()> {
+        let stdin = self.0.stdin.as_mut().ok_or("the hog has no ears")?;
+        Ok(stdin.write_all(b"!")?)
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        // Dead already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Starts a program that is in `group` from its first instruction: what it touches is charged there, and so is what it starts.
@@ -117,20 +183,10 @@ impl Victim {
     /// # Errors
     /// Without root.
     pub fn start_on_disk(tag: &str, bytes: u64) -> Result<Self> {
-        // The mounts are a thread's until the victim inherits them.
-        let made = std::thread::scope(|scope| {
-            let apart = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNS)?;
-                let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
-                mount(none, "/", none, private, none)?;
-                let size = format!("size={bytes},nr_inodes=1000");
-                let (name, kind) = (Some("squall-test"), Some("tmpfs"));
-                mount(name, "/tmp", kind, MsFlags::empty(), Some(size.as_str()))?;
-                Self::start(tag)
-            });
-            apart.join()
-        });
-        made.unwrap_or_else(|_| Err("the start of a victim panicked".into()))
+        disk::apart(|| {
+            disk::in_memory("/tmp", bytes)?;
+            Self::start(tag)
+        })
     }
 
     /// Bytes free on its file system at this path.

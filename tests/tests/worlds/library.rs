@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::as_root;
+use crate::{as_root, is_wanted};
 
 /// What the shipped files call the service, and where they expect it.
 const NAMES: [&str; 2] = ["my-service-v2", "my-service"];
@@ -81,20 +81,11 @@ fn stem(file: &Path) -> String {
 /// One test for each file. The first of them starts the runs of all that were asked for; the demo's waits for its turn, as
 /// it shows how fast a service is.
 pub(crate) fn trials(arguments: &Arguments) -> Vec<Trial> {
-    let wanted = |name: &str| {
-        arguments.filter.as_ref().is_none_or(|filter| {
-            if arguments.exact {
-                name == filter
-            } else {
-                name.contains(filter.as_str())
-            }
-        })
-    };
     let named = |file: PathBuf| (format!("library::{}_runs", stem(&file)), file);
     let (demo, others): (Vec<_>, Vec<_>) = files()
         .into_iter()
         .map(named)
-        .filter(|(name, _)| wanted(name))
+        .filter(|(name, _)| is_wanted(arguments, name))
         .partition(|(_, file)| stem(file) == DEMO);
     let names: Vec<String> = others.iter().map(|(name, _)| name.clone()).collect();
     let runs = Runs::new(others);

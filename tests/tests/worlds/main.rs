@@ -13,6 +13,7 @@ mod lab_itself;
 mod library;
 mod node;
 mod pods;
+mod policy;
 mod pressure;
 mod redirect;
 mod scene;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
             let capabilities = agent.hello().capabilities.clone();
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
-            trials.extend(kill_matrix::trials(&capabilities));
+            trials.extend(kill_matrix::trials(&arguments, &capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.
         Err(error) => {
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     trials.extend(pressure::trials());
     trials.extend(node::trials());
     trials.extend(pods::trials());
+    trials.extend(policy::trials());
     trials.extend(cli::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
@@ -62,6 +64,17 @@ fn main() -> ExitCode {
         eprintln!("\n{table}\n");
     }
     exit
+}
+
+/// Whether the command line asks for this test.
+fn is_wanted(arguments: &Arguments, name: &str) -> bool {
+    arguments.filter.as_ref().is_none_or(|filter| {
+        if arguments.exact {
+            name == filter
+        } else {
+            name.contains(filter.as_str())
+        }
+    })
 }
 
 /// A test that needs root; without, it is skipped and says so.

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 
 use crate::as_root;
 use crate::dose::{self, LEASE};
+use crate::policy::under;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -37,15 +38,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         as_root("node::a_unit_is_hit_by_its_name", a_unit),
         as_root("node::a_moved_name_is_followed", a_moved_name),
     ]
-}
-
-/// An agent under a policy of its own; the file goes with it.
-fn under(policy: &str) -> Result<(Agent, TempDir)> {
-    let folder = TempDir::new()?;
-    let file = folder.path().join("policy.yaml");
-    fs::write(&file, policy)?;
-    let agent = Agent::start_with(&["--policy", &file.display().to_string()])?;
-    Ok((agent, folder))
 }
 
 fn kill() -> Fault {

@@ -283,7 +283,7 @@ fn selected(scene: &mut Scene) -> Result<()> {
     expect(
         "protected",
         &excluded,
-        &["pod kube-system/pay-system: the node's policy protects pods in namespace kube-system"],
+        &["pod kube-system/pay-system: the node's policy protects namespace kube-system"],
     )?;
     by_container(scene)?;
     for pod in [&pay, &host, &system] {

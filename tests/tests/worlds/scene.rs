@@ -9,6 +9,7 @@ use lab::world::agent::written;
 use lab::world::cgroup::Cgroup;
 use lab::world::dns::{self, Resolver};
 use lab::world::http::{self, Service};
+use lab::world::netns::Netns;
 use lab::world::victim::Victim;
 use lab::world::volley::{Pace, Shot, Volley};
 use lab::world::wire::{Ip, Wire, named};
@@ -16,6 +17,8 @@ use lab::world::{Result, until};
 use serde_json::{Value, json};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::target::Target;
+
+use crate::dose::emulated;
 
 /// How long a fault may take from `armed` until its victim feels it: a round trip, a growth, a control period.
 const FELT_LIMIT: Duration = Duration::from_secs(5);
@@ -132,14 +135,21 @@ impl Scene {
         }
     }
 
-    /// The victim as a target.
-    pub(crate) fn target(&self) -> Target {
+    /// The victim as a target, or its network namespace by its name.
+    pub(crate) fn target(&self, by_name: bool) -> Result<Target> {
         let process = json!({ "command": self.tag });
-        written(if self.kind.is_network() {
+        Ok(written(if by_name {
+            json!({ "netns": { "name": self.netns()?.name() } })
+        } else if self.kind.is_network() {
             json!({ "netns": { "process": process } })
         } else {
             json!({ "process": process })
-        })
+        }))
+    }
+
+    fn netns(&self) -> Result<&Netns> {
+        let wire = self.wire().ok_or("no network namespace takes part")?;
+        Ok(&wire.victim)
     }
 
     /// A dose nobody can overlook. A new kind of fault does not compile without one.
@@ -177,16 +187,19 @@ impl Scene {
 
     /// Waits until the victim feels the fault.
     pub(crate) fn feel(&self) -> Result<()> {
-        until(
+        let mut looked = Vec::new();
+        let felt = until(
             &format!("the victim's feeling of the {}", self.kind),
             FELT_LIMIT,
             || {
                 let begun = Instant::now();
-                self.suffering(begun, FEELING)
-                    .is_ok_and(|last| last.is_some())
-                    .then_some(())
+                let suffered = self.suffering(begun, FEELING);
+                let felt = matches!(suffered, Ok(Some(_)));
+                looked.push(suffered.map_err(|error| error.to_string()));
+                felt.then_some(())
             },
-        )
+        );
+        felt.map_err(|error| format!("{error}; looks at it gave {looked:?}").into())
     }
 
     /// Looks from `since` on for `time`; returns how long after `since` the victim last suffered.
@@ -245,6 +258,33 @@ impl Scene {
         let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
         victim.as_mut().map_or(Ok(()), Victim::kill)
     }
+
+    /// The target's end, and another of the same kind in its place: who looks for it finds the new one.
+    pub(crate) fn restart_target(&self) -> Result<()> {
+        self.exit_target()?;
+        let started = match &self.stage {
+            Stage::Network(wire)
+            | Stage::Names(wire, _)
+            | Stage::Web(wire, _)
+            | Stage::Ports(wire) => wire.victim.enter(|| Victim::start(&self.tag))?,
+            Stage::Group(group) => {
+                let started = Victim::start(&self.tag)?;
+                group.adopt(started.pid())?;
+                started
+            }
+            Stage::Disk => Victim::start_on_disk(&self.tag, DISK_BYTES)?,
+            Stage::Alone => Victim::start(&self.tag)?,
+            Stage::Revived(_) => return Err("it is started again by itself".into()),
+        };
+        *self.victim.lock().map_err(|_| "the victim is poisoned")? = Some(started);
+        Ok(())
+    }
+
+    /// Takes the name of the victim's network namespace away.
+    pub(crate) fn delete_name(&self) -> Result<()> {
+        self.netns()?.delete_name();
+        Ok(())
+    }
 }
 
 /// How long the victim is looked at for one feeling.
@@ -255,11 +295,12 @@ const FEELING: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_millis(300);
 
 fn network_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
-    const GAP: Duration = Duration::from_millis(4);
-    let count = u32::try_from(time.saturating_sub(since.elapsed()).as_millis() / GAP.as_millis())?;
+    // An emulated machine on which several wires are watched at once cannot send more.
+    let gap = Duration::from_millis(if emulated() { 8 } else { 4 });
+    let count = u32::try_from(time.saturating_sub(since.elapsed()).as_millis() / gap.as_millis())?;
     let pace = Pace {
         count,
-        gap: GAP,
+        gap,
         patience: SLOW,
         size: 200,
     };

@@ -14,6 +14,7 @@ mod docker;
 pub(crate) mod grasp;
 mod grpc;
 
+use super::Rules;
 use cri::Cri;
 use docker::Docker;
 use futures_util::future::join_all;
@@ -139,7 +140,7 @@ pub(crate) async fn ask(
     target: &Target,
     faults: &[FaultKind],
     sockets: &Sockets,
-    protected: &[String],
+    rules: &Rules,
 ) -> Asked {
     let needs = Needs {
         netns: faults.iter().any(|kind| kind.is_network()),
@@ -161,10 +162,10 @@ pub(crate) async fn ask(
     let answers = asked.iter().map(|socket| async move {
         let (path, answer) = match (socket, target) {
             (Socket::Cri(path), Target::Pod(selector)) => {
-                (path, pods(path, selector, needs, protected).await)
+                (path, pods(path, selector, needs, rules).await)
             }
             (Socket::Cri(path), Target::Container(selector)) => {
-                (path, containers(path, selector, needs, protected).await)
+                (path, containers(path, selector, needs, rules).await)
             }
             (Socket::Docker(path), Target::Container(selector)) => {
                 (path, docker_containers(path, selector, needs).await)
@@ -210,7 +211,7 @@ async fn pods(
     socket: &std::path::Path,
     selector: &PodSelector,
     needs: Needs,
-    protected: &[String],
+    rules: &Rules,
 ) -> Result<Asked, String> {
     let cri = Cri::open(socket).await?;
     let mut pods = cri.pods().await?;
@@ -225,7 +226,7 @@ async fn pods(
         let inside: Vec<&Container> = containers.iter().filter(inside).collect();
         let cri = &cri;
         async move {
-            let found = one_pod(cri, selector, pod, &inside, needs, protected).await;
+            let found = one_pod(cri, selector, pod, &inside, needs, rules).await;
             found.map_err(|reason| (pod.label(), reason))
         }
     });
@@ -258,9 +259,9 @@ async fn one_pod(
     pod: &Pod,
     containers: &[&Container],
     needs: Needs,
-    protected: &[String],
+    rules: &Rules,
 ) -> Result<Match, String> {
-    unprotected(pod, protected)?;
+    unprotected(pod, rules)?;
     let mut found = Match {
         id: format!("pod:{}", pod.id),
         label: pod.label(),
@@ -279,14 +280,8 @@ async fn one_pod(
     Ok(found)
 }
 
-fn unprotected(pod: &Pod, protected: &[String]) -> Result<(), String> {
-    if protected.contains(&pod.namespace) {
-        return Err(format!(
-            "the node's policy protects pods in namespace {}",
-            pod.namespace
-        ));
-    }
-    Ok(())
+fn unprotected(pod: &Pod, rules: &Rules) -> Result<(), String> {
+    rules.protects_namespace(&pod.namespace).map_or(Ok(()), Err)
 }
 
 /// The processes that keep a pod's network namespace: its sandbox's, or where it has none those of its containers.
@@ -321,7 +316,7 @@ async fn containers(
     socket: &std::path::Path,
     selector: &ContainerSelector,
     needs: Needs,
-    protected: &[String],
+    rules: &Rules,
 ) -> Result<Asked, String> {
     let cri = Cri::open(socket).await?;
     if selector.runtime.is_some() && selector.runtime != cri.runtime {
@@ -340,7 +335,7 @@ async fn containers(
             None => format!("container {}", container.name),
         };
         async move {
-            let found = one_container(cri, selector, container, pod, needs, protected).await;
+            let found = one_container(cri, selector, container, pod, needs, rules).await;
             match found {
                 Ok(Some(found)) => Some(Ok(Match { label, ..found })),
                 Ok(None) => None,
@@ -362,7 +357,7 @@ async fn one_container(
     container: &Container,
     pod: Option<&Pod>,
     needs: Needs,
-    protected: &[String],
+    rules: &Rules,
 ) -> Result<Option<Match>, String> {
     let (pid, mut images) = cri.main(&container.id).await?;
     images.extend(container.images.iter().cloned());
@@ -370,7 +365,7 @@ async fn one_container(
         return Ok(None);
     }
     if let Some(pod) = pod {
-        unprotected(pod, protected)?;
+        unprotected(pod, rules)?;
     }
     let mut found = Match {
         id: format!("container:{}", container.id),
