@@ -62,7 +62,7 @@ impl Leave {
         match kind {
             FaultKind::Delay | FaultKind::Loss | FaultKind::Duplicate | FaultKind::Corrupt => None,
             FaultKind::Reorder | FaultKind::Rate | FaultKind::Partition => None,
-            FaultKind::Dns | FaultKind::Http => None,
+            FaultKind::Dns | FaultKind::Http | FaultKind::Tcp => None,
             FaultKind::Kill | FaultKind::Pause | FaultKind::Cpu | FaultKind::Memory => None,
             FaultKind::Fill | FaultKind::Io | FaultKind::Exhaust => None,
         }

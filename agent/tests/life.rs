@@ -34,7 +34,7 @@ enum At {
 }
 
 /// One fault of each way of holding, and what it is aimed at.
-const FAULTS: [(&str, At); 10] = [
+const FAULTS: [(&str, At); 11] = [
     (r#"{"cpu": {"load": "10%"}}"#, At::Process),
     (
         r#"{"memory": {"size": "32MiB", "reserve": "0B"}}"#,
@@ -60,6 +60,7 @@ const FAULTS: [(&str, At); 10] = [
         r#"{"http": {"effect": {"abort": 503}, "filter": {"to": {"ports": ["8080"]}}}}"#,
         At::Netns,
     ),
+    (r#"{"tcp": {"effect": "stall"}}"#, At::Netns),
 ];
 
 /// Runs a test body once per fault, with an agent and a victim of its own.

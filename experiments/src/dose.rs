@@ -27,6 +27,8 @@ pub enum Dose {
     Io(IoDose),
     /// Whatever there is a limited number of.
     Exhaust(ExhaustDose),
+    /// TCP connections.
+    Tcp(TcpDose),
 }
 
 /// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
@@ -193,6 +195,24 @@ pub struct ExhaustDose {
     pub limit: u64,
 }
 
+/// TCP connections, counted by the holder.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TcpDose {
+    /// Packets that the kernel's rule took hold of.
+    pub packets: u64,
+    /// Connections that they belong to.
+    pub connections: u64,
+    /// Of those, hit. Each is counted once.
+    pub matched: u64,
+    /// Packets with FIN that were held back.
+    pub delayed: u64,
+    /// The mean of how late they were, in microseconds.
+    pub delay_mean_us: Option<f64>,
+    /// Packets let through untouched because a limit was reached; not part of the dose.
+    pub overflowed: u64,
+}
+
 impl Dose {
     /// Whether the fault took hold of anything at all. A verdict of *held* needs this of every fault.
     #[must_use]
@@ -208,6 +228,7 @@ impl Dose {
             Self::Fill(dose) => dose.held_bytes > 0,
             Self::Io(dose) => dose.reads + dose.writes + dose.syncs > 0,
             Self::Exhaust(dose) => dose.held > 0,
+            Self::Tcp(dose) => dose.matched > 0,
         }
     }
 }

@@ -31,6 +31,15 @@ impl Pace {
         }
     }
 
+    /// Of what an expectation is judged by: beside a control that is pairs of attempts, whatever `block` says.
+    #[must_use]
+    pub fn of_expectation(self, expectation: &Expectation) -> Self {
+        Self {
+            block: self.block.filter(|_| !expectation.against_control()),
+            ..self
+        }
+    }
+
     /// Trials in a second. A block in which nothing was attempted is none.
     #[must_use]
     pub fn trials_per_second(&self) -> f64 {
@@ -94,10 +103,82 @@ pub fn tolerated(expectation: &Expectation) -> Option<f64> {
     }
 }
 
+/// How a group is held against its control, attempt by attempt: what is bet against is that of pairs of attempts
+/// `worse(group) − weight × worse(control) − tolerated` is on average not above nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hypothesis {
+    /// How much of the control's violations the group may have: 1 for as many. Above 0, or 0 where only `tolerated` counts.
+    pub weight: f64,
+    /// How much more of its attempts may violate, from 0 to 1.
+    pub tolerated: f64,
+    /// The share of the control's attempts that violate on a good day: what is known before anything was seen.
+    pub usual: f64,
+}
+
+impl Hypothesis {
+    /// None for what is not judged by pairs: gauges, and what is not held against a control.
+    #[must_use]
+    pub fn of(expectation: &Expectation) -> Option<Self> {
+        use Comparison as C;
+        match (&expectation.measure, &expectation.check) {
+            // At least F of the control's successes: 1 - group >= F (1 - control).
+            (
+                Measure::Success,
+                Check::Compare(C::AtLeast | C::Greater, Bound::Control { factor }),
+            ) => Some(Self {
+                weight: *factor,
+                tolerated: 1.0 - factor,
+                usual: 0.0,
+            }),
+            // So many points below a multiple of the control's successes; better than it is as good.
+            (
+                Measure::Success,
+                Check::Within {
+                    tolerance: Scalar::Percent(points),
+                    of: Bound::Control { factor },
+                },
+            ) => Some(Self {
+                weight: *factor,
+                tolerated: (1.0 - factor + points.fraction()).clamp(0.0, 1.0),
+                usual: 0.0,
+            }),
+            (
+                Measure::Quantile(q),
+                Check::Compare(C::AtMost | C::Less, Bound::Control { .. })
+                | Check::Within {
+                    of: Bound::Control { .. },
+                    ..
+                },
+            ) => Some(Self {
+                weight: 1.0,
+                tolerated: 0.0,
+                usual: 1.0 - f64::from(*q) / 1e6,
+            }),
+            _ => None,
+        }
+    }
+
+    /// By how much less than this the group must be shown to be worse: what is tolerated. That two are exactly alike no number of pairs shows;
+    /// where nothing is tolerated, it is as much again as the quantile itself leaves out, or 5 in a hundred.
+    #[must_use]
+    pub fn margin(&self) -> f64 {
+        match (self.tolerated > 0.0, self.usual > 0.0) {
+            (true, _) => self.tolerated,
+            (false, true) => self.usual.min(proof::SHARE_FOR_NOTHING),
+            (false, false) => proof::SHARE_FOR_NOTHING,
+        }
+    }
+}
+
 /// How many trials it takes, about, to show an expectation of which so many times the tolerated share violates (0 for none
-/// at all); none where it is not judged by shares, or never shown.
+/// at all; of a group beside its control: as many as of the control); none where it is not judged by shares, or never shown.
 #[must_use]
 pub fn needed(expectation: &Expectation, confidence: Percent, times_tolerated: f64) -> Option<u64> {
+    if let Some(of) = Hypothesis::of(expectation) {
+        let (margin, control) = (of.margin(), of.usual);
+        let group = (of.weight * control + times_tolerated * margin).min(1.0);
+        return proof::pairs_needed((of.weight, margin), confidence.fraction(), (group, control));
+    }
     let tolerated = tolerated(expectation)?;
     proof::needed(
         tolerated,

@@ -1,9 +1,7 @@
 //! The faults Squall can inject, as a file says them. How each is held is the agent's business.
 
 use crate::filter::Filter;
-use crate::units::{
-    BitRate, ByteRate, ByteSize, Delay as DelayTime, Interval, LoadPercent, Percent,
-};
+use crate::units::{BitRate, Delay as DelayTime, Interval, LoadPercent, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,13 +10,17 @@ mod disk;
 mod dns;
 mod exhaust;
 mod http;
+mod memory;
 mod pause;
+mod tcp;
 
 pub use disk::{Fill, FillGoal, FolderPath, Io, IoRate, PathError};
 pub use dns::{Dns, DnsEffect, RecordType};
 pub use exhaust::{Exhaust, ExhaustGoal, Exhausted};
 pub use http::{Http, HttpEffect, Replace, Requests, Status};
+pub use memory::{Memory, MemoryBase, MemorySize};
 pub use pause::Pause;
+pub use tcp::{Tcp, TcpEffect};
 
 /// One fault: exactly one kind, with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +58,8 @@ pub enum Fault {
     Io(Io),
     /// Something limited is used up.
     Exhaust(Exhaust),
+    /// Connections are reset, refused, slow to close, or stand still.
+    Tcp(Tcp),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -81,11 +85,12 @@ pub enum FaultKind {
     Fill,
     Io,
     Exhaust,
+    Tcp,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -102,6 +107,7 @@ impl FaultKind {
         Self::Fill,
         Self::Io,
         Self::Exhaust,
+        Self::Tcp,
     ];
 
     /// The word for it in a file.
@@ -124,6 +130,7 @@ impl FaultKind {
             Self::Fill => "fill",
             Self::Io => "io",
             Self::Exhaust => "exhaust",
+            Self::Tcp => "tcp",
         }
     }
 
@@ -151,7 +158,7 @@ impl FaultKind {
     /// Whether it shapes packets (netem's domain), rather than refusing them.
     #[must_use]
     pub const fn is_shaping(self) -> bool {
-        self.is_network() && !matches!(self, Self::Partition) && !self.is_redirecting()
+        self.is_network() && !matches!(self, Self::Partition | Self::Tcp) && !self.is_redirecting()
     }
 
     /// Whether it reads what the packets say, and so leads them to the holder.
@@ -392,101 +399,6 @@ pub struct Cpu {
     pub of: CpuBase,
 }
 
-/// An amount of memory: bytes, or a share of a limit. Text: `512MiB` or `80%`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MemorySize {
-    /// So many bytes.
-    Bytes(ByteSize),
-    /// A share of what [`Memory::of`] names.
-    Share(Percent),
-}
-
-/// What a share of memory is a share of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum MemoryBase {
-    /// The memory limit of the target's cgroup; refused where it has none.
-    #[default]
-    Target,
-    /// The node's memory.
-    Host,
-}
-
-/// Memory is taken inside the target's cgroup and kept resident.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Memory {
-    /// How much.
-    pub size: MemorySize,
-    /// What a share is a share of.
-    #[serde(default)]
-    pub of: MemoryBase,
-    /// How fast it grows; as fast as the machine can where nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<ByteRate>,
-    /// What is always left free below the limit, so that the target is squeezed and not killed.
-    #[serde(default = "Memory::reserve_default")]
-    pub reserve: ByteSize,
-}
-
-impl Memory {
-    /// 16 MiB.
-    #[must_use]
-    pub fn reserve_default() -> ByteSize {
-        // Enough for a process to handle an error and for the kernel to reclaim at all.
-        const RESERVE_BYTES: u64 = 16 << 20;
-        ByteSize::new(RESERVE_BYTES).unwrap_or(Self::NO_RESERVE)
-    }
-
-    const NO_RESERVE: ByteSize = match ByteSize::new(0) {
-        Some(size) => size,
-        None => unreachable!(),
-    };
-}
-
-impl fmt::Display for MemorySize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bytes(bytes) => bytes.fmt(f),
-            Self::Share(share) => share.fmt(f),
-        }
-    }
-}
-
-impl std::str::FromStr for MemorySize {
-    type Err = crate::units::UnitError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim_end().ends_with('%') {
-            text.parse().map(Self::Share)
-        } else {
-            text.parse().map(Self::Bytes)
-        }
-    }
-}
-
-impl Serialize for MemorySize {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for MemorySize {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for MemorySize {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "MemorySize".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "Bytes (512MiB) or a share (80%)" })
-    }
-}
-
 impl Fault {
     /// Its kind.
     #[must_use]
@@ -508,6 +420,7 @@ impl Fault {
             Self::Fill(_) => FaultKind::Fill,
             Self::Io(_) => FaultKind::Io,
             Self::Exhaust(_) => FaultKind::Exhaust,
+            Self::Tcp(_) => FaultKind::Tcp,
         }
     }
 
@@ -524,6 +437,7 @@ impl Fault {
             Self::Partition(f) => Some(&f.filter),
             Self::Dns(f) => Some(&f.filter),
             Self::Http(f) => Some(&f.filter),
+            Self::Tcp(f) => Some(&f.filter),
             Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
             Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) => None,
         }
@@ -582,6 +496,7 @@ impl fmt::Display for Fault {
             Self::Fill(fill) => fill.fmt(f)?,
             Self::Io(io) => io.fmt(f)?,
             Self::Exhaust(exhaust) => exhaust.fmt(f)?,
+            Self::Tcp(tcp) => tcp.fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {
             Some(filter) if !filter.is_empty() => write!(f, " {filter}"),

@@ -10,6 +10,9 @@
 //!
 //! The capital grows with `b`, so that the upper end is found by bisection; and it depends on how often each `x` was seen alone, never on the order.
 //!
+//! A difference of two groups is shown in the same way: a trial is then a pair of attempts, and `x` what the group is worse in it than its control, from
+//! -1 to 1. All that was used of `x` is that it is at most 1.
+//!
 //! Several expectations need no split of `1 - confidence`: all of them must be shown, and a false "held" needs the one that does not
 //! hold to be shown by chance.
 
@@ -23,6 +26,17 @@ const BETS: [(f64, f64); 5] = [
     (0.35, 0.13),
     (0.5, 0.15),
     (0.7, 0.15),
+];
+
+/// The same for differences, which swing more: where many of both groups violate at random, only small bets grow.
+const BETS_OF_DIFFERENCE: [(f64, f64); 7] = [
+    (0.0, 0.3),
+    (0.2, 0.1),
+    (0.35, 0.1),
+    (0.5, 0.15),
+    (0.7, 0.15),
+    (0.9, 0.1),
+    (0.97, 0.1),
 ];
 
 /// No number of samples shows that nothing ever fails. Where nothing is tolerated, what is shown is that fewer than this do.
@@ -42,8 +56,9 @@ const BISECTIONS: u32 = 60;
 pub struct Proof {
     tolerated: f64,
     confidence: f64,
+    bets: &'static [(f64, f64)],
     /// How many trials violated by so many millionths.
-    seen: BTreeMap<u64, u64>,
+    seen: BTreeMap<i64, u64>,
     trials: u64,
 }
 
@@ -51,25 +66,38 @@ impl Proof {
     /// That at most `tolerated` violate, at `confidence`; both fractions.
     #[must_use]
     pub fn new(tolerated: f64, confidence: f64) -> Self {
+        Self::by(&BETS, tolerated, confidence)
+    }
+
+    /// That a group is worse than its control by at most `margin` on average, at `confidence`; both fractions.
+    #[must_use]
+    pub fn of_difference(margin: f64, confidence: f64) -> Self {
+        Self::by(&BETS_OF_DIFFERENCE, margin, confidence)
+    }
+
+    const fn by(bets: &'static [(f64, f64)], tolerated: f64, confidence: f64) -> Self {
         Self {
             tolerated: tolerated.clamp(0.0, 1.0),
             confidence: confidence.clamp(0.0, 1.0 - f64::EPSILON),
+            bets,
             seen: BTreeMap::new(),
             trials: 0,
         }
     }
 
-    /// Takes `count` trials that each violated by `x` (0 to 1).
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "at most a million"
-    )]
+    /// The same, with nothing seen.
+    #[must_use]
+    pub const fn again(&self) -> Self {
+        Self::by(self.bets, self.tolerated, self.confidence)
+    }
+
+    /// Takes `count` trials that each violated by `x`: 0 to 1, of a difference -1 to 1.
+    #[expect(clippy::cast_possible_truncation, reason = "at most a million")]
     pub fn take(&mut self, x: f64, count: u64) {
         if count == 0 {
             return;
         }
-        let step = (x.clamp(0.0, 1.0) * STEPS).ceil() as u64;
+        let step = (x.clamp(-1.0, 1.0) * STEPS).ceil() as i64;
         *self.seen.entry(step).or_default() += count;
         self.trials += count;
     }
@@ -127,22 +155,31 @@ impl Proof {
         Some(ceil(trials * (times - 1.0)).max(1))
     }
 
+    /// How many trials it takes, about, where all of `of` are as those that were seen.
+    fn needed(&self, of: u64) -> Option<u64> {
+        if self.tolerated >= 1.0 {
+            return Some(1);
+        }
+        let enough = |times| self.capital(self.bound(), times / float(of)) >= self.goal();
+        least(SAMPLES_MAX, enough).map(ceil)
+    }
+
     fn goal(&self) -> f64 {
         -(1.0 - self.confidence).ln()
     }
 
     /// The logarithm of what the bets against `share` or more hold, if everything had been seen so many `times`.
     fn capital(&self, share: f64, times: f64) -> f64 {
-        let logs = BETS.map(|(ratio, part)| {
+        let logs = self.bets.iter().map(|(ratio, part)| {
             let gains = self.seen.iter().map(|(step, count)| {
-                let x = float(*step) / STEPS;
+                let x = signed(*step) / STEPS;
                 let factor = 1.0 + (1.0 - ratio) * (share - x) / (1.0 - share);
                 float(*count) * factor.max(0.0).ln()
             });
             part.ln() + times * gains.sum::<f64>()
         });
-        let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        most + logs.map(|log| (log - most).exp()).iter().sum::<f64>().ln()
+        let most = logs.clone().fold(f64::NEG_INFINITY, f64::max);
+        most + logs.map(|log| (log - most).exp()).sum::<f64>().ln()
     }
 }
 
@@ -155,11 +192,32 @@ pub fn needed(tolerated: f64, confidence: f64, share: f64) -> Option<u64> {
     let violating = ceil(share.clamp(0.0, 1.0) * float(OF));
     proof.take(0.0, OF - violating);
     proof.take(1.0, violating);
-    if proof.tolerated >= 1.0 {
-        return Some(1);
+    proof.needed(OF)
+}
+
+/// How many pairs it takes, about, to show that a group is worse than `weight` times its control by at most `margin`, at `confidence`, where the shares
+/// `group` and `control` of both violate, each for itself. None where no number of them shows it.
+#[must_use]
+pub fn pairs_needed(
+    (weight, margin): (f64, f64),
+    confidence: f64,
+    (group, control): (f64, f64),
+) -> Option<u64> {
+    const OF: u64 = 1_000_000;
+    let mut proof = Proof::of_difference(margin, confidence);
+    let shares = [
+        (1.0, group * (1.0 - control)),
+        (1.0 - weight, group * control),
+        (-weight, (1.0 - group) * control),
+    ];
+    let mut left = OF;
+    for (x, share) in shares {
+        let count = ceil(share.clamp(0.0, 1.0) * float(OF)).min(left);
+        proof.take(x, count);
+        left -= count;
     }
-    let enough = |times| proof.capital(proof.bound(), times / float(OF)) >= proof.goal();
-    least(SAMPLES_MAX, enough).map(ceil)
+    proof.take(0.0, left);
+    proof.needed(OF)
 }
 
 /// The least number from 1 to `most` that is `enough`, where every greater one is, too.
@@ -181,6 +239,11 @@ fn least(most: f64, enough: impl Fn(f64) -> bool) -> Option<f64> {
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 const fn float(number: u64) -> f64 {
+    number as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most a million")]
+const fn signed(number: i64) -> f64 {
     number as f64
 }
 
@@ -248,6 +311,22 @@ mod tests {
         let mut nothing = Proof::new(0.1, 0.95);
         nothing.take(0.0, 40);
         assert!(nothing.shown() && proof.at_most() > nothing.at_most());
+    }
+
+    #[test]
+    fn a_difference_is_shown_by_pairs_that_are_alike_and_never_by_one_that_is_as_great() {
+        let quiet = pairs_needed((1.0, 0.01), 0.95, (0.0, 0.0)).expect("it can be shown");
+        assert!((300..600).contains(&quiet), "{quiet}");
+        let alike = pairs_needed((1.0, 0.01), 0.95, (0.01, 0.01)).expect("it can be shown");
+        assert!((1_200..3_000).contains(&alike), "{alike}");
+        let better = pairs_needed((1.0, 0.01), 0.95, (0.0, 0.01)).expect("it can be shown");
+        assert!(better < quiet, "{better}");
+        assert_eq!(pairs_needed((1.0, 0.01), 0.95, (0.02, 0.01)), None);
+        let mut proof = Proof::of_difference(0.01, 0.95);
+        proof.take(0.0, quiet);
+        assert!(proof.shown() && !proof.again().shown());
+        proof.take(1.0, 20);
+        assert!(!proof.shown());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the process itself, [`held`] the seam to the families of faults, a file each.
 
 pub(crate) mod busy;
+mod checksum;
 pub(crate) mod cpu;
 pub(crate) mod detour;
 pub(crate) mod dns;
@@ -28,6 +29,7 @@ pub(crate) mod speech;
 pub(crate) mod steer;
 pub(crate) mod supervise;
 pub(crate) mod sweep;
+pub(crate) mod tcp;
 
 use std::process::ExitCode;
 

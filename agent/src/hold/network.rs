@@ -16,6 +16,7 @@ use super::partition::Partition;
 use super::queue::UserQueue;
 use super::speech::HoldSpec;
 use super::sweep;
+use super::tcp::TcpFault;
 use crate::kernel::net::netns::Netns;
 use crate::kernel::net::probe::NetAbilities;
 use crate::kernel::net::shape::{Chance, Distribution, Loss, Shape, packets_max};
@@ -42,6 +43,10 @@ pub(crate) fn arm_fault(
     }
     if let Fault::Http(http) = fault {
         let (held, evidence) = HttpFault::arm(http, filter, seed)?;
+        return Ok((Box::new(held), evidence));
+    }
+    if let Fault::Tcp(tcp) = fault {
+        let (held, evidence) = TcpFault::arm(tcp, filter, seed)?;
         return Ok((Box::new(held), evidence));
     }
     let shape = shape(fault, seed)?;
@@ -121,6 +126,11 @@ fn capability(abilities: &NetAbilities, fault: FaultKind) -> Capability {
             means.push(Means::Redirect);
         }
         notes.extend(missing);
+    } else if fault == FaultKind::Tcp {
+        match abilities.connections() {
+            Ok(()) => means.push(Means::Queue),
+            Err(reasons) => notes.extend(reasons),
+        }
     } else {
         for (mode, result) in [("drop", abilities.drop()), ("reject", abilities.reject())] {
             match result {

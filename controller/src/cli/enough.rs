@@ -31,6 +31,7 @@ pub(super) fn enough(experiment: &Experiment) -> Vec<Enough> {
     for steady in &experiment.steady_state {
         let pace = Pace::of(steady);
         let shares = steady.expect.iter().filter_map(|expectation| {
+            let pace = pace.of_expectation(expectation);
             let healthy = needed(expectation, experiment.confidence, 0.0)?;
             let at_half = needed(expectation, experiment.confidence, 0.5);
             Some(Enough {
@@ -94,6 +95,26 @@ pub(super) fn print(all: &[Enough], confidence: &str) {
 mod tests {
     use super::*;
     use crate::run::fixture;
+
+    #[test]
+    fn a_group_beside_its_control_takes_pairs() {
+        let mut experiment = fixture::experiment();
+        let steady = &mut experiment.steady_state[0];
+        steady.compare = Some(steady.probe.clone());
+        steady.expect = squall_experiments::expectation::Expectation::canary();
+        let all = enough(&experiment);
+        assert_eq!(all.len(), 3);
+        assert!(
+            all.iter()
+                .all(|enough| enough.at_half > Some(enough.healthy))
+        );
+        // Ten seconds are too short to tell a p99 from another.
+        let warnings = warnings(&all);
+        assert!(
+            warnings.iter().any(|warning| warning.contains("p99")),
+            "{warnings:?}"
+        );
+    }
 
     #[test]
     fn a_hold_that_is_too_short_is_told_with_the_one_that_is_not() {

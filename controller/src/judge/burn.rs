@@ -4,6 +4,9 @@
 //! trigger-happy the less there is; one failure in the first second would burn a hundred times as fast as it does in a minute. This way
 //! a window that is not full stops nothing that a full one with a healthy past would not stop, and a real outage still fills it: at an
 //! objective of 99.9 % a minute burns at 14.4 after 0.9 s of nothing but failures.
+//!
+//! An attempt belongs to the moment at which it was due. When one is known to have failed, every window that it lies in is looked at again, so
+//! that a failure that is known late, or an attempt that is given up, counts for as much as one that is known at once.
 
 use squall_experiments::expectation::Burn;
 use std::collections::VecDeque;
@@ -14,24 +17,19 @@ const BUCKETS_PER_SHORT: u64 = 20;
 /// No more buckets than this in the long window: hours over a short window of a tenth of a second.
 const BUCKETS_MAX: u64 = 20_000;
 
-/// Attempts that ended in the same fraction of a second.
+/// Attempts that were due in the same fraction of a second.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
-    number: u64,
     attempts: u64,
     failures: u64,
 }
 
-/// One of the two windows, over the same buckets.
+/// One of the two windows.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     buckets: u64,
     /// How many attempts a full one has at the probe's own pace.
     attempts_when_full: f64,
-    attempts: u64,
-    failures: u64,
-    /// How many of the kept buckets, from the newest back, it holds.
-    held: usize,
 }
 
 /// Both windows, as attempts go by. Times are microseconds since the Unix epoch.
@@ -40,10 +38,13 @@ pub struct Burning {
     budget: f64,
     factor: f64,
     bucket_us: u64,
+    /// The number of the oldest bucket that is kept.
+    first: u64,
+    /// One after another; the last is the newest.
     kept: VecDeque<Bucket>,
     spans: [Span; 2],
-    newest: u64,
-    exceeded: bool,
+    /// How fast both burnt when it was first too fast.
+    exceeded: Option<[f64; 2]>,
 }
 
 impl Burning {
@@ -57,104 +58,140 @@ impl Burning {
             .max(1);
         let span = |us: u64| Span {
             buckets: us.div_ceil(bucket_us).max(1),
-            attempts_when_full: float(us) / float(every_us.max(1)),
-            attempts: 0,
-            failures: 0,
-            held: 0,
+            attempts_when_full: (float(us) / float(every_us.max(1))).max(1.0),
         };
         Self {
             budget: burn.budget(),
             factor,
             bucket_us,
+            first: 0,
             kept: VecDeque::new(),
             spans: [span(long_us), span(short_us)],
-            newest: 0,
-            exceeded: false,
+            exceeded: None,
         }
     }
 
-    /// A new phase: nothing that ended before `since_us` counts any more.
+    /// A new phase: nothing that was due before `since_us` counts any more.
     pub fn begin(&mut self, since_us: u64) {
-        let first = since_us / self.bucket_us;
-        let kept: Vec<Bucket> = self.kept.drain(..).filter(|b| b.number >= first).collect();
-        for span in &mut self.spans {
-            (span.attempts, span.failures, span.held) = (0, 0, 0);
+        let since = since_us / self.bucket_us;
+        while self.first < since && self.kept.pop_front().is_some() {
+            self.first += 1;
         }
-        self.exceeded = false;
-        for bucket in kept {
-            self.add(bucket);
+        self.exceeded = None;
+    }
+
+    /// It is known how an attempt ended that was due then.
+    pub fn take(&mut self, due_us: u64, failed: bool) {
+        let number = self.place(due_us / self.bucket_us);
+        let place = number - self.first;
+        if let Some(bucket) = at(&mut self.kept, place) {
+            bucket.attempts += 1;
+            bucket.failures += u64::from(failed);
+        }
+        if failed && self.exceeded.is_none() {
+            self.look(number);
         }
     }
 
-    /// An attempt ended.
-    pub fn take(&mut self, ended_us: u64, failed: bool) {
-        self.add(Bucket {
-            // An attempt that is told late belongs to the newest moment: time does not go back.
-            number: (ended_us / self.bucket_us).max(self.newest),
-            attempts: 1,
-            failures: u64::from(failed),
-        });
-        self.exceeded |= self.rates().iter().all(|rate| *rate > self.factor);
+    /// Makes room for a bucket. What is older than all that is kept belongs to the oldest that is.
+    fn place(&mut self, number: u64) -> u64 {
+        if self.kept.is_empty() {
+            self.first = number;
+        }
+        let long = self.spans[0].buckets;
+        // A long silence leaves nothing behind.
+        if number >= self.newest() + 2 * long {
+            self.kept.clear();
+            self.first = number;
+        }
+        while self.first + (self.kept.len() as u64) <= number {
+            self.kept.push_back(Bucket::default());
+        }
+        // What is known late can still be in the long window of a long window ago.
+        while self.kept.len() as u64 > 2 * long {
+            self.kept.pop_front();
+            self.first += 1;
+        }
+        number.max(self.first)
+    }
+
+    fn newest(&self) -> u64 {
+        (self.first + self.kept.len() as u64).saturating_sub(1)
+    }
+
+    /// Looks at all windows that end between a bucket and now.
+    fn look(&mut self, from: u64) {
+        let newest = self.newest();
+        let mut failures = self.spans.map(|span| self.ending_at(newest, span).failures);
+        for last in (from..=newest).rev() {
+            let rates = self.burn(failures);
+            if rates.iter().all(|rate| *rate > self.factor) {
+                self.exceeded = Some(rates);
+                return;
+            }
+            for (failures, span) in failures.iter_mut().zip(self.spans) {
+                *failures -= self.bucket(last).failures;
+                let enters = last.checked_sub(span.buckets);
+                *failures += enters.map_or(0, |number| self.bucket(number).failures);
+            }
+        }
+    }
+
+    fn bucket(&self, number: u64) -> Bucket {
+        let place = number.checked_sub(self.first);
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        place
+            .and_then(|place| self.kept.get(place).copied())
+            .unwrap_or_default()
+    }
+
+    fn ending_at(&self, last: u64, span: Span) -> Bucket {
+        let first = (last + 1).saturating_sub(span.buckets).max(self.first);
+        let mut all = Bucket::default();
+        for number in first..=last {
+            let bucket = self.bucket(number);
+            all.attempts += bucket.attempts;
+            all.failures += bucket.failures;
+        }
+        all
+    }
+
+    fn burn(&self, failures: [u64; 2]) -> [f64; 2] {
+        let rate = |number: usize| {
+            float(failures[number]) / self.spans[number].attempts_when_full / self.budget
+        };
+        [rate(0), rate(1)]
     }
 
     /// How fast the long and the short window burn as of the newest attempt.
     #[must_use]
     pub fn rates(&self) -> [f64; 2] {
-        self.spans.map(|span| {
-            let attempts = float(span.attempts).max(span.attempts_when_full).max(1.0);
-            float(span.failures) / attempts / self.budget
-        })
+        let newest = self.newest();
+        self.burn(self.spans.map(|span| self.ending_at(newest, span).failures))
     }
 
-    /// Whether both burnt too fast at some moment of the phase.
+    /// How fast both burnt when it was first too fast in this phase, where it was.
     #[must_use]
-    pub const fn exceeded(&self) -> bool {
+    pub const fn exceeded(&self) -> Option<[f64; 2]> {
         self.exceeded
     }
 
     /// What the long window saw: attempts, and how many of them failed.
     #[must_use]
-    pub const fn seen(&self) -> (u64, u64) {
-        (self.spans[0].attempts, self.spans[0].failures)
+    pub fn seen(&self) -> (u64, u64) {
+        let long = self.ending_at(self.newest(), self.spans[0]);
+        (long.attempts, long.failures)
     }
 
     /// How many failures it takes at least: a phase with fewer attempts shows nothing.
     #[must_use]
     pub fn failures_needed(&self) -> u64 {
-        let least = self.spans[0].attempts_when_full.max(1.0) * self.budget * self.factor;
-        ceil(least)
+        ceil(self.spans[0].attempts_when_full * self.budget * self.factor)
     }
+}
 
-    fn add(&mut self, bucket: Bucket) {
-        self.newest = bucket.number;
-        match self.kept.back_mut() {
-            Some(last) if last.number == bucket.number => {
-                last.attempts += bucket.attempts;
-                last.failures += bucket.failures;
-            }
-            _ => {
-                self.kept.push_back(bucket);
-                for span in &mut self.spans {
-                    span.held += 1;
-                }
-            }
-        }
-        for span in &mut self.spans {
-            span.attempts += bucket.attempts;
-            span.failures += bucket.failures;
-            // Buckets without an attempt are not kept, so that a window may end between two.
-            while let Some(oldest) = self.kept.len().checked_sub(span.held)
-                && let Some(leaves) = self.kept.get(oldest)
-                && leaves.number + span.buckets <= bucket.number
-            {
-                span.attempts -= leaves.attempts;
-                span.failures -= leaves.failures;
-                span.held -= 1;
-            }
-        }
-        let unused = self.kept.len() - self.spans.iter().map(|s| s.held).max().unwrap_or(0);
-        self.kept.drain(..unused);
-    }
+fn at(kept: &mut VecDeque<Bucket>, place: u64) -> Option<&mut Bucket> {
+    kept.get_mut(usize::try_from(place).ok()?)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
@@ -197,7 +234,7 @@ mod tests {
         (0..seconds * 50).find_map(|number| {
             let at = from_s * SECOND_US + number * EVERY_US;
             test.take(at, number % fails_each == 0);
-            test.exceeded().then_some(number * EVERY_US)
+            test.exceeded().map(|_| number * EVERY_US)
         })
     }
 
@@ -229,13 +266,13 @@ mod tests {
         for number in 0..40 {
             test.take(1_000 * SECOND_US + number * EVERY_US, true);
         }
-        assert!(!test.exceeded());
+        assert!(test.exceeded().is_none());
         for number in 0..20 * 50 {
             test.take(1_001 * SECOND_US + number * EVERY_US, number % 250 == 249);
         }
         let [long, short] = test.rates();
         assert!(long > 14.4 && short < 14.4, "{long} {short}");
-        assert!(!test.exceeded());
+        assert!(test.exceeded().is_none());
     }
 
     #[test]
@@ -248,7 +285,25 @@ mod tests {
         assert_eq!(exceeds_after(&mut test, 1_100, 70, u64::MAX), None);
         assert_eq!(test.seen().1, 0);
         assert!(test.seen().0.abs_diff(3_000) <= 15, "{:?}", test.seen());
-        assert!(test.kept.len() <= 241, "{}", test.kept.len());
+        assert!(test.kept.len() <= 480, "{}", test.kept.len());
+    }
+
+    #[test]
+    fn what_is_known_late_counts_as_if_it_had_been_known_in_time() {
+        let failing = 100..144;
+        let mut in_time = burning();
+        let mut late = burning();
+        for number in 0..3_000 {
+            let at = 1_000 * SECOND_US + number * EVERY_US;
+            in_time.take(at, failing.contains(&number));
+            if number != 110 {
+                late.take(at, failing.contains(&number));
+            }
+        }
+        assert!(in_time.exceeded().is_some() && late.exceeded().is_none());
+        late.take(1_000 * SECOND_US + 110 * EVERY_US, true);
+        assert!(late.exceeded().is_some());
+        assert_eq!(late.seen(), in_time.seen());
     }
 
     #[test]
@@ -259,7 +314,7 @@ mod tests {
         }
         test.begin(1_001 * SECOND_US);
         assert_eq!(test.seen(), (50, 50));
-        assert!(!test.exceeded());
+        assert!(test.exceeded().is_none());
         test.begin(1_003 * SECOND_US);
         assert_eq!(test.seen(), (0, 0));
     }

@@ -15,8 +15,8 @@
 //! sides of the minus. Nothing is assumed of how trials depend on each other through what *both* feel. What one group alone feels for a
 //! while, a node of its own that is busy, counts against it, since for that while it is worse.
 //!
-//! What a phase without a stop says is less than what it says of a fixed bound: no difference was found in so many pairs that a clear one would have
-//! been ([`Difference::pairs_needed`]). That there is none could be shown only against a margin, and `p99 <= 1x control` has none.
+//! That no stop came shows nothing yet: a [proof](squall_experiments::proof) of the same pairs must show that the group is worse by less than
+//! what is allowed, or than a [margin](squall_experiments::enough::Hypothesis::margin) where nothing is.
 //!
 //! - Bets: [`BETS`] of them, evenly spaced in log odds between 2 % and 98 % of the greatest; the small ones find small differences among many
 //!   failures, the great ones find great differences at once.
@@ -26,6 +26,8 @@
 //! After Waudby-Smith & Ramdas, *Estimating means of bounded random variables by betting* (2023); Shekhar & Ramdas, *Nonparametric two-sample
 //! testing by betting* (2023).
 
+use squall_experiments::enough::Hypothesis;
+
 /// How many bets there are. More are closer to the best one, and cost a little of the capital each.
 pub const BETS: u32 = 12;
 
@@ -34,21 +36,6 @@ const EVIDENCE_MAX: f64 = 1e300;
 
 /// The least and the greatest bet as a share of what could be lost at once, in log odds: 2 % and 98 %.
 const LOG_ODDS: f64 = 3.9;
-
-/// The share of violating attempts that a phase must be long enough to catch: so many times what is tolerated, and at least a quarter.
-const TIMES_TO_SEE: f64 = 10.0;
-const RATE_TO_SEE: f64 = 0.25;
-
-/// What is bet against: that `group − weight × control − tolerated` is not above nothing.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hypothesis {
-    /// How much of the control's violations the group may have: 1 for as many. Above 0, or 0 where only `tolerated` counts.
-    pub weight: f64,
-    /// How much more of its attempts may violate, from 0 to 1.
-    pub tolerated: f64,
-    /// The share of the control's attempts that violate on a good day: what is known before anything was seen.
-    pub usual: f64,
-}
 
 /// Pairs, and how many of each side violated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -211,22 +198,6 @@ impl Difference {
         strongest.map_or(self.seen, |bet| bet.stretch)
     }
 
-    /// After how many pairs a clear break would have been confirmed, about; fewer without a stop say nothing.
-    #[must_use]
-    pub fn pairs_needed(&self) -> u64 {
-        let may = (self.of.tolerated + self.of.weight * self.of.usual).min(1.0);
-        let clear = (may * TIMES_TO_SEE)
-            .max(RATE_TO_SEE)
-            .min(f64::midpoint(may, 1.0));
-        let growth = self.growth(clear, self.of.usual);
-        let wanted = (2.0 * f64::from(BETS) / self.alpha).ln();
-        if growth > 0.0 {
-            ceil(wanted / growth)
-        } else {
-            1
-        }
-    }
-
     /// What a pair is worth in nats to the best of the bets, where so many of the group's and of the control's attempts violate, each for itself.
     #[must_use]
     pub fn growth(&self, group: f64, control: f64) -> f64 {
@@ -259,15 +230,6 @@ fn unopened(k: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 const fn float(number: u64) -> f64 {
     number as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a count of pairs, finite and positive; `as` saturates"
-)]
-fn ceil(number: f64) -> u64 {
-    number.ceil() as u64
 }
 
 #[cfg(test)]
@@ -314,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_worse_in_every_pair_is_confirmed_within_the_pairs_needed() {
+    fn a_group_that_is_worse_in_every_pair_is_confirmed_soon() {
         for (tolerated, usual) in [(0.0, 0.01), (0.01, 0.0), (0.0, 0.05), (0.1, 0.0)] {
             let of = Hypothesis {
                 tolerated,
@@ -322,9 +284,7 @@ mod tests {
                 ..AS_GOOD
             };
             let mut test = Difference::new(of, 0.0005);
-            let needed = test.pairs_needed();
-            assert!((10..200).contains(&needed), "{of:?}: {needed}");
-            (0..needed).for_each(|_| test.take(true, false));
+            (0..25).for_each(|_| test.take(true, false));
             assert!(test.confirmed(), "{of:?}");
         }
     }

@@ -1,11 +1,13 @@
 //! The control beside a probe: what it measured in the window, and whether it is heard at all.
 
+use super::announced::Announced;
 use super::tally::Tally;
 use super::trial::Trial;
 
 /// The attempts of a control group. Times are microseconds since the Unix epoch.
 #[derive(Debug, Clone)]
 pub(super) struct Control {
+    pub(super) announced: Announced,
     window: Tally,
     in_phase: u64,
     heard_us: u64,
@@ -13,8 +15,9 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(now_us: u64) -> Self {
+    pub(super) fn new(now_us: u64, announced: Announced) -> Self {
         Self {
+            announced,
             window: Tally::new(),
             in_phase: 0,
             heard_us: now_us,
@@ -23,7 +26,8 @@ impl Control {
     }
 
     /// A new phase.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, since_us: u64) {
+        self.announced.begin(since_us);
         self.window.clear();
         self.in_phase = 0;
     }

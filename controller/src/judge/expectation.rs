@@ -2,20 +2,21 @@
 
 mod beside;
 mod evidence;
+mod windows;
 mod words;
 
 use super::JudgeSettings;
-use super::baseline::{Course, Point};
+use super::baseline::Course;
 use super::burn::Burning;
 use super::check::{self, Ready};
-use super::compare::Counts;
 use super::pairs::{Pairs, Side};
+use super::reasons::Reasons;
 use super::shares::Shares;
 use super::tally::Tally;
 use super::trial::Trial;
-use squall_experiments::event::{CheckPoint, ExpectationRef};
+use squall_experiments::event::ExpectationRef;
 use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A baseline in which this much evidence stands against an expectation (five healthy ones in a hundred) is not fit to
 /// start from. Far weaker than what stops a run: starting from a broken system shows nothing.
@@ -53,6 +54,10 @@ pub(super) struct Asked {
     pub(super) clear: u32,
     /// So long are the blocks that are its trials, where attempts are not, in microseconds.
     pub(super) block_us: Option<u64>,
+    /// So long are its windows, in microseconds.
+    pub(super) window_us: u64,
+    /// When the first phase begins, in microseconds since the Unix epoch.
+    pub(super) since_us: u64,
 }
 
 /// When one trial violates.
@@ -108,6 +113,8 @@ enum Rule {
 struct Seen {
     trials: u64,
     violating: u64,
+    /// Of the violating ones, those that are missing.
+    missing: u64,
     numbers: u64,
     sum: f64,
 }
@@ -143,6 +150,14 @@ pub(super) struct Judged {
     rule: Rule,
     in_phase: Seen,
     in_window: Seen,
+    /// The windows that are judged: each holds the attempts that were due in it. Those that are not over, by their numbers.
+    ahead: BTreeMap<u64, Seen>,
+    since_us: u64,
+    window_us: u64,
+    /// The first window that is not over.
+    next_window: u64,
+    /// Why attempts violated, where they said so.
+    reasons: Reasons,
     windows: u64,
     /// Violating ones, not interrupted by `clear` good ones.
     windows_in_row: u64,
@@ -169,6 +184,8 @@ impl Judged {
             confirm,
             clear,
             block_us,
+            window_us,
+            since_us,
         } = asked;
         let mut judged = Self {
             reference,
@@ -186,6 +203,11 @@ impl Judged {
             rule: Rule::NotYet,
             in_phase: Seen::default(),
             in_window: Seen::default(),
+            ahead: BTreeMap::new(),
+            since_us: 0,
+            window_us: window_us.max(1),
+            next_window: 0,
+            reasons: Reasons::default(),
             windows: 0,
             windows_in_row: 0,
             good_in_row: 0,
@@ -194,7 +216,7 @@ impl Judged {
             course: Course::default(),
         };
         judged.rule = judged.lasting(every_us).unwrap_or(Rule::NotYet);
-        judged.begin(0);
+        judged.begin(since_us);
         judged
     }
 
@@ -207,6 +229,10 @@ impl Judged {
         }
         self.in_phase = Seen::default();
         self.in_window = Seen::default();
+        self.ahead.clear();
+        self.since_us = since_us;
+        self.next_window = 0;
+        self.reasons.clear();
         self.windows = 0;
         self.windows_in_row = 0;
         self.good_in_row = 0;
@@ -282,6 +308,7 @@ impl Judged {
         if self.late.remove(&trial.due_us) {
             return None;
         }
+        self.reasons.take(trial);
         match &mut self.rule {
             Rule::Pairs(_) => return self.paired(|pairs| pairs.take(Side::Group, trial)),
             Rule::Burn(_) => return self.take_of_budget(trial),
@@ -289,6 +316,20 @@ impl Judged {
         }
         let (violates, number) = self.violates(trial);
         self.count(trial.due_us, violates, number)
+    }
+
+    /// An attempt is missing. It violates, whatever is expected of it: it is not known to have been well.
+    pub(super) fn lost(&mut self, trial: &Trial) -> Option<Finding> {
+        let window = self.window_of(trial.due_us);
+        self.ahead.entry(window).or_default().missing += 1;
+        if matches!(self.rule, Rule::Pairs(_) | Rule::Burn(_)) {
+            return self.take(trial);
+        }
+        if self.late.remove(&trial.due_us) {
+            return None;
+        }
+        self.reasons.take(trial);
+        self.count(trial.due_us, true, None)
     }
 
     /// Looks at attempts that are still under way, oldest first: one that is later than the bound violates it now,
@@ -324,14 +365,7 @@ impl Judged {
 
     fn count(&mut self, due_us: u64, violates: bool, number: Option<f64>) -> Option<Finding> {
         let was = self.confirmed();
-        for seen in [&mut self.in_phase, &mut self.in_window] {
-            seen.trials += 1;
-            seen.violating += u64::from(violates);
-            if let Some(number) = number {
-                seen.numbers += 1;
-                seen.sum += number;
-            }
-        }
+        self.see(due_us, violates, number);
         if let Rule::Samples { test, .. } = &mut self.rule {
             test.take(due_us, violates);
         }
@@ -366,93 +400,10 @@ impl Judged {
         match &self.rule {
             Rule::Samples { test, .. } => test.confirmed(),
             Rule::Pairs(pairs) => pairs.test.confirmed(),
-            Rule::Burn(burning) => burning.exceeded(),
+            Rule::Burn(burning) => burning.exceeded().is_some(),
             Rule::Answers => self.in_phase.violating >= self.confirm,
             Rule::Windows => self.windows_in_row >= self.confirm,
             Rule::NotYet => false,
-        }
-    }
-
-    /// Ends a window. A `whole` one counts for what is judged by windows; `tally` holds its attempts, `control` those of
-    /// the control, where there is one.
-    pub(super) fn close(
-        &mut self,
-        tally: &Tally,
-        control: Option<&Tally>,
-        length_us: u64,
-        whole: bool,
-    ) -> (CheckPoint, Option<Finding>) {
-        let seen = std::mem::take(&mut self.in_window);
-        let measure = &self.expectation.measure;
-        self.control = control.and_then(|control| control.measure(measure, length_us));
-        let measured = match (measure, &self.rule) {
-            (Measure::Body(_) | Measure::Status | Measure::Exit, _) => seen.mean(),
-            (_, Rule::Burn(burning)) => {
-                let [long, short] = burning.rates();
-                (tally.attempts > 0).then_some(long.min(short))
-            }
-            (measure, _) => tally.measure(measure, length_us),
-        };
-        let pairs = match &mut self.rule {
-            Rule::Pairs(pairs) => pairs.close(),
-            _ => Counts::default(),
-        };
-        let satisfied = tally.attempts > 0 && self.satisfies(seen, pairs, measured);
-        if whole && tally.attempts > 0 {
-            let (trials, violating) = (seen.trials, seen.violating);
-            self.course.take(Point {
-                measured,
-                trials,
-                violating,
-            });
-        }
-        let was = self.confirmed();
-        if matches!(self.rule, Rule::Windows) && whole && tally.attempts > 0 {
-            self.count_window(satisfied, measured);
-        }
-        let finding = (!was && self.confirmed()).then(|| Finding {
-            no_data: measured.is_none(),
-            measured: self.window_words(measured),
-            samples: self.windows,
-        });
-        let point = CheckPoint {
-            measured,
-            bound: self.ready.bound(self.against()),
-            satisfied,
-            evidence: self.evidence(),
-            stop_at: matches!(self.rule, Rule::Samples { .. } | Rule::Pairs(_))
-                .then(|| 1.0 / self.settings.alpha),
-        };
-        (point, finding)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    fn satisfies(&self, seen: Seen, pairs: Counts, measured: Option<f64>) -> bool {
-        match (&self.rule, &self.expectation.measure) {
-            (Rule::Pairs(of), _) => {
-                self.control.is_some() && pairs.could_be_well(of.test.hypothesis())
-            }
-            // The window's own burn: over an hour's a total outage of minutes would look like health.
-            (Rule::Burn(_), Measure::Burn(burn)) => {
-                let share = seen.violating as f64 / seen.trials.max(1) as f64;
-                self.ready.number(share / burn.budget(), None)
-            }
-            (Rule::NotYet, _) => true,
-            (Rule::Samples { .. }, _) => {
-                let tolerated = self.share().map_or(0.0, |(_, tolerated)| tolerated);
-                // A share such as 1 - 0.99 is not exact; a millionth of a trial decides nothing.
-                seen.violating as f64 <= tolerated * seen.trials as f64 + 1e-6
-            }
-            (Rule::Answers, _) | (_, Measure::Exit | Measure::Value) => seen.violating == 0,
-            // Nobody is worse for a slowest answer that is faster than the control's.
-            (Rule::Windows, Measure::Max)
-                if measured.zip(self.control).is_some_and(|(m, c)| m <= c) =>
-            {
-                true
-            }
-            (Rule::Windows | Rule::Burn(_), _) => {
-                measured.is_some_and(|m| self.ready.number(m, self.against()))
-            }
         }
     }
 
@@ -461,7 +412,7 @@ impl Judged {
         match &self.rule {
             Rule::Samples { test, .. } => test.evidence(),
             Rule::Pairs(pairs) => pairs.test.evidence(),
-            Rule::Burn(burning) => f64::from(u8::from(burning.exceeded())),
+            Rule::Burn(burning) => f64::from(u8::from(burning.exceeded().is_some())),
             Rule::Answers => self.in_phase.violating as f64,
             Rule::Windows => self.windows_in_row as f64,
             Rule::NotYet => 0.0,
@@ -492,7 +443,7 @@ impl Judged {
         let unfit = match &self.rule {
             Rule::Samples { test, .. } => test.evidence() >= UNFIT_EVIDENCE,
             Rule::Pairs(pairs) => pairs.test.evidence() >= UNFIT_EVIDENCE,
-            Rule::Burn(burning) => burning.exceeded(),
+            Rule::Burn(burning) => burning.exceeded().is_some(),
             Rule::Answers => self.in_phase.violating > 0,
             Rule::Windows => self.windows_in_row > 0,
             Rule::NotYet => self.baseline.is_none(),
@@ -502,7 +453,7 @@ impl Judged {
         }
         Some(match self.rule {
             Rule::NotYet => format!("{} measured nothing", self.expectation),
-            Rule::Windows => self.window_words(None),
+            Rule::Windows => self.window_words(None, None),
             _ => self.finding().measured,
         })
     }
@@ -511,82 +462,12 @@ impl Judged {
     fn samples(&self) -> (u64, u64) {
         match &self.rule {
             Rule::Samples { test, .. } => (test.proof().trials(), 1),
-            Rule::Pairs(pairs) => (pairs.test.seen().pairs, pairs.test.pairs_needed()),
+            // What they show is a question of its own.
+            Rule::Pairs(pairs) => (pairs.test.seen().pairs, 1),
             Rule::Burn(burning) => (burning.seen().0, burning.failures_needed()),
             Rule::Answers => (self.in_phase.trials, self.confirm),
             Rule::Windows => (self.windows, self.confirm),
             Rule::NotYet => (0, 1),
-        }
-    }
-
-    fn finding(&self) -> Finding {
-        let (trials, share, of_what) = self.evidence_rests_on();
-        let percent = |share: f64| format!("{}%", check::trimmed(share * 100.0, 2));
-        let of = match of_what {
-            Some(noun) => format!("of the last {trials} {noun}"),
-            None => format!("of {trials} {}", self.noun),
-        };
-        let measured = match &self.rule {
-            Rule::Samples { violates, .. } => {
-                let tolerated = percent(self.share().map_or(0.0, |(_, tolerated)| tolerated));
-                let latency = |us| check::show(&Measure::Max, us);
-                match *violates {
-                    Violates::Failing => format!(
-                        "{} {of} succeeded, {} expected",
-                        percent(1.0 - share),
-                        self.expectation
-                    ),
-                    Violates::Succeeding => format!(
-                        "{} {of} succeeded, {} expected",
-                        percent(share),
-                        self.expectation
-                    ),
-                    Violates::Slower { us, .. } => format!(
-                        "{} {of} took longer than {}, at most {tolerated} expected ({})",
-                        percent(share),
-                        latency(us),
-                        self.expectation
-                    ),
-                    Violates::Faster { us, .. } => format!(
-                        "{} {of} took less than {}, at most {tolerated} expected ({})",
-                        percent(share),
-                        latency(us),
-                        self.expectation
-                    ),
-                }
-            }
-            Rule::Pairs(pairs) => self.pair_words(pairs),
-            Rule::Burn(burning) => self.burn_words(burning),
-            _ => format!(
-                "{} {of} did not satisfy {}",
-                self.in_phase.violating, self.expectation
-            ),
-        };
-        let samples = match &self.rule {
-            Rule::Pairs(pairs) => pairs.test.seen().pairs,
-            _ => self.in_phase.trials,
-        };
-        Finding {
-            measured,
-            samples,
-            no_data: false,
-        }
-    }
-
-    /// The trials to tell a person of and the share of them that violates: the phase's attempts, or, where that share is still
-    /// within bounds, those of the burst that is the evidence, with what they are called.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    fn evidence_rests_on(&self) -> (u64, f64, Option<&'static str>) {
-        let seen = self.in_phase;
-        let tolerated = self.share().map_or(0.0, |(_, tolerated)| tolerated);
-        let share = seen.violating as f64 / seen.trials.max(1) as f64;
-        match &self.rule {
-            Rule::Samples { test, .. } if share <= tolerated => {
-                let (trials, violating) = test.stretch();
-                let share = violating / trials.max(1) as f64;
-                (trials, share, Some(test.noun(self.noun)))
-            }
-            _ => (seen.trials, share, None),
         }
     }
 }

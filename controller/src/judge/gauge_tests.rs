@@ -84,7 +84,7 @@ fn a_gauge_that_stops_giving_values_is_a_violation_with_that_reason() {
     assert!(found[0].no_data);
     let said = &found[0].measured;
     assert!(
-        said.contains("answered and gave no value in 3 windows"),
+        said.contains("the probe gave no value in 3 windows"),
         "{said}"
     );
 }

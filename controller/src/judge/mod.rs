@@ -22,6 +22,7 @@
 //! A probe, or the control beside it, from which nothing was heard for longer than its timeout and `confirm` windows is a violation with
 //! `no_data`. What does *not* happen here: deciding what a confirmed violation means for the run.
 
+mod announced;
 mod baseline;
 mod blocks;
 pub mod burn;
@@ -30,9 +31,12 @@ pub mod compare;
 mod control;
 pub mod eprocess;
 mod expectation;
+mod line;
 mod pairs;
 mod probe;
+mod reasons;
 mod shares;
+mod spells;
 mod tally;
 mod trial;
 
@@ -44,5 +48,7 @@ pub use trial::{Outcome, Trial};
 mod compare_tests;
 #[cfg(test)]
 mod gauge_tests;
+#[cfg(test)]
+mod missing_tests;
 #[cfg(test)]
 mod simulation;

@@ -4,9 +4,12 @@
 //! by quick ones of the other, or the quick ones would count alone for as long as it takes. One that does not end thus holds up those
 //! behind it for at most the probe's timeout, and for a latency no longer than until it is known to be late.
 
-use super::compare::{Counts, Difference, Hypothesis};
+use super::JudgeSettings;
+use super::compare::{Counts, Difference};
 use super::trial::Trial;
+use squall_experiments::enough::Hypothesis;
 use squall_experiments::expectation::{Bound, Check, Comparison, Expectation, Measure, Scalar};
+use squall_experiments::proof::Proof;
 use std::collections::VecDeque;
 
 /// An attempt is called late this long after its limit: what ended in time may wait for the run's task to read it.
@@ -56,7 +59,10 @@ enum Worse {
 pub(super) struct Pairs {
     worse: Worse,
     pub(super) test: Difference,
-    window: Counts,
+    /// That the group is worse by less than it may be.
+    pub(super) proof: Proof,
+    /// What was judged since the window began that is shown, and since that which is judged.
+    windows: [Counts; 2],
     open: VecDeque<Pair>,
     /// Only pairs due from here on are still to be judged: those before belong to an earlier phase, or have been.
     from_us: u64,
@@ -66,12 +72,13 @@ pub(super) struct Pairs {
 
 impl Pairs {
     /// None for what is not judged by pairs: gauges, and what is not held against a control.
-    pub(super) fn new(expectation: &Expectation, alpha: f64) -> Option<Self> {
-        let (worse, of) = question(expectation)?;
+    pub(super) fn new(expectation: &Expectation, settings: JudgeSettings) -> Option<Self> {
+        let of = Hypothesis::of(expectation)?;
         Some(Self {
-            worse,
-            test: Difference::new(of, alpha),
-            window: Counts::default(),
+            worse: worse(expectation)?,
+            test: Difference::new(of, settings.alpha),
+            proof: Proof::of_difference(of.margin(), settings.confidence),
+            windows: Default::default(),
             open: VecDeque::new(),
             from_us: 0,
             limit_us: None,
@@ -82,7 +89,8 @@ impl Pairs {
     pub(super) fn begin(&mut self, since_us: u64) {
         self.from_us = self.from_us.max(since_us);
         self.test.begin();
-        self.window = Counts::default();
+        self.proof = self.proof.again();
+        self.windows = Default::default();
         self.open.retain(|pair| pair.due_us >= since_us);
     }
 
@@ -130,9 +138,34 @@ impl Pairs {
         self.judge();
     }
 
-    /// The pairs of the window, which begins anew.
+    /// The control's attempt that was due then is missing. It is not known to have been as bad as the group's, and excuses nothing.
+    pub(super) fn lost_of_control(&mut self, due_us: u64) {
+        if let Some(pair) = self.pair(due_us) {
+            pair.worse[Side::Control as usize].get_or_insert(false);
+        }
+        self.judge();
+    }
+
+    /// Of which only one half ever came, though nobody announced the other, are no pairs: the probe may leave attempts out.
+    pub(super) fn expire(&mut self, before_us: u64) {
+        let before = self.open.len();
+        self.open.retain(|pair| {
+            let is_whole = pair.worse.iter().all(Option::is_some);
+            pair.due_us >= before_us || is_whole
+        });
+        if self.open.len() != before {
+            self.judge();
+        }
+    }
+
+    /// The pairs of the window that is shown, which begins anew.
     pub(super) fn close(&mut self) -> Counts {
-        std::mem::take(&mut self.window)
+        std::mem::take(&mut self.windows[0])
+    }
+
+    /// The same of the window that is judged.
+    pub(super) fn close_judged(&mut self) -> Counts {
+        std::mem::take(&mut self.windows[1])
     }
 
     /// The control's quantile so far, in microseconds.
@@ -181,7 +214,12 @@ impl Pairs {
             // Before there is a threshold nothing can be said.
             if pair.limits.is_some() || !judged_by_limit {
                 self.test.take(group, control);
-                self.window.take(group, control);
+                let [worse, beside] = [group, control].map(|is| f64::from(u8::from(is)));
+                let weight = self.test.hypothesis().weight;
+                self.proof.take(worse - weight * beside, 1);
+                for window in &mut self.windows {
+                    window.take(group, control);
+                }
             }
             self.from_us = pair.due_us + 1;
             self.open.pop_front();
@@ -194,39 +232,11 @@ fn exceeds(us: u64, limit_us: f64) -> bool {
     us == u64::MAX || us as f64 > limit_us
 }
 
-/// What of an attempt counts, and what is bet against.
-fn question(expectation: &Expectation) -> Option<(Worse, Hypothesis)> {
+/// What of an attempt counts.
+fn worse(expectation: &Expectation) -> Option<Worse> {
     use Comparison as C;
-    let one = |tolerated, usual| Hypothesis {
-        weight: 1.0,
-        tolerated,
-        usual,
-    };
     match (&expectation.measure, &expectation.check) {
-        // At least F of the control's successes: 1 - group >= F (1 - control).
-        (Measure::Success, Check::Compare(C::AtLeast | C::Greater, Bound::Control { factor })) => {
-            let of = Hypothesis {
-                weight: *factor,
-                tolerated: 1.0 - factor,
-                usual: 0.0,
-            };
-            Some((Worse::Failed, of))
-        }
-        // So many points below a multiple of the control's successes; better than it is as good.
-        (
-            Measure::Success,
-            Check::Within {
-                tolerance: Scalar::Percent(points),
-                of: Bound::Control { factor },
-            },
-        ) => {
-            let of = Hypothesis {
-                weight: *factor,
-                tolerated: (1.0 - factor + points.fraction()).clamp(0.0, 1.0),
-                usual: 0.0,
-            };
-            Some((Worse::Failed, of))
-        }
+        (Measure::Success, _) => Some(Worse::Failed),
         (Measure::Quantile(q), check) => {
             let (factor, more_us) = match check {
                 Check::Compare(C::AtMost | C::Less, Bound::Control { factor }) => (*factor, 0.0),
@@ -239,13 +249,11 @@ fn question(expectation: &Expectation) -> Option<(Worse, Hypothesis)> {
                 },
                 _ => return None,
             };
-            let history = History::new(*q);
-            let worse = Worse::Slower {
-                history,
+            Some(Worse::Slower {
+                history: History::new(*q),
                 factor,
                 more_us,
-            };
-            Some((worse, one(0.0, 1.0 - f64::from(*q) / 1e6)))
+            })
         }
         _ => None,
     }
@@ -307,7 +315,14 @@ mod tests {
     use crate::judge::Outcome;
 
     fn pairs(text: &str) -> Pairs {
-        Pairs::new(&text.parse().unwrap(), 0.001).unwrap()
+        Pairs::new(
+            &text.parse().unwrap(),
+            JudgeSettings {
+                alpha: 0.001,
+                confidence: 0.95,
+            },
+        )
+        .unwrap()
     }
 
     fn attempt(due_us: u64, latency_us: u64) -> Trial {

@@ -284,6 +284,7 @@ fn a_lost_attempt_does_not_stall_the_blocks_after_it() {
     steady.block = Some("500ms".parse().unwrap());
     let mut judge = Judge::new(&steady, settings(), 0);
     judge.begun(0);
+    assert!(!judge.heard());
     let found = (0..30).any(|second| {
         for number in 1..50 {
             let due_us = second * SECOND_US + number * EVERY_US;
@@ -292,9 +293,8 @@ fn a_lost_attempt_does_not_stall_the_blocks_after_it() {
         let (_, found) = judge.tick((second + 1) * SECOND_US);
         !found.is_empty()
     });
-    assert!(found && !judge.heard(SECOND_US) && judge.heard(30 * SECOND_US));
+    assert!(found && judge.heard(), "it was given up");
     assert!(judge.lost().is_empty(), "it is confirmed already");
-    assert!(judge.heard(SECOND_US));
 }
 
 /// Blocks in which some attempts fail, each attempt with the place at which it comes in.

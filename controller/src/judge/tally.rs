@@ -16,10 +16,61 @@ const DIGITS: u8 = 3;
 /// The most reasons for failure that are told apart in one window.
 const REASONS_MAX: usize = 16;
 
+/// Latencies in microseconds.
+#[derive(Debug, Clone)]
+enum Latencies {
+    /// Of any number of attempts.
+    Many(Histogram<u64>),
+    /// Of a window's: most hold few, and there may be many windows.
+    Few(Vec<u64>),
+}
+
+impl Latencies {
+    fn take(&mut self, us: u64) {
+        match self {
+            Self::Many(histogram) => histogram.saturating_record(us),
+            Self::Few(list) => list.push(us),
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Many(histogram) => histogram.reset(),
+            Self::Few(list) => list.clear(),
+        }
+    }
+
+    fn max(&self) -> u64 {
+        match self {
+            Self::Many(histogram) => histogram.max(),
+            Self::Few(list) => list.iter().copied().max().unwrap_or_default(),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a place in a list"
+    )]
+    fn quantile(&self, fraction: f64) -> u64 {
+        match self {
+            Self::Many(histogram) => histogram.value_at_quantile(fraction),
+            Self::Few(list) => {
+                let mut sorted = list.clone();
+                sorted.sort_unstable();
+                let at = (fraction * sorted.len() as f64).ceil() as usize;
+                let at = at.clamp(1, sorted.len().max(1)) - 1;
+                sorted.get(at).copied().unwrap_or_default()
+            }
+        }
+    }
+}
+
 /// Attempts, added up.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
-    latencies: Histogram<u64>,
+    latencies: Latencies,
     pub(super) attempts: u64,
     answers: u64,
     successes: u64,
@@ -33,6 +84,15 @@ impl Tally {
     pub(super) fn new() -> Self {
         let latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS)
             .expect("bounds and digits are constants that the histogram accepts");
+        Self::of(Latencies::Many(latencies))
+    }
+
+    /// For a window's attempts.
+    pub(super) fn of_window() -> Self {
+        Self::of(Latencies::Few(Vec::new()))
+    }
+
+    const fn of(latencies: Latencies) -> Self {
         Self {
             latencies,
             attempts: 0,
@@ -49,7 +109,7 @@ impl Tally {
         self.attempts += 1;
         self.answers += u64::from(trial.answered());
         self.successes += u64::from(trial.succeeded());
-        self.latencies.saturating_record(trial.latency_us().max(1));
+        self.latencies.take(trial.latency_us().max(1));
         self.value = trial.value.or(self.value);
         self.exit = trial.exit.or(self.exit);
         self.status = trial.status.or(self.status);
@@ -63,7 +123,7 @@ impl Tally {
     }
 
     pub(super) fn clear(&mut self) {
-        self.latencies.reset();
+        self.latencies.clear();
         self.attempts = 0;
         self.answers = 0;
         self.successes = 0;
@@ -74,7 +134,7 @@ impl Tally {
     }
 
     fn quantile(&self, fraction: f64) -> Option<u64> {
-        (self.attempts > 0).then(|| self.latencies.value_at_quantile(fraction))
+        (self.attempts > 0).then(|| self.latencies.quantile(fraction))
     }
 
     /// The least and the most, in microseconds, that a quantile may really be; no most where too little was seen.
@@ -108,9 +168,14 @@ impl Tally {
         }
     }
 
+    /// The reason that was given most often for a failure.
+    pub(super) fn reason(&self) -> Option<&str> {
+        let most = self.reasons.iter().max_by_key(|(_, seen)| **seen);
+        most.map(|(reason, _)| reason.as_str())
+    }
+
     /// As an event shows it; the checks are added by whoever made them.
     pub(super) fn window(&self, probe: &str, length_us: u64) -> Window {
-        let most = self.reasons.iter().max_by_key(|(_, seen)| **seen);
         Window {
             probe: probe.to_owned(),
             length_ms: length_us / 1000,
@@ -122,7 +187,7 @@ impl Tally {
             p999_us: self.quantile(0.999),
             max_us: (self.attempts > 0).then(|| self.latencies.max()),
             value: self.value,
-            failure: most.map(|(reason, _)| reason.clone()),
+            failure: self.reason().map(str::to_owned),
             checks: Vec::new(),
         }
     }

@@ -33,6 +33,21 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// An attempt that was announced, or should have been, and of which nothing was heard after so long: it is not known to have been well.
+    #[must_use]
+    pub fn missing(due_us: u64, waited_us: u64) -> Self {
+        let why = "it was due, and nothing was heard of it";
+        Self {
+            due_us,
+            ended_us: due_us.saturating_add(waited_us),
+            outcome: Outcome::Unanswered(why.into()),
+            status: None,
+            value: None,
+            exit: None,
+            bodies: Vec::new(),
+        }
+    }
+
     /// From when it was due to when it was over, in microseconds.
     #[must_use]
     pub fn latency_us(&self) -> u64 {

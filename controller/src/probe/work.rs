@@ -53,6 +53,10 @@ pub(super) async fn work(
             if pace.ignores {
                 continue;
             }
+            let begun = trials.send((place, Report::Begun(due_us))).await;
+            if begun.is_err() {
+                return;
+            }
             let reason = format!("{} attempts were already waiting", pace.in_flight_max);
             let seen = Seen::only(Outcome::Unanswered(reason));
             let trial = Box::new(seen.trial(due_us, clock.now_us()));

@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
-use squall_experiments::dose::{DnsDose, Dose, FillDose, HttpDose, IoDose, PauseDose};
+use squall_experiments::dose::{DnsDose, Dose, FillDose, HttpDose, IoDose, PauseDose, TcpDose};
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
 use squall_experiments::wire::EndCause;
@@ -220,6 +220,7 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
         ),
         Dose::Dns(d) => dns_in_words(d),
         Dose::Http(d) => http_in_words(d),
+        Dose::Tcp(d) => tcp_in_words(d),
     }
 }
 
@@ -249,6 +250,19 @@ fn http_in_words(d: &HttpDose) -> String {
     ];
     let on = counted(d.connections, "connection");
     what_happened(format!("{} on {on}", counted(d.requests, "request")), &each)
+}
+
+fn tcp_in_words(d: &TcpDose) -> String {
+    let mean = d.delay_mean_us.map_or_else(String::new, |us| {
+        format!(" by {} on average", span_ms(us / 1e3))
+    });
+    let held = format!("ends held back{mean}");
+    let each = [
+        (d.matched, "hit"),
+        (d.delayed, held.as_str()),
+        (d.overflowed, "packets let through untouched at a limit"),
+    ];
+    what_happened(counted(d.connections, "connection"), &each)
 }
 
 /// What came by, and what happened to it.

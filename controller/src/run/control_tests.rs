@@ -28,12 +28,33 @@ fn what_hits_the_control_as_well_is_weather_and_held() {
     let mut world = World::new(&canary());
     world.fails_under_fault = 30;
     world.control_fails_under_fault = Some(30);
+    world.control_out_of_step = 0;
     let finished = world.through();
     assert_eq!(finished.verdict, Verdict::Held, "{}", finished.because);
     // The control can be seen: at the worst it was as bad as the group.
     let bounds = windows(&world).filter_map(|window| window.checks[0].bound);
     let least = bounds.fold(1.0, f64::min);
     assert!((0.6..0.8).contains(&least), "{least}");
+}
+
+/// In weather in which each of them fails by itself a difference of one in a hundred cannot be seen so soon: no stop, and no claim.
+#[test]
+fn weather_that_hides_the_difference_is_inconclusive_and_says_what_is_missing() {
+    let mut world = World::new(&canary());
+    world.fails_under_fault = 30;
+    world.control_fails_under_fault = Some(30);
+    let finished = world.through();
+    assert_eq!(
+        finished.verdict,
+        Verdict::Inconclusive,
+        "{}",
+        finished.because
+    );
+    assert!(
+        finished.because.contains("more pairs are missing"),
+        "{}",
+        finished.because
+    );
 }
 
 #[test]

@@ -443,7 +443,7 @@ impl Machine {
                 self.facts.recovered_us = Some(now_us);
             }
             // What was due under the fault is waited for: it may be what breaks the run.
-            let through = self.facts.recovered_us.is_some() && self.watch.heard(now_us);
+            let through = self.facts.recovered_us.is_some() && self.watch.heard();
             if through || self.facts.halted || now_us >= gone_us + self.recovery_us {
                 self.finish(now_us, out);
             }

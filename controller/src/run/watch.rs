@@ -23,8 +23,8 @@ pub(super) struct Watch {
     experiment: Experiment,
     settings: JudgeSettings,
     judges: Vec<Judge>,
-    /// When the first fault was asked for: from here on attempts are judged as made under faults.
-    faulted_us: Option<u64>,
+    /// Faults were asked for: from here on attempts are judged as made under them.
+    faulted: bool,
     /// The judges of stages that are over, kept for what was due under their faults and is still coming in.
     aside: Vec<Aside>,
     /// The run was told to end: violations after that come from `aside` alone.
@@ -40,7 +40,7 @@ impl Watch {
             },
             experiment: experiment.clone(),
             judges: Vec::new(),
-            faulted_us: None,
+            faulted: false,
             aside: Vec::new(),
             stopped: false,
         }
@@ -67,12 +67,16 @@ impl Watch {
         found
     }
 
+    /// An attempt is under way. The judges of stages that are over hear of it, too: what was left out before it was due in theirs.
     pub(super) fn begun(&mut self, probe: usize, due_us: u64) {
-        let probes = self.judges.len();
-        if let Some(judge) = self.judges.get_mut(probe) {
-            judge.begun(due_us);
-        } else if let Some(judge) = self.judges.get_mut(probe.saturating_sub(probes)) {
-            judge.begun_of_control(due_us);
+        let asides = self.aside.iter_mut().map(|aside| &mut aside.judges);
+        for judges in asides.chain([&mut self.judges]) {
+            let probes = judges.len();
+            if let Some(judge) = judges.get_mut(probe) {
+                judge.begun(due_us);
+            } else if let Some(judge) = judges.get_mut(probe.saturating_sub(probes)) {
+                judge.begun_of_control(due_us);
+            }
         }
     }
 
@@ -103,10 +107,13 @@ impl Watch {
         }
     }
 
-    /// A stage begins. Attempts that were due under the faults of an earlier one count for this one.
+    /// A stage begins. What was due under the faults of an earlier one and is still coming in counts for that one.
     pub(super) fn injecting(&mut self, now_us: u64, out: &mut Vec<Effect>) {
-        let since_us = *self.faulted_us.get_or_insert(now_us);
-        self.begin(now_us, since_us, out);
+        if self.faulted && !self.is_set_aside(now_us) {
+            self.set_aside(now_us, None);
+        }
+        self.faulted = true;
+        self.begin(now_us, now_us, out);
     }
 
     /// A stage was held to its end, in which the whole dose of the `step` was given. What was due in it may still come in.
@@ -117,13 +124,14 @@ impl Watch {
     /// The run is told to end.
     pub(super) fn stop(&mut self, now_us: u64) {
         self.stopped = true;
-        let kept = self
-            .aside
-            .last()
-            .is_some_and(|last| last.until_us == now_us);
-        if self.faulted_us.is_some() && !kept {
+        if self.faulted && !self.is_set_aside(now_us) {
             self.set_aside(now_us, None);
         }
+    }
+
+    fn is_set_aside(&self, now_us: u64) -> bool {
+        let last = self.aside.last();
+        last.is_some_and(|last| last.until_us == now_us)
     }
 
     fn set_aside(&mut self, until_us: u64, whole: Option<String>) {
@@ -137,9 +145,9 @@ impl Watch {
     }
 
     /// Whether everything that was due under a fault was heard.
-    pub(super) fn heard(&self, now_us: u64) -> bool {
+    pub(super) fn heard(&self) -> bool {
         let mut judges = self.aside.iter().flat_map(|aside| &aside.judges);
-        judges.all(|judge| judge.heard(now_us))
+        judges.all(Judge::heard)
     }
 
     /// What was due under a fault and was not heard by the end of the run is not known to have been well.

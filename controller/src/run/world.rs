@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) fails: u64,
     /// The share of the control's attempts that fail, in percent, while a fault is live; no control where there is none.
     pub(super) control_fails_under_fault: Option<u64>,
+    /// By so much the control's failures are out of step with the group's.
+    pub(super) control_out_of_step: u64,
     /// Packets that the faults take hold of in a second.
     pub(super) matched: u64,
     /// The agent answers.
@@ -39,9 +41,10 @@ pub(super) struct World {
     pub(super) ends: bool,
     /// The probes report.
     pub(super) reports: bool,
-    /// Of so many attempts, over and over, which begin and are never heard of again.
+    /// Of so many attempts under a fault, over and over, which begin and are never heard of again, and which nobody hears of at all.
     pub(super) lost: Vec<bool>,
-    /// The same of those that fail.
+    pub(super) left_out: Vec<bool>,
+    /// Of those that fail under a fault none is heard of again.
     pub(super) loses_failures: bool,
     /// What the machine was told and what it did about it, in order.
     pub(super) record: Vec<(u64, Input, Vec<Effect>)>,
@@ -60,11 +63,13 @@ impl World {
             fails_under_fault: 0,
             fails: 0,
             control_fails_under_fault: None,
+            control_out_of_step: 37,
             matched: 10,
             answers: true,
             ends: true,
             reports: true,
             lost: vec![false],
+            left_out: vec![false],
             loses_failures: false,
             record: Vec::new(),
             attempts: 0,
@@ -121,15 +126,21 @@ impl World {
             };
             let fails = (self.attempts * share) % 100 < share;
             let attempt = attempt(self.now_us, fails);
-            self.take(Input::Begun(0, attempt.due_us));
-            let place = usize::try_from(self.attempts).unwrap() % self.lost.len();
-            let lost = self.lost[place] || (fails && self.loses_failures);
-            if !lost {
+            let of = |list: &[bool]| {
+                let place = usize::try_from(self.attempts).unwrap() % list.len();
+                list[place] && !self.live.is_empty()
+            };
+            let left_out = of(&self.left_out);
+            let lost = of(&self.lost) || (fails && self.loses_failures && !self.live.is_empty());
+            if !left_out {
+                self.take(Input::Begun(0, attempt.due_us));
+            }
+            if !lost && !left_out {
                 self.take(Input::Trial(0, attempt));
             }
             if let Some(share) = self.control_fails_under_fault {
-                // Not in step with the group: failures of both at once would cancel each other.
-                let fails = !self.live.is_empty() && (self.attempts * share + 37) % 100 < share;
+                let place = self.attempts * share + self.control_out_of_step;
+                let fails = !self.live.is_empty() && place % 100 < share;
                 self.take(Input::Trial(1, self::attempt(self.now_us, fails)));
             }
         }

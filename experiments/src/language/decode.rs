@@ -21,5 +21,6 @@ mod sense;
 mod steady;
 mod step;
 mod target;
+mod tcp;
 
 pub(crate) use experiment::experiment;

@@ -38,6 +38,7 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::Fill => disk::fill(),
         FaultKind::Io => disk::io(),
         FaultKind::Exhaust => disk::exhaust(),
+        FaultKind::Tcp => redirect::tcp(),
     }
 }
 

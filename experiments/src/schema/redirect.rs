@@ -1,4 +1,4 @@
-//! The faults on names and requests.
+//! The faults on names, requests and connections.
 
 use super::fault::packets;
 use super::{list, object, or_short, quantity, text, word};
@@ -67,6 +67,29 @@ pub(super) fn dns() -> Value {
     ];
     let long = exactly_one(packets("", own, &[]), &["answer", "delay"]);
     or_short(short(), long, "Names do not resolve, or falsely, or late")
+}
+
+pub(super) fn tcp() -> Value {
+    let modes = || {
+        word(
+            &["reset", "refuse", "stall"],
+            "Connections are reset, new ones are refused, or they stand still",
+        )
+    };
+    let own = vec![
+        ("mode", modes()),
+        (
+            "close",
+            quantity::<Delay>("How long the end of a connection takes"),
+        ),
+        share(),
+    ];
+    let long = exactly_one(packets("", own, &[]), &["mode", "close"]);
+    or_short(
+        modes(),
+        long,
+        "Connections are reset, refused, slow to close, or stand still",
+    )
 }
 
 pub(super) fn http() -> Value {

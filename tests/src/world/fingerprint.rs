@@ -3,23 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use super::netns::Netns;
-use super::{Result, answer};
-
-/// What each network namespace is asked: a tool and its questions, all in one process, since starting one is what costs on an
-/// emulated machine. Figures that change by themselves (counters, timers, indices) are not among the answers, or taken
-/// out below.
-const NETWORK: [(&str, &[&str], &str); 3] = [
-    (
-        "ip",
-        &["ip", "-brief", "-batch", "-"],
-        "link show\naddress show\nroute show table all\nrule show\n",
-    ),
-    ("qdisc", &["tc", "qdisc", "show"], ""),
-    ("nft", &["nft", "--stateless", "list", "ruleset"], ""),
-];
+use super::{Result, netlink};
 
 /// A variable in the environment of every program the lab starts, and so of all that they start: by it the
 /// lab's processes are told from those of another Squall on this machine.
@@ -118,33 +104,9 @@ fn without<'a>(all: &'a [String], other: &[String]) -> impl Iterator<Item = &'a 
 }
 
 fn network(name: &str) -> Result<Vec<(String, Vec<String>)>> {
-    let mut sections = Vec::new();
-    for (section, command, asked) in NETWORK {
-        let text = answer(Command::new(command[0]).args(&command[1..]), asked)?;
-        let lines = text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(plain);
-        sections.push((format!("{name} {section}"), lines.collect()));
-    }
-    Ok(sections)
-}
-
-/// A line without what changes by itself: reference counts, and the lower end's index in `veth@if7`.
-fn plain(line: &str) -> String {
-    let words = line.split_whitespace().collect::<Vec<_>>();
-    let mut kept = Vec::new();
-    let mut skip = false;
-    for word in words {
-        if !std::mem::take(&mut skip) {
-            if matches!(word, "refcnt" | "expires") {
-                skip = true;
-            } else {
-                kept.push(word.split_once("@if").map_or(word, |(name, _)| name));
-            }
-        }
-    }
-    kept.join(" ")
+    let sections = netlink::everything()?.into_iter();
+    let named = sections.map(|(section, lines)| (format!("{name} {section}"), lines));
+    Ok(named.collect())
 }
 
 fn folders(at: &Path, into: &mut Vec<String>) {
@@ -243,14 +205,5 @@ mod tests {
     #[test]
     fn a_section_that_is_gone_counts() {
         assert_eq!(print("a", &["x"]).difference(&print("b", &[])), ["- a: x"]);
-    }
-
-    #[test]
-    fn figures_that_change_by_themselves_do_not_count() {
-        assert_eq!(
-            plain("qdisc noqueue 0: dev lo root refcnt 2 "),
-            "qdisc noqueue 0: dev lo root"
-        );
-        assert_eq!(plain("veth0@if7  UP  02:77"), "veth0 UP 02:77");
     }
 }

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod dns;
 pub mod fingerprint;
 pub mod http;
+mod netlink;
 pub mod netns;
 pub mod pods;
 pub mod shop;

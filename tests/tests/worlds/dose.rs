@@ -16,7 +16,7 @@ use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::target::Target;
 use squall_experiments::wire::Armed;
 
-use crate::as_root;
+use crate::{as_root, beside_others};
 
 /// Longer than any test.
 pub(crate) const LEASE: &str = "60s";
@@ -107,6 +107,11 @@ fn many() -> Pace {
         patience: Duration::from_secs(1),
         size: 64,
     }
+}
+
+/// Whether it is about shares, and so sends as much as the machine bears.
+fn is_many(case: &Case) -> bool {
+    case.pace.count == many().count
 }
 
 fn exactness(means: Means) -> check::Exactness {
@@ -251,18 +256,28 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
         let prefix = format!("dose::{}", format!("{means:?}").to_lowercase());
         for case in delays().into_iter().chain(losses_and_others()) {
             let name = format!("{prefix}::{}_{}", case.kind, case.name);
-            trials.push(as_root(name, move || dose(&case, means)));
+            // An emulated holder has its hands full with one such stream.
+            let alone = is_many(&case) && emulated() && means == Means::Queue;
+            let dose = move || dose(&case, means);
+            trials.push(if alone {
+                as_root(name, dose)
+            } else {
+                beside_others(name, dose)
+            });
         }
         trials.push(as_root(format!("{prefix}::rate"), move || rate(means)));
-        trials.push(as_root(format!("{prefix}::both_ways"), move || {
+        trials.push(beside_others(format!("{prefix}::both_ways"), move || {
             both_ways(means)
         }));
         trials.push(as_root(format!("{prefix}::two_at_once"), move || {
             two_at_once(means)
         }));
     }
-    trials.push(as_root("dose::nftables::partition_drop", partition_drop));
-    trials.push(as_root(
+    trials.push(beside_others(
+        "dose::nftables::partition_drop",
+        partition_drop,
+    ));
+    trials.push(beside_others(
         "dose::nftables::partition_reject",
         partition_reject,
     ));
@@ -293,12 +308,14 @@ fn dose(case: &Case, means: Means) -> Result<()> {
     let mut agent = Agent::start()?;
     let fire = |at, pace: &Pace| Volley::fire(&wire.udp(at)?, pace);
     let (to, beside) = (named(case.way.ip), neighbour(case.way.ip));
-    let before = fire(to, &SOME)?;
-    let beside_before = fire(beside, &SOME)?;
+    let (before, beside_before) = together(|| fire(to, &SOME), || fire(beside, &SOME))?;
     let fault = fault(case.kind, case.parameters.clone(), case.way.filter());
     let armed = inject(&mut agent, &wire, &fault, Some(means))?;
-    let now = fire(to, &case.pace)?;
-    let beside_now = fire(beside, &SOME)?;
+    let (now, beside_now) = if is_many(case) {
+        (fire(to, &case.pace)?, fire(beside, &SOME)?)
+    } else {
+        together(|| fire(to, &case.pace), || fire(beside, &SOME))?
+    };
     (case.judge)(&before, &now, means)?;
     // The judge itself is on trial too: it must object to a wire on which nothing happens.
     if (case.judge)(&before, &before, means).is_ok() {
@@ -313,6 +330,21 @@ fn dose(case: &Case, means: Means) -> Result<()> {
     }
     check::untouched(&before, &fire(to, &SOME)?, wandering())
         .map_err(|e| format!("after the stop: {e}").into())
+}
+
+/// Two volleys at the same time: each spends nearly all of it waiting.
+fn together(
+    one: impl FnOnce() -> Result<Volley> + Send,
+    other: impl FnOnce() -> Result<Volley>,
+) -> Result<(Volley, Volley)> {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one
+            .join()
+            .unwrap_or_else(|_| Err("a volley panicked".into()));
+        Ok((one?, other?))
+    })
 }
 
 fn rate(means: Means) -> Result<()> {
@@ -372,8 +404,10 @@ fn two_at_once(means: Means) -> Result<()> {
     let wire = Wire::new()?;
     let mut agent = Agent::start()?;
     let fire = |at, pace: &Pace| Volley::fire(&wire.udp(at)?, pace);
-    let before = fire(named(Ip::V4), &SOME)?;
-    let beside_before = fire(neighbour(Ip::V4), &SOME)?;
+    let (before, beside_before) = together(
+        || fire(named(Ip::V4), &SOME),
+        || fire(neighbour(Ip::V4), &SOME),
+    )?;
     let late = fault(FaultKind::Delay, json!({ "time": "100ms" }), OUT_4.filter());
     let lossy = json!({ "model": { "random": { "probability": "20%" } } });
     let lossy = fault(FaultKind::Loss, lossy, OUT_4.filter());

@@ -1,5 +1,6 @@
 //! Everything that needs a real kernel, run here and in the VM: the lab itself, the kill matrix, the
-//! doses, the command line. One test at a time, as they measure.
+//! doses, the command line. Some run side by side, each in a world of its own; those that take the machine's processors, or look at
+//! the host as a whole, run alone.
 
 #![allow(
     clippy::print_stderr,
@@ -17,8 +18,10 @@ mod policy;
 mod pressure;
 mod redirect;
 mod scene;
+mod tcp;
 
 use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
 
 use lab::world::agent::Agent;
 use lab::world::{shop, victim};
@@ -29,13 +32,16 @@ fn main() -> ExitCode {
         return code;
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(at_once());
     let mut trials = lab_itself::trials();
+    // Those that may run beside others first, and of them the one that waits longest.
+    trials.extend(node::trials());
     match Agent::start() {
         Ok(agent) => {
             let capabilities = agent.hello().capabilities.clone();
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
+            trials.extend(tcp::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.
@@ -47,7 +53,6 @@ fn main() -> ExitCode {
         }
     }
     trials.extend(pressure::trials());
-    trials.extend(node::trials());
     trials.extend(pods::trials());
     trials.extend(policy::trials());
     trials.extend(cli::trials());
@@ -77,8 +82,39 @@ fn is_wanted(arguments: &Arguments, name: &str) -> bool {
     })
 }
 
-/// A test that needs root; without, it is skipped and says so.
+/// So many tests run at once, of those that can: they are mostly waiting. An emulated machine has less to share.
+fn at_once() -> usize {
+    if dose::emulated() { 2 } else { 3 }
+}
+
+/// Held by each test while it runs: shared by those that may run beside others, and whole by those that run alone.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// A test that needs root, and runs alone: it looks at the host as a whole, or takes its processors.
 fn as_root(
+    name: impl Into<String>,
+    test: impl FnOnce() -> lab::world::Result<()> + Send + 'static,
+) -> Trial {
+    rooted(name, || {
+        // One that panicked has failed; its turn is over all the same.
+        let _turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
+        test()
+    })
+}
+
+/// A test that needs root, and has all that it looks at to itself: a wire, an agent, victims of its own.
+fn beside_others(
+    name: impl Into<String>,
+    test: impl FnOnce() -> lab::world::Result<()> + Send + 'static,
+) -> Trial {
+    rooted(name, || {
+        let _turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
+        test()
+    })
+}
+
+/// Without root, a test is skipped and says so.
+fn rooted(
     name: impl Into<String>,
     test: impl FnOnce() -> lab::world::Result<()> + Send + 'static,
 ) -> Trial {

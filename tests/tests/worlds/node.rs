@@ -20,23 +20,23 @@ use squall_experiments::target::Target;
 use squall_experiments::wire::EndCause;
 use tempfile::TempDir;
 
-use crate::as_root;
+use crate::beside_others;
 use crate::dose::{self, LEASE};
 use crate::policy::under;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        as_root(
+        beside_others("node::a_moved_name_is_followed", a_moved_name),
+        beside_others(
             "node::what_the_policy_protects_is_not_hit",
             what_the_policy_protects,
         ),
-        as_root(
+        beside_others(
             "node::packets_the_policy_protects_pass_untouched",
             protected_packets,
         ),
-        as_root("node::the_policys_limits_win", limits_win),
-        as_root("node::a_unit_is_hit_by_its_name", a_unit),
-        as_root("node::a_moved_name_is_followed", a_moved_name),
+        beside_others("node::the_policys_limits_win", limits_win),
+        beside_others("node::a_unit_is_hit_by_its_name", a_unit),
     ]
 }
 

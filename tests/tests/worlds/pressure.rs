@@ -18,9 +18,9 @@ use squall_experiments::fault::Fault;
 use squall_experiments::target::Target;
 use squall_experiments::wire::{Armed, EndCause, FromAgent};
 
-use crate::as_root;
 use crate::dose::LEASE;
 use crate::scene::few_ports;
+use crate::{as_root, beside_others};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -34,12 +34,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             move || of_a_quota(percent),
         ));
     }
-    trials.push(as_root("dose::process::memory_in_bytes", memory_in_bytes));
-    trials.push(as_root(
+    trials.push(beside_others(
+        "dose::process::memory_in_bytes",
+        memory_in_bytes,
+    ));
+    trials.push(beside_others(
         "dose::process::memory_of_a_limit",
         memory_of_a_limit,
     ));
-    trials.push(as_root("dose::process::kill_once", kill_once));
+    trials.push(beside_others("dose::process::kill_once", kill_once));
     // Real pressure at will takes memory.high, which v1 does not have: there the node's own would be needed.
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         trials.push(as_root(
@@ -47,10 +50,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             memory_steps_back,
         ));
     }
-    trials.push(as_root("dose::process::pause", pause));
-    trials.push(as_root("dose::process::fill_to_a_share", fill));
+    trials.push(beside_others("dose::process::pause", pause));
+    trials.push(beside_others("dose::process::fill_to_a_share", fill));
     trials.push(as_root("dose::process::io_at_a_rate", io));
-    trials.push(as_root("dose::process::ports_but_for_a_few", ports));
+    trials.push(beside_others("dose::process::ports_but_for_a_few", ports));
     trials
 }
 

@@ -16,7 +16,7 @@ use squall_experiments::dose::{DnsDose, Dose, HttpDose};
 use squall_experiments::fault::FaultKind;
 use squall_experiments::wire::{Armed, Ended};
 
-use crate::as_root;
+use crate::beside_others;
 use crate::dose::inject;
 
 /// Longer than an answer takes, on an emulated machine too.
@@ -39,8 +39,9 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
             ("late_silent_or_false", late_silent_or_false),
             ("of_a_resolver", asked_of_a_resolver),
         ];
-        trials
-            .extend(each.map(|(name, test)| as_root(format!("dose::redirect::dns_{name}"), test)));
+        trials.extend(
+            each.map(|(name, test)| beside_others(format!("dose::redirect::dns_{name}"), test)),
+        );
     }
     if able(FaultKind::Http) {
         let each: [(&str, Body); 3] = [
@@ -48,8 +49,9 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
             ("in_from_elsewhere", in_from_elsewhere),
             ("straight_again", straight_again),
         ];
-        trials
-            .extend(each.map(|(name, test)| as_root(format!("dose::redirect::http_{name}"), test)));
+        trials.extend(
+            each.map(|(name, test)| beside_others(format!("dose::redirect::http_{name}"), test)),
+        );
     }
     trials
 }

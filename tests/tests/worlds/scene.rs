@@ -10,6 +10,7 @@ use lab::world::cgroup::Cgroup;
 use lab::world::dns::{self, Resolver};
 use lab::world::http::{self, Service};
 use lab::world::netns::Netns;
+use lab::world::tcp::{self, Echo};
 use lab::world::victim::Victim;
 use lab::world::volley::{Pace, Shot, Volley};
 use lab::world::wire::{Ip, Wire, named};
@@ -56,6 +57,8 @@ enum Stage {
     ),
     Group(Cgroup),
     Revived(Revival),
+    /// A service that is spoken to over connections.
+    Echo(Box<Wire>, Echo),
     /// A victim alone, which feels it by itself.
     Alone,
     /// A victim with a file system of its own.
@@ -112,6 +115,10 @@ impl Scene {
                         let service = Service::start(&wire.peer, at, WEB_PORT)?;
                         Stage::Web(Box::new(wire), service)
                     }
+                    FaultKind::Tcp => {
+                        let echo = Echo::start(&wire.peer, (at, WEB_PORT).into())?;
+                        Stage::Echo(Box::new(wire), echo)
+                    }
                     _ => Stage::Network(Box::new(wire)),
                 }
             }
@@ -130,6 +137,7 @@ impl Scene {
             Stage::Network(wire)
             | Stage::Names(wire, _)
             | Stage::Web(wire, _)
+            | Stage::Echo(wire, _)
             | Stage::Ports(wire) => Some(wire),
             Stage::Group(_) | Stage::Revived(_) | Stage::Alone | Stage::Disk => None,
         }
@@ -181,6 +189,7 @@ impl Scene {
             }
             FaultKind::Io => json!({ "path": "/tmp", "write": "20MiB/s", "file": "16MiB" }),
             FaultKind::Exhaust => json!({ "what": "ports" }),
+            FaultKind::Tcp => json!({ "effect": "reset", "filter": filter }),
         };
         written(json!({ self.kind.word(): parameters }))
     }
@@ -208,6 +217,7 @@ impl Scene {
             Stage::Network(wire) => network_suffering(wire, since, time),
             Stage::Names(wire, _) => names_suffering(wire, since, time),
             Stage::Web(wire, _) => web_suffering(wire, since, time),
+            Stage::Echo(wire, echo) => echo_suffering(wire, echo, since, time),
             Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
@@ -266,6 +276,7 @@ impl Scene {
             Stage::Network(wire)
             | Stage::Names(wire, _)
             | Stage::Web(wire, _)
+            | Stage::Echo(wire, _)
             | Stage::Ports(wire) => wire.victim.enter(|| Victim::start(&self.tag))?,
             Stage::Group(group) => {
                 let started = Victim::start(&self.tag)?;
@@ -340,6 +351,27 @@ fn web_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<D
         } else {
             last = Some(asked);
         }
+    }
+    Ok(last)
+}
+
+/// Connections on which what is said does not come back.
+fn echo_suffering(
+    wire: &Wire,
+    echo: &Echo,
+    since: Instant,
+    time: Duration,
+) -> Result<Option<Duration>> {
+    let mut last = None;
+    while since.elapsed() < time {
+        let begun = since.elapsed();
+        let asked = echo
+            .connect(&wire.victim, SLOW)
+            .and_then(|stream| Ok(tcp::ask(&stream, b"?", SLOW)?));
+        if asked.is_err() {
+            last = Some(begun);
+        }
+        thread::sleep(Duration::from_millis(4));
     }
     Ok(last)
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::hold::checksum::checksum;
+
 const UDP: u8 = 17;
 const UDP_BYTES: usize = 8;
 const V4_BYTES: usize = 20;
@@ -81,21 +83,6 @@ pub(super) fn answer(packet: &[u8], parts: &Datagram, payload: &[u8]) -> Option<
     udp[6..8].copy_from_slice(&sum.to_be_bytes());
     out.append(&mut udp);
     Some(out)
-}
-
-/// The Internet checksum (RFC 1071) of parts of even length, but for the last.
-fn checksum(parts: &[&[u8]]) -> u16 {
-    let mut sum: u64 = 0;
-    for part in parts {
-        for pair in part.chunks(2) {
-            let low = pair.get(1).copied().unwrap_or(0);
-            sum += u64::from(u16::from_be_bytes([pair[0], low]));
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !u16::try_from(sum).unwrap_or(0)
 }
 
 #[cfg(test)]

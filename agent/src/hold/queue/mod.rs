@@ -441,6 +441,7 @@ fn commit_rules(
         let mut draft = Draft::default();
         steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
         draft_hooks(&mut draft, filter.direction, copies);
+        draft_copies(&mut draft, copies);
         draft
     };
     commit_by(table, draft_by)
@@ -469,7 +470,7 @@ pub(super) fn commit_by(
 }
 
 /// The base chains of a direction: name, hook, priority.
-fn hooks(direction: Direction) -> Vec<(&'static str, Hook, i32)> {
+pub(super) fn hooks(direction: Direction) -> Vec<(&'static str, Hook, i32)> {
     let arriving = ("in", Hook::Prerouting, IN_PRIORITY);
     let leaving = ("out", Hook::Postrouting, OUT_PRIORITY);
     match direction {
@@ -479,12 +480,13 @@ fn hooks(direction: Direction) -> Vec<(&'static str, Hook, i32)> {
     }
 }
 
-fn draft_hooks(draft: &mut Draft, direction: Direction, copies: Option<u32>) {
+/// Drafts them. What is `own`, by its queueing priority, is not met.
+pub(super) fn draft_hooks(draft: &mut Draft, direction: Direction, own: Option<u32>) {
     for (chain, hook, priority) in hooks(direction) {
         let leaving = hook == Hook::Postrouting;
         draft.base_chain(chain, hook, priority);
-        if let Some(tag) = copies {
-            // Our own copies have met their fate already.
+        if let Some(tag) = own {
+            // What we send ourselves has met its fate already.
             let own = Expressions::default()
                 .meta(Meta::Priority)
                 .equals(&tag.to_ne_bytes());
@@ -502,6 +504,9 @@ fn draft_hooks(draft: &mut Draft, direction: Direction, copies: Option<u32>) {
             Expressions::default().verdict(&Leads::Jump(steer::PICK.into())),
         );
     }
+}
+
+fn draft_copies(draft: &mut Draft, copies: Option<u32>) {
     // A copy whose source was translated would look like a new connection and be translated again.
     if let Some(tag) = copies {
         draft.base_chain("copies", Hook::Output, IN_PRIORITY);

@@ -15,6 +15,7 @@ pub(crate) mod probe;
 pub(crate) mod qdisc;
 pub(crate) mod rawsend;
 pub(crate) mod shape;
+pub(crate) mod sockets;
 
 #[cfg(test)]
 mod live_tests;

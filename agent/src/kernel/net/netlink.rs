@@ -49,6 +49,8 @@ pub(crate) enum Protocol {
     Route,
     /// nftables and queues (`NETLINK_NETFILTER`).
     Netfilter,
+    /// Sockets (`NETLINK_SOCK_DIAG`).
+    Sockets,
 }
 
 /// What is being asked, for the error that may come of it.
@@ -104,6 +106,10 @@ impl Netlink {
             Protocol::Netfilter => (
                 netlink_sys::protocols::NETLINK_NETFILTER,
                 "netlink netfilter socket",
+            ),
+            Protocol::Sockets => (
+                netlink_sys::protocols::NETLINK_SOCK_DIAG,
+                "netlink socket for sockets",
             ),
         };
         Self::open_number(number).map_err(|e| NetError::io("open", name, e))

@@ -49,6 +49,9 @@ const DATAGRAM_BYTES_MAX: usize = 80 << 10;
 /// Bytes copied when only the length is wanted: with fewer copied than there are, the kernel tells the full length.
 const LENGTH_ONLY_BYTES: u32 = 1;
 
+/// The longest headers of IPv4 (60) and of TCP (60), with room for an IPv6 header in place of the first.
+const HEADERS_BYTES: u32 = 128;
+
 /// What the kernel does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -63,6 +66,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Copying {
     /// Its length. Large segments stay whole (GSO), which is what keeps bulk TCP quick.
     Length,
+    /// Its headers, and its length; large segments stay whole. Not to be changed: a verdict's bytes replace all of it.
+    Headers,
     /// All of it, cut into packets as they go on the wire, with their checksums filled in.
     Whole,
 }
@@ -107,6 +112,7 @@ impl Queue {
         };
         let (range, flags) = match copying {
             Copying::Length => (LENGTH_ONLY_BYTES, FLAG_FAIL_OPEN | FLAG_GSO),
+            Copying::Headers => (HEADERS_BYTES, FLAG_FAIL_OPEN | FLAG_GSO),
             Copying::Whole => (0xffff, FLAG_FAIL_OPEN),
         };
         let mut body = config(number);

@@ -9,7 +9,9 @@ use super::nfqueue::{Copying, Queue};
 use super::nft::expr::{Expressions, QueueMeans, Reject, Verdict};
 use super::nft::{Draft, Family, Hook, OwnedTable};
 use super::qdisc::OwnIfb;
+use super::rawsend::RawSender;
 use super::shape::Shape;
+use super::sockets::Sockets;
 
 /// Whether something works; if not, why, in the kernel's words.
 pub(crate) type Works = Result<(), String>;
@@ -41,6 +43,12 @@ pub(crate) struct NetAbilities {
     pub(crate) redirect: Works,
     /// Telling packets for this host from others.
     pub(crate) for_this_host: Works,
+    /// Writing into the headers of TCP.
+    pub(crate) write_tcp: Works,
+    /// Sending packets as they are.
+    pub(crate) send_raw: Works,
+    /// Listing connections.
+    pub(crate) list_sockets: Works,
 }
 
 impl NetAbilities {
@@ -68,6 +76,9 @@ impl NetAbilities {
             queue_socket: no(),
             redirect: no(),
             for_this_host: no(),
+            write_tcp: no(),
+            send_raw: no(),
+            list_sockets: no(),
         }
     }
 
@@ -128,6 +139,22 @@ impl NetAbilities {
         all_of(&[
             ("owned nftables tables (Linux 5.12)", &self.owned_table),
             ("nftables `reject`", &self.reject),
+        ])
+    }
+
+    /// Whether connections can be reset, refused, kept from closing and stalled.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn connections(&self) -> Result<(), Vec<String>> {
+        self.queue()?;
+        all_of(&[
+            (
+                "writing into TCP headers (nftables `payload`)",
+                &self.write_tcp,
+            ),
+            ("raw sockets (CAP_NET_RAW)", &self.send_raw),
+            ("lists of sockets (module tcp_diag)", &self.list_sockets),
         ])
     }
 
@@ -199,6 +226,16 @@ fn probe_here() -> NetAbilities {
             Some(Hook::Prerouting),
             Some(rule().for_this_host()),
         ),
+        write_tcp: chain_with(
+            Family::Inet,
+            Some(Hook::Prerouting),
+            Some(rule().write_tcp(14, &[0, 0])),
+        ),
+        send_raw: RawSender::open(1).map(|_| ()).map_err(|e| describe(&e)),
+        list_sockets: Sockets::open()
+            .and_then(|mut sockets| sockets.connections())
+            .map(|_| ())
+            .map_err(|e| describe(&e)),
     }
 }
 

@@ -15,7 +15,7 @@ impl Judged {
                 let factor = check::number(factor)?;
                 Some(Rule::Burn(Burning::new(burn, factor, every_us)))
             }
-            _ => Pairs::new(&self.expectation, self.settings.alpha).map(Rule::Pairs),
+            _ => Pairs::new(&self.expectation, self.settings).map(Rule::Pairs),
         }
     }
 
@@ -24,11 +24,29 @@ impl Judged {
         check::against_control(&self.expectation.check)
     }
 
-    /// An attempt of the group or of its control, due then, is under way.
+    /// An attempt, due then, is under way.
     pub(in crate::judge) fn begun(&mut self, due_us: u64) {
+        match &mut self.rule {
+            Rule::Pairs(pairs) => pairs.begun(due_us),
+            Rule::Samples { test, .. } => test.begun(due_us),
+            _ => {}
+        }
+    }
+
+    /// An attempt of the control, due then, is under way.
+    pub(in crate::judge) fn begun_of_control(&mut self, due_us: u64) {
         if let Rule::Pairs(pairs) = &mut self.rule {
             pairs.begun(due_us);
         }
+    }
+
+    /// An attempt of the control that was due then is missing.
+    pub(in crate::judge) fn lost_of_control(&mut self, due_us: u64) -> Option<Finding> {
+        if self.is_beside_control() {
+            let window = self.window_of(due_us);
+            self.ahead.entry(window).or_default().missing += 1;
+        }
+        self.paired(|pairs| pairs.lost_of_control(due_us))
     }
 
     /// Takes one attempt of the control.
@@ -48,29 +66,10 @@ impl Judged {
     pub(super) fn take_of_budget(&mut self, trial: &Trial) -> Option<Finding> {
         let was = self.confirmed();
         let failed = !trial.succeeded();
-        for seen in [&mut self.in_phase, &mut self.in_window] {
-            seen.trials += 1;
-            seen.violating += u64::from(failed);
-        }
+        self.see(trial.due_us, failed, None);
         if let Rule::Burn(burning) = &mut self.rule {
-            burning.take(trial.ended_us, failed);
+            burning.take(trial.due_us, failed);
         }
         (!was && self.confirmed()).then(|| self.finding())
-    }
-
-    /// Ends a window of an expectation that is judged by them.
-    pub(super) fn count_window(&mut self, satisfied: bool, measured: Option<f64>) {
-        self.windows += 1;
-        if !satisfied {
-            self.windows_in_row += 1;
-            self.good_in_row = 0;
-            self.empty_in_row += u64::from(measured.is_none());
-            return;
-        }
-        self.good_in_row += 1;
-        if self.good_in_row >= self.clear {
-            self.windows_in_row = 0;
-            self.empty_in_row = 0;
-        }
     }
 }

@@ -3,33 +3,22 @@
 use super::{Finding, Judged, Rule};
 use crate::judge::baseline::Unfit;
 use crate::judge::check;
-use std::collections::BTreeSet;
+use squall_experiments::enough::Pace;
+use squall_experiments::proof::Proof;
 
 impl Judged {
-    /// The phase is over, and what is still under way will not be heard any more: it is not known to have been well, and counts as
-    /// a violation. `open` are the attempts of the phase.
-    pub(in crate::judge) fn lost(&mut self, open: &BTreeSet<u64>) -> Option<Finding> {
-        if !matches!(self.rule, Rule::Samples { .. }) {
-            return None;
-        }
-        let mut found = None;
-        for due_us in open {
-            if self.late.insert(*due_us) {
-                found = found.or(self.count(*due_us, true, None));
-            }
-        }
-        found
-    }
-
-    /// Counts the blocks that are complete, where trials are blocks.
+    /// Counts what is complete by now: blocks, where trials are blocks, and pairs of which nothing more will come from before `given_up_us`.
     pub(in crate::judge) fn complete(
         &mut self,
         now_us: u64,
         waiting_since_us: Option<u64>,
+        given_up_us: u64,
     ) -> Option<Finding> {
         let was = self.confirmed();
-        if let Rule::Samples { test, .. } = &mut self.rule {
-            test.complete(now_us, waiting_since_us);
+        match &mut self.rule {
+            Rule::Samples { test, .. } => test.complete(now_us, waiting_since_us),
+            Rule::Pairs(pairs) => pairs.expire(given_up_us),
+            _ => {}
         }
         (!was && self.confirmed()).then(|| self.finding())
     }
@@ -80,25 +69,23 @@ impl Judged {
         })
     }
 
-    /// What is missing before the phase's silence says that the expectation held, where something is. `lasting`
-    /// says how long so many trials take.
-    pub(in crate::judge) fn unproven(&self, lasting: impl Fn(u64) -> String) -> Option<String> {
+    /// What is missing before the phase's silence says that the expectation held, where something is. `pace` says
+    /// how long so many trials take.
+    pub(in crate::judge) fn unproven(&self, pace: Pace) -> Option<String> {
         let text = &self.expectation;
-        if let Rule::Samples { test, .. } = &self.rule {
-            let proof = test.proof();
+        if let Some((proof, noun, seen)) = self.proof() {
             if proof.shown() {
                 return None;
             }
-            let noun = test.noun(self.noun);
-            let seen = format!("{} {noun}, {} violating", proof.trials(), self.violating());
             let sure = check::trimmed(self.settings.confidence * 100.0, 2);
+            let bound = self.margin();
             return Some(match proof.missing() {
                 Some(missing) => format!(
-                    "{text} is not shown with {sure}% confidence by {seen}: about {missing} more {noun} are missing, {} at this rate; hold longer or probe more often",
-                    lasting(missing)
+                    "{text} is not shown{bound} with {sure}% confidence by {seen}: about {missing} more {noun} are missing, {} at this rate; hold longer or probe more often",
+                    pace.of_expectation(text).lasting(missing)
                 ),
                 None => format!(
-                    "{text} is not shown by {seen}: about as many violate as are tolerated, and no hold is long enough for that; mend what fails, or expect less"
+                    "{text} is not shown{bound} by {seen}: about as many violate as are tolerated, and no hold is long enough for that; mend what fails, or expect less"
                 ),
             });
         }
@@ -108,22 +95,54 @@ impl Judged {
         })
     }
 
+    /// What must be shown of shares of trials, what a trial is called, and what was seen, in words.
+    fn proof(&self) -> Option<(&Proof, &'static str, String)> {
+        match &self.rule {
+            Rule::Samples { test, .. } => {
+                let (proof, noun) = (test.proof(), test.noun(self.noun));
+                let seen = format!("{} {noun}, {} violating", proof.trials(), self.violating());
+                Some((proof, noun, seen))
+            }
+            Rule::Pairs(pairs) => {
+                let seen = pairs.test.seen();
+                let seen = format!(
+                    "{} pairs, {} violating in the group and {} in the control",
+                    seen.pairs, seen.group, seen.control
+                );
+                Some((&pairs.proof, "pairs", seen))
+            }
+            _ => None,
+        }
+    }
+
+    /// By how much a group may still be worse, where the expectation itself leaves nothing.
+    fn margin(&self) -> String {
+        match &self.rule {
+            Rule::Pairs(pairs) if pairs.test.hypothesis().tolerated <= 0.0 => format!(
+                " to be missed by less than {} points",
+                check::trimmed(pairs.test.hypothesis().margin() * 100.0, 2)
+            ),
+            _ => String::new(),
+        }
+    }
+
     /// What the phase showed, in words, where it is a share of trials that is shown.
     pub(in crate::judge) fn shown(&self) -> Option<String> {
-        let Rule::Samples { test, .. } = &self.rule else {
-            return None;
-        };
-        let proof = test.proof();
-        proof.shown().then(|| {
-            format!(
-                "{}: {} of {} {} violated; at most {}% do, with {}% confidence",
+        let (proof, _, seen) = self.proof().filter(|(proof, ..)| proof.shown())?;
+        let at_most = check::trimmed((proof.at_most() * 1e4).ceil() / 1e2, 2);
+        let sure = check::trimmed(self.settings.confidence * 100.0, 2);
+        Some(match &self.rule {
+            Rule::Pairs(_) => format!(
+                "{}: of {seen}; at most {at_most} points more of the group's do than it allows for the control's, with {sure}% confidence",
+                self.expectation
+            ),
+            _ => format!(
+                "{}: {} of {} {} violated; at most {at_most}% do, with {sure}% confidence",
                 self.expectation,
                 self.violating(),
                 self.in_phase.trials,
                 self.noun,
-                check::trimmed((proof.at_most() * 1e4).ceil() / 1e2, 2),
-                check::trimmed(self.settings.confidence * 100.0, 2)
-            )
+            ),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What a violation is, in words.
 
-use super::Judged;
+use super::{Finding, Judged, Rule, Violates};
 use crate::judge::burn::Burning;
 use crate::judge::check;
 use crate::judge::pairs::Pairs;
@@ -38,7 +38,7 @@ impl Judged {
     }
 
     pub(super) fn burn_words(&self, burning: &Burning) -> String {
-        let [long, short] = burning.rates();
+        let [long, short] = burning.exceeded().unwrap_or_else(|| burning.rates());
         let (attempts, failures) = burning.seen();
         format!(
             "{failures} of {attempts} {} failed: the budget burns at {} over the long window and at {} over the short one ({})",
@@ -49,12 +49,14 @@ impl Judged {
         )
     }
 
-    pub(super) fn window_words(&self, measured: Option<f64>) -> String {
+    /// Why windows violate; `reason` is what the probe itself said most often in the last.
+    pub(super) fn window_words(&self, measured: Option<f64>, reason: Option<&str>) -> String {
+        let why = self.reasons.words(reason);
         if self.windows_in_row > 0 && self.empty_in_row == self.windows_in_row {
             let windows = self.windows_in_row;
             let s = if windows == 1 { "" } else { "s" };
             return format!(
-                "the probe answered and gave no {} in {windows} window{s} in a row ({} expected)",
+                "the probe gave no {} in {windows} window{s} in a row ({} expected){why}",
                 self.expectation.measure, self.expectation
             );
         }
@@ -63,7 +65,7 @@ impl Judged {
             None => "not as expected".to_owned(),
         };
         format!(
-            "{} was {measured} and violated {} in {} window{} {}",
+            "{} was {measured} and violated {} in {} window{} {}{why}",
             self.expectation.measure,
             self.expectation,
             self.windows_in_row,
@@ -74,5 +76,86 @@ impl Judged {
                 format!("without {} good ones in a row between", self.clear)
             }
         )
+    }
+
+    pub(super) fn finding(&self) -> Finding {
+        let (trials, share, of_what) = self.evidence_rests_on();
+        let percent = |share: f64| format!("{}%", check::trimmed(share * 100.0, 2));
+        let of = match of_what {
+            Some(noun) => format!("of the last {trials} {noun}"),
+            None => format!("of {trials} {}", self.noun),
+        };
+        let measured = match &self.rule {
+            Rule::Samples { violates, .. } => {
+                let tolerated = percent(self.share().map_or(0.0, |(_, tolerated)| tolerated));
+                let latency = |us| check::show(&Measure::Max, us);
+                match *violates {
+                    Violates::Failing => format!(
+                        "{} {of} succeeded, {} expected",
+                        percent(1.0 - share),
+                        self.expectation
+                    ),
+                    Violates::Succeeding => format!(
+                        "{} {of} succeeded, {} expected",
+                        percent(share),
+                        self.expectation
+                    ),
+                    Violates::Slower { us, .. } => format!(
+                        "{} {of} took longer than {}, at most {tolerated} expected ({})",
+                        percent(share),
+                        latency(us),
+                        self.expectation
+                    ),
+                    Violates::Faster { us, .. } => format!(
+                        "{} {of} took less than {}, at most {tolerated} expected ({})",
+                        percent(share),
+                        latency(us),
+                        self.expectation
+                    ),
+                }
+            }
+            Rule::Pairs(pairs) => self.pair_words(pairs),
+            Rule::Burn(burning) => self.burn_words(burning),
+            _ => format!(
+                "{} {of} did not satisfy {}",
+                self.in_phase.violating, self.expectation
+            ),
+        };
+        let samples = match &self.rule {
+            Rule::Pairs(pairs) => pairs.test.seen().pairs,
+            _ => self.in_phase.trials,
+        };
+        // Why attempts failed does not say why they were slow.
+        let why = match &self.rule {
+            Rule::Samples {
+                violates: Violates::Failing,
+                ..
+            }
+            | Rule::Burn(_)
+            | Rule::Answers => self.reasons.words(None),
+            _ => String::new(),
+        };
+        Finding {
+            measured: measured + &why,
+            samples,
+            no_data: false,
+        }
+    }
+
+    /// The trials to tell a person of and the share of them that violates: the phase's attempts, or, where that share is still
+    /// within bounds, those of the burst that is the evidence, with what they are called.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn evidence_rests_on(&self) -> (u64, f64, Option<&'static str>) {
+        let seen = self.in_phase;
+        let tolerated = self.share().map_or(0.0, |(_, tolerated)| tolerated);
+        let share = seen.violating as f64 / seen.trials.max(1) as f64;
+        match &self.rule {
+            Rule::Samples { test, .. } if share <= tolerated => {
+                let (trials, violating) = test.stretch();
+                let share = violating / trials.max(1) as f64;
+                (trials, share, Some(test.noun(self.noun)))
+            }
+            _ => (seen.trials, share, None),
+        }
     }
 }

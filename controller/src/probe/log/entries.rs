@@ -20,6 +20,7 @@ const COMPACT: u32 = 1 << 4;
 const KNOWN: u32 = 0b1_1111;
 
 const DATA: u8 = 1;
+const FIELD: u8 = 2;
 const ENTRY: u8 = 3;
 const ENTRY_ARRAY: u8 = 6;
 
@@ -28,6 +29,14 @@ const LZ4: u8 = 1 << 1;
 const ZSTD: u8 = 1 << 2;
 
 const ENTRY_BYTES: u64 = 64;
+/// Before the name in an object that stands for all values of a field.
+const FIELD_HEAD_BYTES: u64 = 40;
+/// A place of the table of fields: the first and the last field in it.
+const BUCKET_BYTES: u64 = 16;
+/// journald makes tables of 1,023 places; no chain in them is long.
+const BUCKETS_MAX: u64 = 1 << 16;
+/// A machine has hundreds of units, and each of them one value of a field.
+const VALUES_MAX: u32 = 100_000;
 const ARRAY_BYTES: u64 = 24;
 
 /// Each array is about twice as long as the one before it.
@@ -90,6 +99,8 @@ pub(super) struct JournalFile {
     entries: u64,
     last: u64,
     first_array: u64,
+    /// Where the table of fields is, and how long.
+    fields: (u64, u64),
     is_compact: bool,
 }
 
@@ -132,6 +143,7 @@ impl JournalFile {
             entries,
             last: number(&header, 160)?,
             first_array: number(&header, 176)?,
+            fields: (number(&header, 120)?, number(&header, 128)?),
             is_compact: features & COMPACT != 0,
             file,
         }))
@@ -172,6 +184,60 @@ impl JournalFile {
         }
         place.entries = self.entries;
         Ok(place)
+    }
+
+    /// Whether any entry, old or new, is the unit's or about it, as the file's own index has it: a table of fields, each with a chain of its
+    /// values.
+    pub(super) fn knows(&self, unit: &str) -> io::Result<bool> {
+        let (table, length) = self.fields;
+        if table == 0 {
+            return Ok(false);
+        }
+        for bucket in 0..(length / BUCKET_BYTES).min(BUCKETS_MAX) {
+            let mut field =
+                u64::from_le_bytes(bytes(&self.file, within(table, bucket * BUCKET_BYTES)?)?);
+            for _ in 0..FIELDS_MAX {
+                if field == 0 {
+                    break;
+                }
+                let head: [u8; FIELD_HEAD_BYTES as usize] = self.object(field, FIELD)?;
+                if self.is_of_unit(field, &head)? && self.has_value(number(&head, 32)?, unit)? {
+                    return Ok(true);
+                }
+                field = number(&head, 24)?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a field names the unit of its entry.
+    fn is_of_unit(&self, at: u64, head: &[u8]) -> io::Result<bool> {
+        let names: [&[u8]; 2] = [b"_SYSTEMD_UNIT", b"UNIT"];
+        let length = number(head, 8)?.saturating_sub(FIELD_HEAD_BYTES);
+        for name in names.into_iter().filter(|name| name.len() as u64 == length) {
+            let mut text = vec![0; name.len()];
+            self.file
+                .read_exact_at(&mut text, within(at, FIELD_HEAD_BYTES)?)?;
+            if text == name {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether one of the values from `value` on is the unit.
+    fn has_value(&self, mut value: u64, unit: &str) -> io::Result<bool> {
+        for _ in 0..VALUES_MAX {
+            if value == 0 {
+                break;
+            }
+            if self.field(value, unit)? == Field::Unit {
+                return Ok(true);
+            }
+            let head: [u8; 40] = self.object(value, DATA)?;
+            value = number(&head, 32)?;
+        }
+        Ok(false)
     }
 
     /// Gives the unit's messages behind `place` to `take`, while `left` entries last.

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Where journald keeps its files: those that outlast a boot, and those that do not.
 const FOLDERS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 
+/// systemd keeps a link here for each unit that is active, for journald; nothing but its name is looked at.
+const ACTIVE: &str = "/run/systemd/units";
+
 /// A machine's journal has tens of files, a large one hundreds.
 const FILES_MAX: usize = 10_000;
 
@@ -25,6 +28,8 @@ pub(super) struct Journal {
     places: Option<HashMap<Id, Place>>,
     /// The last number of each sequence at that time. A file that appears later goes on with one of them or has its own.
     old: HashMap<Id, u64>,
+    /// The unit has written before, or is active: that nothing comes is that it says nothing, and not that its name is wrong.
+    is_known: bool,
 }
 
 impl Journal {
@@ -34,18 +39,52 @@ impl Journal {
             folder,
             places: None,
             old: HashMap::new(),
+            is_known: false,
         }
     }
 
-    /// Gives each new message to `take`.
+    /// Gives each new message to `take`. A unit of which nothing is known is an error: its silence would say nothing.
     pub(super) fn look(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), String> {
         let paths = self.paths()?;
+        self.read(&paths, &mut take)?;
+        self.is_known = self.is_known || self.is_active() || self.has_written(&paths)?;
+        if self.is_known {
+            return Ok(());
+        }
+        let unit = &self.unit;
+        let kind = if unit.contains('.') {
+            ""
+        } else {
+            ", and has no type such as `.service`"
+        };
+        Err(format!(
+            "nothing in the journal is of the unit `{unit}` or about it, and it is not active: its silence says nothing; the name is misspelt{kind}, or it runs on another machine"
+        ))
+    }
+
+    /// Of the machine's own journal alone is it known which units run beside it.
+    fn is_active(&self) -> bool {
+        let link = Path::new(ACTIVE).join(format!("invocation:{}", self.unit));
+        self.folder.is_none() && link.symlink_metadata().is_ok()
+    }
+
+    fn has_written(&self, paths: &[PathBuf]) -> Result<bool, String> {
+        for path in paths {
+            let Some(file) = open(path)? else { continue };
+            if file.knows(&self.unit).map_err(|error| told(path, &error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn read(&mut self, paths: &[PathBuf], mut take: impl FnMut(&[u8])) -> Result<(), String> {
         let Some(places) = &mut self.places else {
-            return self.begin(&paths);
+            return self.begin(paths);
         };
         let mut left = LOOK_ENTRIES_MAX;
         let mut there = Vec::new();
-        for path in &paths {
+        for path in paths {
             let Some(file) = open(path)? else { continue };
             there.push(file.id());
             let place = places.entry(file.id()).or_insert_with(|| {

@@ -1,6 +1,6 @@
 //! The faults, each from its own fields; those on packets are in `network`.
 
-use super::{disk, dns, http, network};
+use super::{disk, dns, http, network, tcp};
 use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Pause, Signal};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
@@ -26,6 +26,7 @@ const KINDS: &[&str] = &[
     "fill",
     "io",
     "exhaust",
+    "tcp",
 ];
 
 /// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
@@ -44,7 +45,7 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
                 every: None,
             })),
             "partition" => Some(network::partition_of_all()),
-            word @ ("dns" | "http") => {
+            word @ ("dns" | "http" | "tcp") => {
                 cx.error(
                     variant.at,
                     format!("it is not said what a fault on {word} does"),
@@ -77,6 +78,7 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "fill" => disk::fill(cx, at, node).map(Fault::Fill),
         "io" => disk::io(cx, at, node).map(Fault::Io),
         "exhaust" => disk::exhaust(cx, at, node).map(Fault::Exhaust),
+        "tcp" => tcp::tcp(cx, at, node).map(Fault::Tcp),
         _ => memory(cx, at, node).map(Fault::Memory),
     }
 }

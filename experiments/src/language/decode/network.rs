@@ -28,6 +28,7 @@ pub(super) fn example(word: &str) -> &'static str {
         "fill" => "{ path: /var/lib/orders, to: 95% }",
         "io" => "{ path: /var/lib/orders, write: 20MiB/s }",
         "exhaust" => "ports",
+        "tcp" => "{ mode: reset, to: { port: 5432 } }",
         _ => "5%",
     }
 }

@@ -181,7 +181,8 @@ impl End {
                 | FaultKind::Pause
                 | FaultKind::Fill
                 | FaultKind::Io
-                | FaultKind::Exhaust => None,
+                | FaultKind::Exhaust
+                | FaultKind::Tcp => None,
             },
             Self::NetnsDeleted => match kind {
                 FaultKind::Kill
@@ -201,7 +202,8 @@ impl End {
                 | FaultKind::Rate
                 | FaultKind::Partition
                 | FaultKind::Dns
-                | FaultKind::Http => None,
+                | FaultKind::Http
+                | FaultKind::Tcp => None,
             },
         }
     }

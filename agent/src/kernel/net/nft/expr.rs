@@ -108,6 +108,26 @@ impl Expressions {
         })
     }
 
+    /// Writes bytes into the packet's TCP header, and its checksum anew.
+    #[must_use]
+    pub(crate) fn write_tcp(self, offset: u32, value: &[u8]) -> Self {
+        const CHECKSUM_INET: u32 = 1;
+        const CHECKSUM_AT: u32 = 16;
+        let loaded = self.push("immediate", |b| {
+            b.put_be32(1, REG_1).nest(2, |d| {
+                d.put(NFTA_DATA_VALUE, value);
+            });
+        });
+        loaded.push("payload", |b| {
+            b.put_be32(5, REG_1)
+                .put_be32(2, Base::Transport as u32)
+                .put_be32(3, offset)
+                .put_be32(4, value.len() as u32)
+                .put_be32(6, CHECKSUM_INET)
+                .put_be32(7, CHECKSUM_AT);
+        })
+    }
+
     /// Goes on only where the loaded value is this one.
     #[must_use]
     pub(crate) fn equals(self, value: &[u8]) -> Self {
