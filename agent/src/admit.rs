@@ -3,6 +3,7 @@
 //! Pure: all facts are brought by the caller, nothing is looked up, nothing waits. Stopping is not decided here
 //! because it is never refused.
 
+use crate::halt::Halt;
 use crate::policy::bounds::{self, TooStrong};
 use crate::policy::{Leave, PATH, Policy};
 use jiff::Timestamp;
@@ -58,6 +59,8 @@ pub(crate) struct Node<'a> {
     pub(crate) now: Timestamp,
     /// Its resolvers' number: where it has some, they are the node's own and may be protected.
     pub(crate) resolvers: usize,
+    /// Whether somebody halted it.
+    pub(crate) halted: Option<&'a Halt>,
 }
 
 /// A fault that may be acting now.
@@ -168,6 +171,9 @@ pub(crate) enum Denial {
         /// and so many are hit.
         hit: usize,
     },
+    /// Somebody said stop, here.
+    #[error("the node is {0}: lift it there with `squall-agent halt --lift`")]
+    Halted(String),
     /// This kind never.
     #[error("the node's policy forbids {0}: see `forbid` and `only` in {PATH}")]
     Forbidden(FaultKind),
@@ -217,6 +223,9 @@ pub(crate) fn admit(asked: Asked<'_>, live: &[Live], node: Node<'_>) -> Admissio
 }
 
 fn check(asked: Asked<'_>, live: &[Live], node: Node<'_>) -> Result<Means, Denial> {
+    if let Some(halt) = node.halted {
+        return Err(Denial::Halted(halt.to_string()));
+    }
     let kind = asked.fault.kind();
     let site = asked
         .site

@@ -5,14 +5,15 @@
 use crate::capabilities;
 use crate::hold::network;
 use crate::inventory::containers::Sockets;
+use crate::kernel::net::late;
 use crate::kernel::{channel, oom, process};
-use crate::link;
 use crate::policy::{self, Policy, PolicyError};
 use crate::serve;
+use crate::{link, privileges};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a former agent left idle is gone.
@@ -32,13 +33,17 @@ pub(crate) struct Ready {
     pub(crate) resolvers: Vec<Network>,
     /// Where the controller is, if the link goes to it over a network.
     pub(crate) controller: Option<ResolvedEndpoint>,
+    /// Where a halt would lie.
+    pub(crate) state: PathBuf,
 }
 
 impl Swept {
     fn sweep() -> Self {
         // A fault ended with its holder; what may be left is an idle device, which is untidy and harmless: said, not
         // fatal.
-        match network::sweep_everywhere() {
+        let swept = network::sweep_everywhere();
+        late::close();
+        match swept {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "removed idle devices that a former agent left"),
             Err(error) => {
@@ -63,7 +68,7 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self, link: &OwnedFd) -> Ready {
+    fn probe(self, link: &OwnedFd, state: PathBuf) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let controller = channel::peer(link).map(|peer| ResolvedEndpoint {
             networks: vec![Network::single(peer.ip())],
@@ -76,6 +81,7 @@ impl Bound {
         Ready {
             resolvers: policy::resolvers(&resolvers),
             controller,
+            state,
             policy: self.policy,
             capabilities: capabilities::probe(),
             node: rustix::system::uname()
@@ -87,7 +93,7 @@ impl Bound {
 }
 
 /// Runs the agent on an inherited socket until the controller is gone. `said` are container runtimes' sockets of the command line.
-pub(crate) fn run(link_fd: i32, policy: Option<&Path>, said: Sockets) -> ExitCode {
+pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf, said: Sockets) -> ExitCode {
     // First, while nothing of ours can have this number.
     let link = match process::adopt_fd(link_fd) {
         Ok(link) => link,
@@ -107,7 +113,7 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, said: Sockets) -> ExitCod
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(&link), link) {
+    match serve(bound.probe(&link, state), link) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the agent ends");
@@ -133,6 +139,9 @@ fn prepare() {
     }
     if let Err(error) = oom::set(oom::PROTECTED) {
         tracing::debug!(%error, "oom_score_adj stays: grant CAP_SYS_RESOURCE to protect the agent");
+    }
+    if let Err(error) = privileges::shed() {
+        tracing::warn!(%error, "capabilities that are not needed stay");
     }
     // A held target is a descriptor, and there may be thousands.
     let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)

@@ -1,11 +1,15 @@
 //! The agent's command line.
-#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its user"
+)]
 
-use crate::boot;
 use crate::inventory::containers::Sockets;
+use crate::{boot, doctor, halt};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Injects faults on this node that cannot outlive it.
@@ -32,6 +36,37 @@ enum Verb {
         /// A socket at which a Docker engine listens, instead of those that are usual; may be said several times.
         #[arg(long, value_name = "PATH")]
         docker_socket: Vec<PathBuf>,
+        /// Where the node keeps what must survive its agent.
+        #[arg(long, value_name = "DIR", default_value = halt::STATE)]
+        state: PathBuf,
+    },
+    /// Stops every fault of this node at once, and keeps any from starting until the halt is lifted. Needs no
+    /// controller, and no agent that answers.
+    Halt {
+        /// Lifts it.
+        #[arg(long, conflicts_with = "because")]
+        lift: bool,
+        /// Why, for whoever is refused.
+        #[arg(long, value_name = "TEXT")]
+        because: Option<String>,
+        /// The state directory of the agent.
+        #[arg(long, value_name = "DIR", default_value = halt::STATE)]
+        state: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what this node can do, what is missing, and how to get it.
+    Doctor {
+        /// The node's policy.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// The state directory of the agent.
+        #[arg(long, value_name = "DIR", default_value = halt::STATE)]
+        state: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Says what this node can inject, by which means, and why not where it cannot.
     Capabilities {
@@ -43,7 +78,8 @@ enum Verb {
 
 /// Runs the agent with a program's arguments, the program's name first. Call [`crate::hold::is_holder`] before.
 ///
-/// Exit codes: 0 done, 2 the arguments or the policy are wrong, 3 the link or the kernel failed.
+/// Exit codes: 0 done, 2 the arguments or the policy are wrong, 3 the link or the kernel failed; of `doctor` also 1,
+/// something is missing.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -57,29 +93,130 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Run {
             link_fd,
             policy,
+            state,
             cri_socket,
             docker_socket,
         } => boot::run(
             link_fd,
             policy.as_deref(),
+            state,
             Sockets {
                 cri: cri_socket,
                 docker: docker_socket,
             },
         ),
+        Verb::Halt {
+            lift: true,
+            state,
+            json,
+            ..
+        } => lift(&state, json),
+        Verb::Halt {
+            because,
+            state,
+            json,
+            ..
+        } => halt(&state, because, json),
+        Verb::Doctor {
+            policy,
+            state,
+            json,
+        } => doctor(policy.as_deref(), &state, json),
         Verb::Capabilities { json } => {
             let capabilities = crate::capabilities::probe();
             if json {
-                match serde_json::to_string_pretty(&capabilities) {
-                    Ok(text) => println!("{text}"),
-                    Err(_) => return ExitCode::from(3),
-                }
-            } else {
-                print_table(&capabilities);
+                return print_json(&capabilities, 0);
             }
+            print_table(&capabilities);
             ExitCode::SUCCESS
         }
     }
+}
+
+fn print_json(what: &impl serde::Serialize, code: u8) -> ExitCode {
+    match serde_json::to_string_pretty(what) {
+        Ok(text) => println!("{text}"),
+        Err(_) => return ExitCode::from(3),
+    }
+    ExitCode::from(code)
+}
+
+fn halt(state: &Path, because: Option<String>, json: bool) -> ExitCode {
+    let halted = match halt::halt(state, because) {
+        Ok(halted) => halted,
+        Err(error) => {
+            eprintln!(
+                "cannot halt: {} cannot be written ({error}): run as root. `pkill -KILL squall` ends every fault, too",
+                state.display()
+            );
+            return ExitCode::from(3);
+        }
+    };
+    let code = if halted.left.is_empty() { 0 } else { 3 };
+    if json {
+        return print_json(&halted, code);
+    }
+    println!("{}", halted.halt);
+    match (halted.faults, halted.killed) {
+        (0, _) => println!("no fault was live"),
+        (n, 0) => println!("{n} faults ended"),
+        (n, killed) => println!(
+            "{n} faults ended; no agent answered for {killed} of them, whose holders were killed"
+        ),
+    }
+    if !halted.left.is_empty() {
+        let left = &halted.left;
+        println!("still there: {left:?}; they wait inside the kernel: see /proc/PID/stack");
+    }
+    println!("nothing starts on this node until `squall-agent halt --lift`");
+    ExitCode::from(code)
+}
+
+fn lift(state: &Path, json: bool) -> ExitCode {
+    match halt::lift(state) {
+        Ok(was) if json => print_json(&serde_json::json!({ "lifted": was }), 0),
+        Ok(true) => {
+            println!("lifted: faults may be injected again");
+            ExitCode::SUCCESS
+        }
+        Ok(false) => {
+            println!("it was not halted");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!(
+                "the halt under {} cannot be lifted ({error}): run as root",
+                state.display()
+            );
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn doctor(policy: Option<&Path>, state: &Path, json: bool) -> ExitCode {
+    let report = doctor::examine(policy, state);
+    let code = match (report.would_not_serve(), report.is_sound()) {
+        (true, _) => 2,
+        (false, false) => 1,
+        (false, true) => 0,
+    };
+    if json {
+        return print_json(&report, code);
+    }
+    println!("{}, Linux {}", report.node, report.kernel);
+    for finding in &report.findings {
+        let sign = match finding.standing {
+            doctor::Standing::Good => "good",
+            doctor::Standing::Limited => "limited",
+            doctor::Standing::Missing => "missing",
+        };
+        let (about, name) = (finding.about, &finding.name);
+        println!("{sign:<8} {about:<10} {name:<22} {}", finding.found);
+        for mend in &finding.mends {
+            println!("{:<8} {:<10} {:<22}   {mend}", "", "", "");
+        }
+    }
+    ExitCode::from(code)
 }
 
 fn print_table(capabilities: &squall_experiments::capability::Capabilities) {

@@ -9,12 +9,16 @@ mod arming;
 mod boot;
 mod capabilities;
 mod cli;
+mod doctor;
+mod halt;
 pub mod hold;
 mod inventory;
 mod kernel;
 mod link;
 mod names;
 mod policy;
+mod privileges;
+mod rhythm;
 mod serve;
 
 pub use cli::main;

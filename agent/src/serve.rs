@@ -3,17 +3,22 @@
 //! Nothing here waits: finding targets, resolving names and holding faults happen in tasks of their own, so that a
 //! stop is heard at once whatever else is under way.
 
+mod halts;
 mod protected;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
+use crate::halt;
+use crate::hold::network;
 use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::{self, LinkError};
 use crate::names;
+use crate::rhythm::Rhythm;
+use halts::Halts;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
@@ -24,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
 /// takes them at once.
@@ -35,8 +40,6 @@ const FINISHED_MAX: usize = 4096;
 const TARGETS_MAX: usize = 20_000;
 /// How long the faults may take to end when the agent does. What is left then dies with it.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
-/// How often live faults are looked after.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 struct Entry {
     run: RunId,
@@ -60,6 +63,8 @@ struct Agent {
     outbox: mpsc::Sender<FromAgent>,
     reports: mpsc::Sender<FromAgent>,
     resolutions: mpsc::Sender<(u64, Resolution)>,
+    /// When live faults are looked after.
+    rhythm: Rhythm,
     /// The controller does not read any more.
     lost: bool,
 }
@@ -82,11 +87,11 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         outbox,
         reports,
         resolutions,
+        rhythm: Rhythm::new(std::time::Instant::now()),
         lost: false,
     };
     agent.hello();
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut halts = Halts::of(&agent.ready.state);
     let result = loop {
         tokio::select! {
             biased;
@@ -96,9 +101,14 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
                 Some(message) => if let Err(error) = agent.hear(message) { break Err(error) },
                 None => break Ok(()),
             },
+            () = halts.changed() => agent.heed_halt(),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
-            _ = look.tick(), if !agent.faults.is_empty() => agent.look(),
+            () = sleep_until(agent.rhythm.due().into()), if !agent.faults.is_empty() => {
+                if agent.rhythm.take(std::time::Instant::now()) {
+                    agent.look();
+                }
+            }
         }
         if agent.lost {
             break Ok(());
@@ -226,11 +236,13 @@ impl Agent {
             site,
             among,
         };
+        let halted = halt::read(&self.ready.state);
         let node = admit::Node {
             capabilities: &self.ready.capabilities,
             policy: &self.ready.policy,
             now: jiff::Timestamp::now(),
             resolvers: self.ready.resolvers.len(),
+            halted: halted.as_ref(),
         };
         let held = held.cloned();
         match (admit::admit(asked, &live, node), held) {
@@ -281,6 +293,7 @@ impl Agent {
             fault: arm.fault.clone(),
             means,
             filter: ResolvedFilter::default(),
+            queue: network::queue_means(),
             attached,
             prey,
         };
@@ -327,6 +340,9 @@ impl Agent {
                     .wish
                     .send_modify(|wish| wish.renewals = (wish.renewals.0 + 1, lease));
             }
+        }
+        if self.rhythm.renewed(std::time::Instant::now()) {
+            self.look();
         }
     }
 
@@ -402,6 +418,7 @@ impl Agent {
 
     /// Looks after live faults: the policy's longest stay, names, and namespaces whose name is gone.
     fn look(&mut self) {
+        self.heed_halt();
         let now = Instant::now();
         let most = self.ready.policy.limits.hold;
         let over = self.hours_are_over();

@@ -113,7 +113,7 @@ pub enum FromAgent {
     Armed(Armed),
     /// Not injected, and nothing is in force.
     Refused(Refused),
-    /// What it did so far; each second.
+    /// What it did so far; with each renewal of its lease, and each second where none come.
     Dosed(Dosed),
     /// Gone: the kernel said so.
     Ended(Ended),

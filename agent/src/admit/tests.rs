@@ -189,6 +189,7 @@ fn node<'a>(capabilities: &'a Capabilities, policy: &'a Policy) -> Node<'a> {
         policy,
         now: NOON.parse().unwrap(),
         resolvers: 1,
+        halted: None,
     }
 }
 

@@ -14,7 +14,10 @@
 use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
 use super::{busy, cpu, exhaust, fill, kill, memory, network, pause};
+use crate::kernel::net::late;
 use crate::kernel::{cgroup, channel, oom, process, timer};
+use crate::privileges;
+use crate::rhythm::Rhythm;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use squall_experiments::dose::Evidence;
 use squall_experiments::fault::Fault;
@@ -27,9 +30,6 @@ use std::time::{Duration, Instant};
 /// The agent sends the first word together with the start; a holder that hears nothing for so long was orphaned in a
 /// way nobody thought of.
 const FIRST_WORD: Duration = Duration::from_secs(5);
-
-/// How often the dose is told.
-const DOSE_EVERY: Duration = Duration::from_secs(1);
 
 /// The descriptors that came with the order to hold, by what they are.
 #[derive(Debug, Default)]
@@ -134,6 +134,8 @@ fn arm(
     }
     let mut grip = take(spec, fds)?;
     enter(spec, &grip)?;
+    privileges::keep_only(privileges::kept_for(spec.fault.kind()))
+        .map_err(HoldError::kernel("give up", "what the fault does not need"))?;
     process::die_with_parent().map_err(HoldError::kernel("tie to its parent", "the holder"))?;
     still_ours(spec)?;
     let aimed_at = aimed_at(spec, &grip)?;
@@ -255,17 +257,23 @@ fn hold(
     mut held: Box<dyn Held>,
     mut company: Company,
 ) -> Result<(), HoldError> {
-    let mut dose_due = Instant::now() + DOSE_EVERY;
+    // The dose is told with the renewals, or each second where none come.
+    let mut rhythm = Rhythm::new(Instant::now());
     let mut fds = Vec::new();
     let cause = loop {
-        let until = held.next_turn().map_or(dose_due, |turn| turn.min(dose_due));
+        let due = rhythm.due();
+        let until = held.next_turn().map_or(due, |turn| turn.min(due));
+        let mut telling = false;
         if wait(control, &company.processes, held.as_ref(), until)? {
             match next_word(control, &mut fds, Some(Duration::ZERO))? {
                 // The agent has closed the channel or died: whatever it wanted, it wants no longer.
                 None | Some(ToHolder::Stop) => break EndCause::Stopped,
-                Some(ToHolder::Renew { lease_ms }) => lease
-                    .renew(Duration::from_millis(lease_ms))
-                    .map_err(HoldError::kernel("renew", "the lease's timer"))?,
+                Some(ToHolder::Renew { lease_ms }) => {
+                    lease
+                        .renew(Duration::from_millis(lease_ms))
+                        .map_err(HoldError::kernel("renew", "the lease's timer"))?;
+                    telling = rhythm.renewed(Instant::now());
+                }
                 Some(ToHolder::Update(filter)) => {
                     if let Err(error) = held.update(&filter) {
                         break EndCause::Failed(chain(&error));
@@ -284,8 +292,7 @@ fn hold(
         if let Some(cause) = held.over() {
             break cause;
         }
-        if Instant::now() >= dose_due {
-            dose_due += DOSE_EVERY;
+        if telling || rhythm.take(Instant::now()) {
             if company.is_alone() {
                 break EndCause::TargetGone;
             }
@@ -296,7 +303,7 @@ fn hold(
         }
     };
     let dose = held.release().ok();
-    tell(control, &FromHolder::Ended { cause, dose })
+    late::with(|late| tell_with(control, &FromHolder::Ended { cause, dose }, late))
 }
 
 /// Waits for a word, for the target's end, for the fault's own descriptors, or for the moment given. Says whether
@@ -354,9 +361,19 @@ fn next_word(
 /// Says something to the agent. An agent that does not read (stopped, hung) is not waited for: doses are dropped, and
 /// the lease decides.
 fn tell(control: &OwnedFd, word: &FromHolder) -> Result<(), HoldError> {
+    tell_with(control, word, &[])
+}
+
+/// And hands over descriptors; as many as one message takes.
+fn tell_with(
+    control: &OwnedFd,
+    word: &FromHolder,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(), HoldError> {
+    let fds = &fds[..fds.len().min(channel::DESCRIPTORS_MAX)];
     let bytes = serde_json::to_vec(word)
         .map_err(|error| HoldError::Unable(format!("cannot encode {word:?}: {error}")))?;
-    match channel::send(control, &bytes, &[]) {
+    match channel::send(control, &bytes, fds) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         other => other.map_err(HoldError::kernel("answer on", "the control channel")),
     }

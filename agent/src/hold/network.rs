@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use squall_experiments::capability::{Capability, Means};
 use squall_experiments::dose::Evidence;
@@ -13,17 +14,26 @@ use super::dns::DnsFault;
 use super::held::{Held, HoldError};
 use super::http::HttpFault;
 use super::partition::Partition;
-use super::queue::UserQueue;
+use super::queue::{self, UserQueue};
 use super::speech::HoldSpec;
 use super::sweep;
 use super::tcp::TcpFault;
 use crate::kernel::net::netns::Netns;
+use crate::kernel::net::nft::expr::QueueMeans;
 use crate::kernel::net::probe::NetAbilities;
 use crate::kernel::net::shape::{Chance, Distribution, Loss, Shape, packets_max};
 
 /// Arms a network fault in the network namespace that this process has entered, and reads it back.
 pub(crate) fn arm(spec: &HoldSpec) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+    if let Some(means) = spec.queue {
+        queue::known(means);
+    }
     arm_fault(&spec.fault, spec.means, &spec.filter, spec.seed)
+}
+
+/// The way into a queue that works on this node; none where none does, or nobody has tried yet.
+pub(crate) fn queue_means() -> Option<QueueMeans> {
+    FOUND.get()?.queue().ok()
 }
 
 /// [`arm`] without the rest of an order.
@@ -66,12 +76,19 @@ pub(crate) fn arm_fault(
     }
 }
 
-/// Removes what an ended holder left idle in a namespace (the node's own where none is given), and says, a line
-/// each, what of Squall's is still in force there for `holder_pid`.
-pub(crate) fn sweep(
-    netns: Option<BorrowedFd<'_>>,
-    holder_pid: u32,
-) -> Result<Vec<String>, HoldError> {
+/// What an ended holder left in a namespace.
+pub(crate) struct Left {
+    /// What of it is still in force, a line each.
+    pub(crate) in_force: Vec<String>,
+    /// When that was seen.
+    pub(crate) seen: Instant,
+    /// Whether all that was idle could be removed.
+    pub(crate) swept: Result<usize, HoldError>,
+}
+
+/// Says what of Squall's is still in force for `holder_pid` in a namespace (the node's own where none is given), and
+/// then removes what was left idle there.
+pub(crate) fn sweep(netns: Option<BorrowedFd<'_>>, holder_pid: u32) -> Result<Left, HoldError> {
     let namespace = match netns {
         None => Netns::current()?,
         Some(fd) => {
@@ -82,8 +99,12 @@ pub(crate) fn sweep(
         }
     };
     let found = namespace.inside(|| {
-        sweep::sweep_here()?;
-        sweep::in_force_here(holder_pid)
+        let in_force = sweep::in_force_here(holder_pid)?;
+        Ok(Left {
+            in_force,
+            seen: Instant::now(),
+            swept: sweep::sweep_here().map_err(HoldError::from),
+        })
     })?;
     Ok(found)
 }
@@ -93,9 +114,10 @@ pub(crate) fn sweep_everywhere() -> Result<usize, HoldError> {
     sweep::sweep_everywhere()
 }
 
+static FOUND: OnceLock<NetAbilities> = OnceLock::new();
+
 /// What this node can do to packets, found out once by trying in a scratch namespace.
 pub(crate) fn probe() -> Vec<Capability> {
-    static FOUND: OnceLock<NetAbilities> = OnceLock::new();
     let abilities = FOUND.get_or_init(NetAbilities::probe);
     FaultKind::ALL
         .into_iter()

@@ -1,5 +1,6 @@
 //! What the agent and one holder say to each other: a JSON message each, over [`crate::kernel::channel`].
 
+use crate::kernel::net::nft::expr::QueueMeans;
 use serde::{Deserialize, Serialize};
 use squall_experiments::capability::Means;
 use squall_experiments::dose::{Dose, Evidence};
@@ -32,7 +33,7 @@ pub(crate) enum ToHolder {
 pub(crate) enum FromHolder {
     /// In force: the kernel said so.
     Armed(Evidence),
-    /// Each second.
+    /// With each renewal, and each second where none come.
     Dose(Dose),
     /// The last word after `Armed`.
     Ended {
@@ -66,6 +67,8 @@ pub(crate) struct HoldSpec {
     pub(crate) means: Means,
     /// Which packets, for those that touch packets.
     pub(crate) filter: ResolvedFilter,
+    /// The way into a queue that works on this node, where one does.
+    pub(crate) queue: Option<QueueMeans>,
     /// The attached descriptors, in their order.
     pub(crate) attached: Vec<Attached>,
     /// For a crash loop: what else may be hit; for it and for a pause: what never.

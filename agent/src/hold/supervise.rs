@@ -6,6 +6,7 @@
 use super::HOLDER_NAME;
 use super::network;
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
+use crate::kernel::net::late;
 use crate::kernel::{channel, clock, process};
 use squall_experiments::dose::{Dose, Evidence};
 use squall_experiments::fault_life::{FaultEvent, FaultState};
@@ -84,6 +85,10 @@ struct Task<'a, T: Tell> {
     cause: Option<EndCause>,
     failed: Option<String>,
     stopped_at: Option<Instant>,
+    /// Sockets that the holder left to be closed: see [`late`].
+    left_to_close: Vec<OwnedFd>,
+    /// When it was seen that nothing is in force any more.
+    gone_at: Option<Instant>,
 }
 
 /// Holds one fault from its start to the proof of its end.
@@ -116,6 +121,8 @@ pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>,
         cause: None,
         failed: None,
         stopped_at: None,
+        left_to_close: Vec::new(),
+        gone_at: None,
         start: &start,
     };
     task.run(&mut wish).await;
@@ -220,10 +227,13 @@ impl<T: Tell> Task<'_, T> {
         loop {
             let bytes = match channel::receive(self.socket.get_ref(), &mut fds) {
                 Ok(Some(bytes)) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.left_to_close.append(&mut fds);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(None) | Err(_) => {
                     self.hung_up = true;
+                    self.left_to_close.append(&mut fds);
                     // It is about to end; a holder that hangs up and stays is not one.
                     self.deadline = self.deadline.min(Instant::now() + STOP_LIMIT);
                     return;
@@ -362,9 +372,18 @@ impl<T: Tell> Task<'_, T> {
             id: self.start.spec.id.clone(),
             cause,
             dose: self.dose.take(),
-            at_us: clock::epoch_us(),
-            took_us: self.stopped_at.map(micros),
+            at_us: clock::epoch_us().saturating_sub(self.gone_at.map_or(0, micros)),
+            took_us: self.stopped_at.map(|since| self.took(since)),
         }));
+    }
+
+    /// How long from a moment until it was seen that nothing was in force. Removing what was left idle comes after that.
+    fn took(&self, since: Instant) -> u64 {
+        let took = match self.gone_at {
+            Some(gone) => gone.saturating_duration_since(since),
+            None => since.elapsed(),
+        };
+        u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
     }
 
     fn cause_of(&mut self, exit: process::Exit) -> EndCause {
@@ -387,22 +406,28 @@ impl<T: Tell> Task<'_, T> {
     /// outlive a process: an idle device, or a descriptor that leaked to another.
     async fn show_gone(&mut self) {
         if !self.start.spec.fault.kind().is_network() {
+            self.gone_at = Some(Instant::now());
             return;
         }
         loop {
             let netns = self.netns().and_then(|fd| fd.try_clone_to_owned().ok());
             let holder = self.holder;
-            let left =
-                match on_a_thread(move || network::sweep(netns.as_ref().map(AsFd::as_fd), holder))
-                    .await
-                {
-                    Ok(Ok(left)) if left.is_empty() => return,
-                    Ok(Ok(left)) => left.join("; "),
-                    Ok(Err(error)) => super::held::chain(&error),
-                    Err(error) => format!(
-                        "nobody knows, because no thread could be started to look ({error})"
-                    ),
-                };
+            let late = std::mem::take(&mut self.left_to_close);
+            let look = move || network::sweep(netns.as_ref().map(AsFd::as_fd), holder);
+            let left = match on_a_thread(look, late).await {
+                Ok(Ok(left)) if left.in_force.is_empty() => {
+                    self.gone_at.get_or_insert(left.seen.into());
+                    match left.swept {
+                        Ok(_) => return,
+                        Err(error) => super::held::chain(&error),
+                    }
+                }
+                Ok(Ok(left)) => left.in_force.join("; "),
+                Ok(Err(error)) => super::held::chain(&error),
+                Err(error) => {
+                    format!("nobody knows, because no thread could be started to look ({error})")
+                }
+            };
             self.event(FaultEvent::NotShownGone);
             self.stuck(format!(
                 "its holder is gone, and the kernel still shows: {left}"
@@ -424,13 +449,20 @@ impl<T: Tell> Task<'_, T> {
 
 /// Work that blocks, on a thread of its own: the runtime's few may all be waiting for a resolver that does not answer,
 /// and the proof of an end waits for nobody.
+/// What is closed late, is closed there, after the answer.
 async fn on_a_thread<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
+    left_to_close: Vec<OwnedFd>,
 ) -> io::Result<R> {
     let (done, result) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name("squall-sweep".to_owned())
-        .spawn(move || done.send(work()).ok())?;
+        .spawn(move || {
+            // Nobody listens any more where the agent ends.
+            let _ = done.send(work());
+            late::close();
+            drop(left_to_close);
+        })?;
     result.await.map_err(io::Error::other)
 }
 

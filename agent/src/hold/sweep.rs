@@ -11,7 +11,7 @@ use super::names;
 use crate::kernel::net::netlink::{Netlink, Protocol};
 use crate::kernel::net::nft::{self, Family};
 use crate::kernel::net::qdisc;
-use crate::kernel::net::{NetError, links, netns};
+use crate::kernel::net::{NetError, late, links, netns};
 
 /// How long packets that a killed holder left in its netem may still take to come out before the ifb goes.
 const DRAIN_MAX: Duration = Duration::from_millis(200);
@@ -44,6 +44,7 @@ pub(crate) fn sweep_here() -> Result<usize, NetError> {
         }
         links::delete(&mut route, link)?;
     }
+    late::keep(netfilter);
     Ok(idle.len())
 }
 
@@ -58,6 +59,7 @@ pub(crate) fn in_force_here(holder: u32) -> Result<Vec<String>, NetError> {
             .filter(|t| names::owner(&t.name) == Some(holder));
         found.extend(his.map(|t| format!("table {} {} is still there", family.name(), t.name)));
     }
+    late::keep(netfilter);
     Ok(found)
 }
 

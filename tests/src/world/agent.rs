@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -38,11 +39,22 @@ pub struct Agent {
     asked: u64,
 }
 
+/// The agent in the place of the one that was built beside the test binaries.
+static TAKEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Takes another build of the agent from now on: the one that is shipped, for one. Said twice, the first is kept.
+pub fn take(file: PathBuf) {
+    let _ = TAKEN.set(file);
+}
+
 /// Where the project's programs were built: beside the folder of the test binaries.
 ///
 /// # Errors
 /// When the program is not there.
 pub fn program(name: &str) -> Result<PathBuf> {
+    if let (Some(file), "squall-agent") = (TAKEN.get(), name) {
+        return Ok(file.clone());
+    }
     let own = std::env::current_exe()?;
     let found = own
         .ancestors()
@@ -280,6 +292,34 @@ impl Agent {
             }
             _ => None,
         })?
+    }
+
+    /// Arms them all at once and waits for the last; in the order in which they came into force.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub fn arm_all(&mut self, orders: &[(TargetId, Fault)], lease: Lease) -> Result<Vec<Armed>> {
+        for (target, fault) in orders {
+            self.asked += 1;
+            self.say(&FromController::Arm(Arm {
+                id: FaultId(format!("test-{}", self.asked)),
+                run: RunId::from("test"),
+                fault: fault.clone(),
+                target: target.clone(),
+                lease,
+                seed: SEED,
+                means: None,
+            }))?;
+        }
+        let mut all = Vec::new();
+        while all.len() < orders.len() {
+            all.push(self.hear("armed", ANSWER_LIMIT, |message| match message {
+                FromAgent::Armed(armed) => Some(Ok(armed.clone())),
+                FromAgent::Refused(refused) => Some(Err(refused.reason.clone())),
+                _ => None,
+            })??);
+        }
+        Ok(all)
     }
 
     /// Gives `fault` another lease.

@@ -9,6 +9,7 @@
 
 mod cli;
 mod dose;
+mod halt;
 mod kill_matrix;
 mod lab_itself;
 mod library;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     trials.extend(pressure::trials());
     trials.extend(pods::trials());
     trials.extend(policy::trials());
+    trials.extend(halt::trials());
     trials.extend(cli::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {

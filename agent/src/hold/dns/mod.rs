@@ -280,9 +280,9 @@ impl Datagrams {
 
     /// Nothing more is queued; then all that waits goes on; only then the hooks go, which would drop it.
     fn release(mut self, rule: &Rule) -> Result<(), HoldError> {
-        let mut draft = Draft::default();
-        steer::draft_nothing(&mut draft);
-        self.table.commit(&draft)?;
+        self.queue
+            .let_pass()
+            .map_err(HoldError::kernel("shut", "the queue of queries"))?;
         // At most what the kernel held unread; the limit is against a flood that never ends.
         for _ in 0..=(UNREAD_MAX as usize / READ_PER_TURN_MAX) {
             if self.read(rule)? {
@@ -293,7 +293,9 @@ impl Datagrams {
         self.queue
             .flush()
             .map_err(HoldError::kernel("answer", "the queue of queries"))?;
-        Ok(self.table.delete()?)
+        self.table.delete()?;
+        self.queue.retire();
+        Ok(())
     }
 }
 

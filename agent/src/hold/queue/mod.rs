@@ -15,6 +15,7 @@ mod model;
 pub(super) mod waiting;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
@@ -338,24 +339,32 @@ impl UserQueue {
     }
 
     fn count(&self) -> Result<NetworkDose, HoldError> {
+        Ok(self.dose_of(self.counter()?))
+    }
+
+    /// Packets and bytes that the kernel counted into the queue.
+    fn counter(&self) -> Result<(u64, u64), HoldError> {
         let act = self
             .table
             .rules(steer::ACT)?
             .first()
             .and_then(|r| r.counter);
-        let Some((queued, bytes)) = act else {
-            return Err(HoldError::Unable(format!(
+        act.ok_or_else(|| {
+            HoldError::Unable(format!(
                 "the rule that should queue packets is not in {} any more: somebody removed it, so the fault is over",
                 self.table
-            )));
-        };
+            ))
+        })
+    }
+
+    fn dose_of(&self, (queued, bytes): (u64, u64)) -> NetworkDose {
         let tally = &self.tally;
         // Packets the kernel counted and we never saw passed by the queue's own limit. Not so where it cuts large
         // segments up before we see them: then we see more than it counts.
         let unseen = queued.saturating_sub(tally.seen);
         let mean =
             (tally.delayed > 0).then(|| tally.delay_sum_ns as f64 / tally.delayed as f64 / 1e3);
-        Ok(NetworkDose {
+        NetworkDose {
             matched: queued.max(tally.seen),
             bytes,
             dropped: tally.lost,
@@ -366,7 +375,7 @@ impl UserQueue {
             reordered: tally.reordered,
             rejected: 0,
             overflowed: tally.overflowed + unseen,
-        })
+        }
     }
 }
 
@@ -409,10 +418,12 @@ impl Held for UserQueue {
     }
 
     fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {
+        // What is counted from here on passes, and is not the fault's.
+        let counted = self.counter();
         // Nothing more is queued; then everything that waits goes on; only then the hooks go, which would drop it.
-        let mut draft = Draft::default();
-        steer::draft_nothing(&mut draft);
-        self.table.commit(&draft)?;
+        self.queue
+            .let_pass()
+            .map_err(HoldError::kernel("shut", "the packet queue"))?;
         self.model = Model::new(&Shape::default());
         // At most what the kernel held unread; the limit is against a flood that never ends.
         for _ in 0..=(UNREAD_MAX as usize / READ_PER_TURN_MAX) {
@@ -422,9 +433,10 @@ impl Held for UserQueue {
         }
         self.let_all_go();
         self.flush()?;
-        let dose = self.count();
+        let dose = counted.map(|counted| Dose::Network(self.dose_of(counted)));
         self.table.delete()?;
-        dose.map(Dose::Network)
+        self.queue.retire();
+        dose
     }
 }
 
@@ -447,11 +459,26 @@ fn commit_rules(
     commit_by(table, draft_by)
 }
 
+/// The way into a queue that the agent's probe found to work.
+static KNOWN: OnceLock<QueueMeans> = OnceLock::new();
+
+/// Says which way into a queue works here, once in a process; where nothing is said, both are tried.
+pub(super) fn known(means: QueueMeans) {
+    // Said twice is said once: a holder has one order.
+    let _ = KNOWN.set(means);
+}
+
 /// Makes the chains of a draft by whichever way into a queue the kernel has.
 pub(super) fn commit_by(
     table: &mut OwnedTable,
     draft_by: impl Fn(QueueMeans) -> Draft,
 ) -> Result<QueueMeans, HoldError> {
+    // Asked for what it lacks, the kernel looks for a module first: 12 ms on a 6.18 that has none.
+    if KNOWN.get() == Some(&QueueMeans::Compat)
+        && table.commit(&draft_by(QueueMeans::Compat)).is_ok()
+    {
+        return Ok(QueueMeans::Compat);
+    }
     let Err(native) = table.commit(&draft_by(QueueMeans::Native)) else {
         return Ok(QueueMeans::Native);
     };

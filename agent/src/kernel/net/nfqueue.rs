@@ -12,6 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::NetError;
 use super::attr::{self, Body};
+use super::late;
 use super::netlink::{Ask, Netlink, Protocol, frame, replies};
 
 /// `NFNL_SUBSYS_QUEUE`.
@@ -191,6 +192,25 @@ impl Queue {
             // An error shows again at the flush that ends every turn.
             let _ = self.flush();
         }
+    }
+
+    /// From now on every packet passes at once, without coming here; what waits for a verdict goes on waiting for it. No
+    /// rule changes for it, so no reader of the packet path is waited for: a full queue lets packets pass (fail-open), and one
+    /// with room for none is always full. Done when this returns; no answer is asked for, since packets may come before it.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub(crate) fn let_pass(&mut self) -> io::Result<()> {
+        let mut body = config(self.number);
+        body.put_be32(CFG_QUEUE_MAXLEN, 0);
+        let mut buffer = Vec::new();
+        frame(&mut buffer, SUBSYSTEM << 8 | MSG_CONFIG, 1, 0, body.bytes());
+        self.netlink.post(&buffer)
+    }
+
+    /// Leaves the socket to be closed later: the rule that led here is gone.
+    pub(crate) fn retire(self) {
+        late::keep(self.netlink);
     }
 
     /// Sends the verdicts decided since the last time, in one system call.

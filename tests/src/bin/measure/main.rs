@@ -42,6 +42,12 @@ struct Arguments {
     /// Of `judge`: draw a simulated run and its evidence into this SVG file, and measure nothing.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Of `agent`: one part of it alone.
+    #[arg(long)]
+    only: Option<agent::Part>,
+    /// Of `agent`: another build of it, in the place of the one that is shipped.
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
     /// Of `stops`: how many runs at the same time.
     #[arg(long, default_value_t = 3)]
     at_once: usize,
@@ -88,8 +94,14 @@ fn here(arguments: &Arguments) -> Result<()> {
     }
     let rows = match arguments.benchmark {
         Benchmark::Agent => {
-            build("squall-agent", "squall-agent")?;
-            agent::measure()?
+            let shipped = match &arguments.agent {
+                Some(file) => Some(file.clone()),
+                None => build_shipped()?,
+            };
+            if let Some(file) = shipped {
+                lab::world::agent::take(file);
+            }
+            agent::measure(arguments.only)?
         }
         Benchmark::Judge => judge::measure(arguments.runs.unwrap_or(100_000))?,
         Benchmark::Load => load::measure()?,
@@ -117,16 +129,25 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
     if let Some(why) = elsewhere {
         return Err(format!("{why}: leave out `--world vm`").into());
     }
-    build("squall-agent", "squall-agent")?;
     let own = std::env::current_exe()?;
-    let files = vec![own.clone(), lab::world::agent::program("squall-agent")?];
+    let agent = match (&arguments.agent, build_shipped()?) {
+        (Some(file), _) => file.clone(),
+        (None, Some(file)) => file,
+        (None, None) => lab::world::agent::program("squall-agent")?,
+    };
+    let mut files = vec![own.clone(), agent.clone()];
+    files.extend(rivals());
     let mut machine = Machine::boot(&Boot {
         files,
         ..Boot::default()
     })
     .map_err(|error| lab::chain(&error))?;
     let mut argv = vec![own.display().to_string(), "agent".to_owned()];
+    argv.extend(["--agent".to_owned(), agent.display().to_string()]);
     argv.extend(arguments.json.then(|| "--json".to_owned()));
+    if let Some(only) = arguments.only.and_then(|only| only.to_possible_value()) {
+        argv.extend(["--only".to_owned(), only.get_name().to_owned()]);
+    }
     let code = machine
         .run(&Job::new(argv), io::stdout(), io::stderr(), VM_LIMIT)
         .map_err(|error| lab::chain(&error))?;
@@ -135,6 +156,38 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
     } else {
         Err(format!("the benchmark ended with exit code {code} in the VM").into())
     }
+}
+
+/// What Chaos Mesh's daemon calls, as far as it is installed here: the programs, and the plugins that iptables loads.
+fn rivals() -> Vec<PathBuf> {
+    let plugins = format!("/usr/lib/{}-linux-gnu/xtables", std::env::consts::ARCH);
+    let plugins = std::fs::read_dir(plugins)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let programs = ["iptables", "ipset"]
+        .into_iter()
+        .filter_map(lab::vm::on_path);
+    programs.chain(plugins).collect()
+}
+
+/// Builds the agent as it is shipped; in the VM there is no cargo.
+fn build_shipped() -> Result<Option<PathBuf>> {
+    let Some(cargo) = std::env::var_os("CARGO").filter(|cargo| Path::new(cargo).exists()) else {
+        return Ok(None);
+    };
+    if !Command::new(cargo)
+        .args(["agent", "--quiet"])
+        .status()?
+        .success()
+    {
+        return Err("the agent does not build: `cargo agent`".into());
+    }
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().nth(2).ok_or("not in a target folder")?;
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    Ok(Some(target.join(host).join("agent").join("squall-agent")))
 }
 
 /// Builds a program in this program's own profile; in the VM there is no cargo, and it is built already.

@@ -1,6 +1,7 @@
 //! nftables expressions on the wire (`include/uapi/linux/netfilter/nf_tables.h`): the few this agent uses.
 
 use crate::kernel::net::attr::Body;
+use serde::{Deserialize, Serialize};
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
@@ -49,7 +50,8 @@ pub(crate) enum Reject {
 }
 
 /// How packets get into a queue: the nft expression, or, where the kernel lacks it, the xtables target beneath it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum QueueMeans {
     /// nft's own `queue`.
     Native,

@@ -12,8 +12,10 @@ pub(crate) use read::{ChainSeen, RuleSeen, tables};
 
 use super::NetError;
 use super::attr::Body;
+use super::late;
 use super::netlink::{APPEND, Answers, Ask, CREATE, EXCLUSIVE, Message, Netlink, Protocol};
 use expr::Expressions;
+use std::cell::RefCell;
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u8 = 10;
@@ -173,6 +175,8 @@ impl Draft {
 #[derive(Debug)]
 pub(crate) struct OwnedTable {
     socket: Netlink,
+    /// What asks the kernel back: not the owner, so that what it is told holds for everybody.
+    reader: RefCell<Netlink>,
     family: Family,
     name: String,
 }
@@ -194,6 +198,7 @@ impl OwnedTable {
         )?;
         let table = Self {
             socket,
+            reader: RefCell::new(Netlink::open(Protocol::Netfilter)?),
             family,
             name: name.to_owned(),
         };
@@ -203,8 +208,7 @@ impl OwnedTable {
 
     fn check_owner(&self) -> Result<(), NetError> {
         let port = self.socket.port_id()?;
-        let mut reader = Netlink::open(Protocol::Netfilter)?;
-        let seen = tables(&mut reader, self.family)?
+        let seen = tables(&mut self.reader.borrow_mut(), self.family)?
             .into_iter()
             .find(|t| t.name == self.name);
         match seen {
@@ -249,8 +253,7 @@ impl OwnedTable {
     /// # Errors
     /// When the kernel refuses the list.
     pub(crate) fn chains(&self) -> Result<Vec<ChainSeen>, NetError> {
-        let mut reader = Netlink::open(Protocol::Netfilter)?;
-        read::chains(&mut reader, self.family, &self.name)
+        read::chains(&mut self.reader.borrow_mut(), self.family, &self.name)
     }
 
     /// A chain's rules as the kernel has them, with their counters.
@@ -258,11 +261,16 @@ impl OwnedTable {
     /// # Errors
     /// When the kernel refuses the list.
     pub(crate) fn rules(&self, chain: &str) -> Result<Vec<RuleSeen>, NetError> {
-        let mut reader = Netlink::open(Protocol::Netfilter)?;
-        read::rules(&mut reader, self.family, &self.name, chain)
+        read::rules(
+            &mut self.reader.borrow_mut(),
+            self.family,
+            &self.name,
+            chain,
+        )
     }
 
-    /// Deletes the table now, and says whether that went well. Dropping it has the same effect.
+    /// Deletes the table now, and says whether that went well. Dropping it has the same effect, later: its sockets are
+    /// left to [`late`].
     ///
     /// # Errors
     /// When the kernel refuses; the table then goes as the socket closes.
@@ -270,7 +278,10 @@ impl OwnedTable {
         let mut body = header(self.family);
         body.put_str(1, &self.name);
         let message = message(DELTABLE, 0, body, self.to_string());
-        self.socket.batch("delete", SUBSYSTEM, &[message])
+        self.socket.batch("delete", SUBSYSTEM, &[message])?;
+        late::keep(self.socket);
+        late::keep(self.reader.into_inner());
+        Ok(())
     }
 
     fn encode(&self, change: &Change) -> Message {

@@ -1,0 +1,209 @@
+//! What traffic still gets: the steered, at full speed and at fifty thousand packets a second, and the untouched beside it.
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::world::Result;
+use lab::world::agent::Agent;
+use lab::world::tcp::throughput;
+use lab::world::wire::{Ip, Wire, named, neighbour};
+use squall_experiments::capability::Means;
+use squall_experiments::ids::TargetId;
+
+use super::rivals::Rival;
+use super::{delay, lease, netns, word};
+use crate::table::{Row, quantile};
+
+/// How long one throughput is measured.
+const SLICE: Duration = Duration::from_secs(1);
+/// How often each way takes its turn: with and without alternate, so that what else the machine does hits both.
+const TURNS: usize = 5;
+/// The paces tried, in packets a second: the first that the untouched wire carries is taken.
+const PACES: [u32; 3] = [50_000, 10_000, 2_000];
+/// How long the packets come.
+const VOLLEY: Duration = Duration::from_secs(2);
+/// What is asked for while they come. Little enough that those that wait fit their socket's buffer.
+const LATE: Duration = Duration::from_millis(2);
+/// Where they are counted.
+const PORT: u16 = 7_100;
+
+pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
+    for means in means {
+        at_full_speed(*means, rows)?;
+        untouched(*means, rows)?;
+        many_packets(*means, rows)?;
+    }
+    Ok(())
+}
+
+/// An agent, and the wire's victim as its target.
+fn agent_at(wire: &Wire) -> Result<(Agent, TargetId)> {
+    let mut agent = Agent::start()?;
+    let found = agent.resolve(&netns(wire.victim.name()), &delay("1ms"))?;
+    let target = found.into_iter().next().ok_or("no target")?.id;
+    Ok((agent, target))
+}
+
+fn gbit(wire: &Wire, neighbours: bool) -> Result<f64> {
+    let to = if neighbours { neighbour } else { named };
+    throughput(wire, to(Ip::V4), SLICE).map(|bytes| bytes * 8e-9)
+}
+
+fn at_full_speed(means: Means, rows: &mut Vec<Row>) -> Result<()> {
+    let wire = Wire::new()?;
+    let (mut agent, target) = agent_at(&wire)?;
+    let (mut free, mut zero, mut late) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        free.push(gbit(&wire, false)?);
+        for (time, figures) in [("0ms", &mut zero), ("1ms", &mut late)] {
+            let armed = agent.arm(target.clone(), &delay(time), lease(), Some(means))?;
+            figures.push(gbit(&wire, false)?);
+            agent.stop(&armed.id)?;
+        }
+    }
+    let by = word(means);
+    let free = quantile(&free, 0.5);
+    for (what, figures) in [("no delay", &zero), ("1 ms late", &late)] {
+        rows.push(
+            Row::alone(
+                format!("{by}: TCP steered, {what}"),
+                "Gbit/s",
+                quantile(figures, 0.5),
+            )
+            .beside("the same wire, no agent", free),
+        );
+    }
+    Ok(())
+}
+
+fn untouched(means: Means, rows: &mut Vec<Row>) -> Result<()> {
+    let wire = Wire::new()?;
+    let (mut agent, target) = agent_at(&wire)?;
+    let tree = Rival::tree(wire.victim.name(), "eth0");
+    let (mut free, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        free.push(gbit(&wire, true)?);
+        let armed = agent.arm(target.clone(), &delay("100ms"), lease(), Some(means))?;
+        ours.push(gbit(&wire, true)?);
+        agent.stop(&armed.id)?;
+        if let Some(tree) = &tree {
+            tree.come()?;
+            theirs.push(gbit(&wire, true)?);
+            tree.go()?;
+        }
+    }
+    let free = quantile(&free, 0.5);
+    let share = |figures: &[f64]| quantile(figures, 0.5) / free * 100.0;
+    let row = Row::alone(
+        format!("{}: TCP of the neighbour, of no agent", word(means)),
+        "%",
+        share(&ours),
+    );
+    rows.push(match tree {
+        Some(tree) => row.beside(
+            format!("{}: a root prio with netem", tree.name),
+            share(&theirs),
+        ),
+        None => row.beside("no agent (no prio and netem here for a tree)", 100.0),
+    });
+    Ok(())
+}
+
+/// One-way times of packets at a steady pace, in milliseconds, and the share of them that came.
+struct Flight {
+    times: Vec<f64>,
+    came_percent: f64,
+    pace: f64,
+}
+
+fn many_packets(means: Means, rows: &mut Vec<Row>) -> Result<()> {
+    let wire = Wire::new()?;
+    let (mut agent, target) = agent_at(&wire)?;
+    let mut found = None;
+    for pace in PACES {
+        let free = fly(&wire, pace)?;
+        if free.pace > 0.95 * f64::from(pace) && free.came_percent > 99.0 {
+            found = Some((pace, free));
+            break;
+        }
+    }
+    let (pace, free) = found.ok_or("the wire does not carry 2,000 packets a second")?;
+    let time = format!("{}ms", LATE.as_millis());
+    let armed = agent.arm(target, &delay(&time), lease(), Some(means))?;
+    let late = fly(&wire, pace)?;
+    agent.stop(&armed.id)?;
+    let asked = LATE.as_secs_f64() * 1e3 + quantile(&free.times, 0.5);
+    let off = |flight: &Flight, asked: f64, share| {
+        let errors: Vec<f64> = flight.times.iter().map(|t| (t - asked).abs()).collect();
+        quantile(&errors, share)
+    };
+    let by = word(means);
+    let base = quantile(&free.times, 0.5);
+    for (label, share) in [("p50", 0.5), ("p99", 0.99)] {
+        rows.push(
+            Row::alone(
+                format!("{by}: {pace} packets/s, off by, {label}"),
+                "ms",
+                off(&late, asked, share),
+            )
+            .beside("the untouched wire's own spread", off(&free, base, share)),
+        );
+    }
+    rows.push(
+        Row::alone(
+            format!("{by}: {pace} packets/s, arrived"),
+            "%",
+            late.came_percent,
+        )
+        .beside("the untouched wire", free.came_percent),
+    );
+    Ok(())
+}
+
+/// Sends packets that carry the moment of their sending, and reads them at the other end.
+fn fly(wire: &Wire, pace: u32) -> Result<Flight> {
+    let from = wire.victim.enter(|| {
+        let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((named(Ip::V4), PORT))?;
+        Ok(socket)
+    })?;
+    let to = wire
+        .peer
+        .enter(|| Ok(UdpSocket::bind((named(Ip::V4), PORT))?))?;
+    to.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let origin = Instant::now();
+    let nanos = || u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let (sent, took, times) = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut times = Vec::new();
+            let mut packet = [0; 8];
+            // Half a second of silence is the end.
+            while let Ok(8) = to.recv(&mut packet) {
+                let late_ns = nanos().saturating_sub(u64::from_ne_bytes(packet));
+                times.push(Duration::from_nanos(late_ns).as_secs_f64() * 1e3);
+            }
+            times
+        });
+        let gap = Duration::from_secs(1) / pace;
+        let mut sent = 0u32;
+        while origin.elapsed() < VOLLEY {
+            while origin.elapsed() < gap * sent {
+                std::hint::spin_loop();
+            }
+            // One that cannot be sent has not arrived, and is counted so.
+            let _ = from.send(&nanos().to_ne_bytes());
+            sent += 1;
+        }
+        let took = origin.elapsed();
+        (sent, took, reader.join().unwrap_or_default())
+    });
+    #[allow(clippy::cast_precision_loss, reason = "some hundred thousand packets")]
+    let came = times.len() as f64;
+    Ok(Flight {
+        // The first tenth warms the way up.
+        times: times.get(times.len() / 10..).unwrap_or_default().to_vec(),
+        came_percent: came / f64::from(sent) * 100.0,
+        pace: f64::from(sent) / took.as_secs_f64(),
+    })
+}

@@ -1,0 +1,294 @@
+//! The node's own stop, and what the agent and its holders may do: both without any controller's help.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::world::agent::{Agent, program, written};
+use lab::world::victim::Victim;
+use lab::world::wire::Wire;
+use lab::world::{Result, until};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::target::Target;
+use squall_experiments::wire::{Armed, EndCause};
+use tempfile::TempDir;
+
+use crate::as_root;
+use crate::dose::{self, LEASE};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        as_root(
+            "halt::ends_all_and_nothing_starts_until_it_is_lifted",
+            until_lifted,
+        ),
+        as_root("halt::works_though_the_agent_hangs", hanging),
+        as_root(
+            "privileges::agent_and_holders_have_what_the_readme_says",
+            privileges,
+        ),
+        as_root("doctor::says_what_the_agent_itself_finds", doctor),
+    ]
+}
+
+fn with_state(state: &TempDir) -> Result<Agent> {
+    Agent::start_with(&["--state", &state.path().display().to_string()])
+}
+
+/// `squall-agent …`: its exit code, and what it printed as JSON.
+fn command(words: &[&str]) -> Result<(Option<i32>, Value)> {
+    let output = Command::new(program("squall-agent")?)
+        .args(words)
+        .arg("--json")
+        .output()?;
+    let told = serde_json::from_slice(&output.stdout).map_err(|error| {
+        format!(
+            "{words:?}: {error}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })?;
+    Ok((output.status.code(), told))
+}
+
+fn burn(agent: &mut Agent, victim: &Victim) -> Result<Armed> {
+    let target: Target = written(json!({ "process": { "pid": victim.pid() } }));
+    let fault: Fault = written(json!({ "cpu": { "load": "1%" } }));
+    agent.inject(&target, &fault, written(json!("60s")), None)
+}
+
+fn until_lifted() -> Result<()> {
+    let victim = Victim::start("halt")?;
+    let state = TempDir::new()?;
+    let at = state.path().display().to_string();
+    let mut agent = with_state(&state)?;
+    let live = [burn(&mut agent, &victim)?, burn(&mut agent, &victim)?];
+    let (code, told) = command(&["halt", "--state", &at, "--because", "drill"])?;
+    let counted = told["faults"] == 2 && told["killed"] == 0 && told["left"] == json!([]);
+    if code != Some(0) || !counted {
+        return Err(format!("2 faults were live, and the halt says {code:?} {told}").into());
+    }
+    for armed in &live {
+        let ended = agent.ended(&armed.id)?;
+        if !matches!(&ended.cause, EndCause::Failed(why) if why.contains("drill")) {
+            return Err(format!("halted, but the fault ended because of {ended:?}").into());
+        }
+    }
+    let refused = |agent: &mut Agent| match burn(agent, &victim) {
+        Err(error) if error.to_string().contains("halted by root") => Ok(()),
+        other => Err(format!("the node is halted, but {other:?}")),
+    };
+    refused(&mut agent)?;
+    drop(agent);
+    let mut another = with_state(&state)?;
+    refused(&mut another)?;
+    let (code, told) = command(&["halt", "--state", &at, "--lift"])?;
+    if code != Some(0) || told["lifted"] != true {
+        return Err(format!("lifting says {code:?} {told}").into());
+    }
+    let armed = burn(&mut another, &victim)?;
+    // A file that somebody makes by hand does as well.
+    fs::write(state.path().join("halt"), "")?;
+    let ended = another.ended(&armed.id)?;
+    match &ended.cause {
+        EndCause::Failed(why) if why.contains("by hand") => Ok(()),
+        other => Err(format!("a file was there, and the fault ended because of {other:?}").into()),
+    }
+}
+
+fn hanging() -> Result<()> {
+    let victim = Victim::start("hang")?;
+    let state = TempDir::new()?;
+    let mut agent = with_state(&state)?;
+    let armed = burn(&mut agent, &victim)?;
+    agent.signal(Signal::SIGSTOP)?;
+    let at = state.path().display().to_string();
+    let (code, told) = command(&["halt", "--state", &at])?;
+    // The dead wait to be reaped by the agent that hangs.
+    let status = fs::read_to_string(format!("/proc/{}/status", armed.holder)).unwrap_or_default();
+    let gone = status.is_empty() || status.contains("State:\tZ");
+    agent.signal(Signal::SIGCONT)?;
+    if code == Some(0) && told["killed"] == 1 && gone {
+        return Ok(());
+    }
+    Err(format!("the agent hangs, and the halt says {code:?} {told}: {status}").into())
+}
+
+/// One line of /proc/PID/status.
+fn status(pid: u32, key: &str) -> Result<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    Ok(line
+        .ok_or_else(|| format!("/proc/{pid}/status has no {key}"))?
+        .trim()
+        .to_owned())
+}
+
+/// Numbers in capability.h, of the README's list.
+const CAPABILITIES: [(&str, u32); 7] = [
+    ("CAP_DAC_OVERRIDE", 1),
+    ("CAP_KILL", 5),
+    ("CAP_NET_ADMIN", 12),
+    ("CAP_NET_RAW", 13),
+    ("CAP_SYS_PTRACE", 19),
+    ("CAP_SYS_ADMIN", 21),
+    ("CAP_SYS_RESOURCE", 24),
+];
+
+fn mask(names: &str) -> u64 {
+    let bits = CAPABILITIES.iter().filter(|(name, _)| names.contains(name));
+    bits.fold(0, |mask, (_, bit)| mask | 1 << bit)
+}
+
+/// Permitted and effective are exactly what is documented, as far as this test itself has it; nothing more can be had
+/// by executing anything.
+fn has_only(pid: u32, documented: u64, what: &str) -> Result<()> {
+    let own = u64::from_str_radix(&status(std::process::id(), "CapPrm")?, 16)?;
+    for key in ["CapPrm", "CapEff"] {
+        let has = u64::from_str_radix(&status(pid, key)?, 16)?;
+        if has != documented & own {
+            return Err(format!("{what}: {key} is {has:x}, documented is {documented:x}").into());
+        }
+    }
+    let bounding = u64::from_str_radix(&status(pid, "CapBnd")?, 16)?;
+    let own = status(std::process::id(), "CapBnd")?;
+    if bounding & !mask(&readme_names(README)) != 0
+        || u64::from_str_radix(&own, 16)? & bounding != bounding
+    {
+        return Err(format!("{what}: CapBnd is {bounding:x}").into());
+    }
+    match (
+        status(pid, "NoNewPrivs")?.as_str(),
+        status(pid, "CapAmb")?.trim_matches('0'),
+    ) {
+        ("1", "") => Ok(()),
+        other => Err(format!("{what}: NoNewPrivs and CapAmb are {other:?}").into()),
+    }
+}
+
+const README: &str = include_str!("../../../agent/README.md");
+
+/// The names in the first column of the table of capabilities.
+fn readme_names(readme: &str) -> String {
+    let rows = readme.lines().filter(|line| line.starts_with("| CAP_"));
+    let names = rows.filter_map(|row| row.split('|').nth(1));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// What the README's table of holders says of a fault.
+fn readme_holder(kind: FaultKind) -> Result<u64> {
+    let mut rows = README
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.contains("| keeps "));
+    let word = format!("`{kind}`");
+    let row = rows.find(|row| {
+        row.split('|')
+            .nth(1)
+            .is_some_and(|cell| cell.contains(&word))
+    });
+    Ok(mask(row.ok_or_else(|| {
+        format!("agent/README.md does not say what a holder of {kind} keeps")
+    })?))
+}
+
+fn privileges() -> Result<()> {
+    let victim = Victim::start_on_disk("privileges", 128 << 20)?;
+    let wire = Wire::new()?;
+    let mut agent = Agent::start()?;
+    let (pid, all) = (agent.hello().pid, mask(&readme_names(README)));
+    has_only(pid, all, "the agent")?;
+    let process: Target = written(json!({ "process": { "pid": victim.pid() } }));
+    for fault in [
+        json!({ "cpu": { "load": "1%" } }),
+        json!({ "memory": { "size": "1MiB" } }),
+        json!({ "pause": {} }),
+        json!({ "fill": { "path": "/tmp", "goal": { "size": "1MiB" }, "reserve": "1MiB" } }),
+        json!({ "io": { "path": "/tmp", "read": "1/s", "file": "1MiB" } }),
+        json!({ "exhaust": { "what": "inodes", "path": "/tmp", "goal": { "leave": 990 } } }),
+    ] {
+        let fault: Fault = written(fault);
+        let armed = match agent.inject(&process, &fault, written(json!(LEASE)), None) {
+            Ok(armed) => armed,
+            // What this kernel cannot do has no holder; the matrix says which those are.
+            Err(error) if error.to_string().contains("this node cannot") => continue,
+            Err(error) => return Err(format!("{fault}: {error}").into()),
+        };
+        has_only(
+            armed.holder,
+            readme_holder(fault.kind())?,
+            &fault.to_string(),
+        )?;
+        agent.stop(&armed.id)?;
+    }
+    let mut deaf = Command::new("sh")
+        .args(["-c", "trap '' USR1; exec sleep 60"])
+        .spawn()?;
+    let target: Target = written(json!({ "process": { "pid": deaf.id() } }));
+    let result = until("a process that is deaf", Duration::from_secs(5), || {
+        let comm = fs::read_to_string(format!("/proc/{}/comm", deaf.id())).ok()?;
+        (comm.trim() == "sleep").then_some(())
+    })
+    .and_then(|()| {
+        let kill: Fault = written(json!({ "kill": { "signal": "USR1", "every": "60s" } }));
+        let armed = agent.inject(&target, &kill, written(json!(LEASE)), None)?;
+        has_only(armed.holder, readme_holder(FaultKind::Kill)?, "kill")
+    });
+    deaf.kill()?;
+    deaf.wait()?;
+    result?;
+    let late = dose::fault(FaultKind::Delay, json!({ "time": "1ms" }), json!({}));
+    let armed = dose::inject(&mut agent, &wire, &late, None)?;
+    has_only(armed.holder, readme_holder(FaultKind::Delay)?, "delay")?;
+    agent.stop(&armed.id)?;
+    until(
+        "an agent that is still there",
+        Duration::from_secs(1),
+        || agent.lives().then_some(()),
+    )
+}
+
+fn doctor() -> Result<()> {
+    let agent = Agent::start()?;
+    let capabilities = &agent.hello().capabilities;
+    let state = TempDir::new()?;
+    let at = state.path().display().to_string();
+    let (code, told) = command(&["doctor", "--state", &at])?;
+    let findings = told["findings"].as_array().ok_or("no findings")?;
+    for capability in &capabilities.faults {
+        let found = findings
+            .iter()
+            .find(|f| f["about"] == "fault" && f["name"] == capability.fault.word());
+        let missing = found.ok_or("a fault is not told of")?["standing"] == "missing";
+        if missing != capability.means.is_empty() {
+            return Err(format!("the agent says {capability:?}, the doctor {found:?}").into());
+        }
+    }
+    let missing = findings.iter().any(|f| f["standing"] == "missing");
+    if code != Some(i32::from(missing)) {
+        return Err(
+            format!("something is missing: {missing}, and the exit code is {code:?}").into(),
+        );
+    }
+    let policy = state.path().join("policy.yaml");
+    fs::write(&policy, "limts: {}\n")?;
+    fs::write(state.path().join("halt"), "")?;
+    let (code, told) = command(&[
+        "doctor",
+        "--state",
+        &at,
+        "--policy",
+        &policy.display().to_string(),
+    ])?;
+    let text = told.to_string();
+    if code == Some(2) && text.contains("did you mean `limits`") && text.contains("by hand") {
+        return Ok(());
+    }
+    Err(
+        format!("the policy is wrong and the node halted, and the doctor says {code:?} {text}")
+            .into(),
+    )
+}
