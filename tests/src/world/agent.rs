@@ -269,19 +269,7 @@ impl Agent {
         lease: Lease,
         means: Option<Means>,
     ) -> Result<Armed> {
-        self.asked += 1;
-        let id = FaultId(format!("test-{}", self.asked));
-        let run = RunId::from("test");
-        let (wanted, fault) = (id.clone(), fault.clone());
-        self.say(&FromController::Arm(Arm {
-            id,
-            run,
-            fault,
-            target,
-            lease,
-            seed: SEED,
-            means,
-        }))?;
+        let wanted = self.say_arm(target, fault, lease, means)?;
         self.hear("armed", ANSWER_LIMIT, |message| match message {
             FromAgent::Armed(armed) if armed.id == wanted => Some(Ok(armed.clone())),
             FromAgent::Refused(refused) if refused.id == wanted => {
@@ -292,6 +280,44 @@ impl Agent {
             }
             _ => None,
         })?
+    }
+
+    /// Says that `fault` is to be armed, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the link is closed.
+    pub fn say_arm(
+        &mut self,
+        target: TargetId,
+        fault: &Fault,
+        lease: Lease,
+        means: Option<Means>,
+    ) -> Result<FaultId> {
+        self.asked += 1;
+        let id = FaultId(format!("test-{}", self.asked));
+        self.say(&FromController::Arm(Arm {
+            id: id.clone(),
+            run: RunId::from("test"),
+            fault: fault.clone(),
+            target,
+            lease,
+            seed: SEED,
+            means,
+        }))?;
+        Ok(id)
+    }
+
+    /// What it said since somebody listened, in its order.
+    ///
+    /// # Errors
+    /// When the link ends.
+    pub fn heard(&mut self) -> Result<Vec<FromAgent>> {
+        let mut before = usize::MAX;
+        while before != self.heard.len() {
+            before = self.heard.len();
+            self.listen()?;
+        }
+        Ok(self.heard.drain(..).collect())
     }
 
     /// Arms them all at once and waits for the last; in the order in which they came into force.

@@ -20,6 +20,7 @@ mod pressure;
 mod redirect;
 mod scene;
 mod tcp;
+mod walk;
 
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             trials.extend(redirect::trials(&capabilities));
             trials.extend(tcp::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));
+            trials.extend(walk::trials(&capabilities));
         }
         // What the node can do is not known then: one failure stands for all that could not be asked for.
         Err(error) => {

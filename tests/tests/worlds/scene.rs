@@ -145,14 +145,22 @@ impl Scene {
 
     /// The victim as a target, or its network namespace by its name.
     pub(crate) fn target(&self, by_name: bool) -> Result<Target> {
+        if by_name {
+            return Ok(written(
+                json!({ "netns": { "name": self.netns()?.name() } }),
+            ));
+        }
+        Ok(self.target_for(self.kind))
+    }
+
+    /// The victim as the target of a fault of this kind.
+    pub(crate) fn target_for(&self, kind: FaultKind) -> Target {
         let process = json!({ "command": self.tag });
-        Ok(written(if by_name {
-            json!({ "netns": { "name": self.netns()?.name() } })
-        } else if self.kind.is_network() {
+        written(if kind.is_network() {
             json!({ "netns": { "process": process } })
         } else {
             json!({ "process": process })
-        }))
+        })
     }
 
     fn netns(&self) -> Result<&Netns> {
@@ -160,38 +168,38 @@ impl Scene {
         Ok(&wire.victim)
     }
 
-    /// A dose nobody can overlook. A new kind of fault does not compile without one.
+    /// A dose nobody can overlook.
     pub(crate) fn fault(&self) -> Fault {
-        let filter = json!({ "to": { "hosts": [named(Ip::V4).to_string()] } });
-        let parameters: Value = match self.kind {
-            FaultKind::Delay => json!({ "time": "800ms", "filter": filter }),
-            FaultKind::Loss => {
-                json!({ "model": { "random": { "probability": "80%" } }, "filter": filter })
-            }
-            FaultKind::Duplicate => json!({ "chance": { "probability": "80%" }, "filter": filter }),
-            FaultKind::Corrupt => json!({ "chance": { "probability": "80%" }, "filter": filter }),
-            FaultKind::Reorder => {
-                json!({ "chance": { "probability": "30%" }, "time": "800ms", "filter": filter })
-            }
-            FaultKind::Rate => json!({ "limit": "64kbit/s", "filter": filter }),
-            FaultKind::Partition => json!({ "filter": filter }),
-            FaultKind::Kill => json!({ "every": "200ms" }),
-            FaultKind::Cpu => json!({ "load": "60%" }),
-            FaultKind::Memory => json!({ "size": MEMORY_BYTES.to_string() + "B" }),
-            FaultKind::Dns => json!({ "effect": "nxdomain", "filter": filter }),
-            FaultKind::Http => {
-                let to = json!({ "hosts": [named(Ip::V4).to_string()], "ports": ["8080"] });
-                json!({ "effect": { "abort": 503 }, "filter": { "to": to, "direction": "egress" } })
-            }
-            FaultKind::Pause => json!({}),
-            FaultKind::Fill => {
-                json!({ "path": "/tmp", "goal": { "size": "16MiB" } })
-            }
-            FaultKind::Io => json!({ "path": "/tmp", "write": "20MiB/s", "file": "16MiB" }),
-            FaultKind::Exhaust => json!({ "what": "ports" }),
-            FaultKind::Tcp => json!({ "effect": "reset", "filter": filter }),
+        strong(self.kind)
+    }
+
+    /// Whether a fault of this kind has something to act on here.
+    pub(crate) fn bears(&self, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::Pause | FaultKind::Kill => true,
+            FaultKind::Cpu | FaultKind::Memory => matches!(self.stage, Stage::Group(_)),
+            FaultKind::Fill | FaultKind::Io => matches!(self.stage, Stage::Disk),
+            FaultKind::Exhaust => matches!(self.stage, Stage::Ports(_)),
+            _ => self.wire().is_some(),
+        }
+    }
+
+    /// Starts another target where there is none any more.
+    pub(crate) fn revive_target(&self) -> Result<()> {
+        let lives = {
+            let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+            victim.as_mut().is_some_and(Victim::lives)
         };
-        written(json!({ self.kind.word(): parameters }))
+        if lives { Ok(()) } else { self.restart_target() }
+    }
+
+    /// Whether the target answers, as it does where nothing acts on it.
+    pub(crate) fn answers(&self) -> Result<()> {
+        /// An answer takes microseconds; a machine that is busy or emulated takes its time.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        let victim = victim.as_mut().ok_or("there is no victim")?;
+        victim.ask(PATIENCE).map(drop)
     }
 
     /// Waits until the victim feels the fault.
@@ -296,6 +304,40 @@ impl Scene {
         self.netns()?.delete_name();
         Ok(())
     }
+}
+
+/// A dose nobody can overlook. A new kind of fault does not compile without one.
+pub(crate) fn strong(kind: FaultKind) -> Fault {
+    let filter = json!({ "to": { "hosts": [named(Ip::V4).to_string()] } });
+    let parameters: Value = match kind {
+        FaultKind::Delay => json!({ "time": "800ms", "filter": filter }),
+        FaultKind::Loss => {
+            json!({ "model": { "random": { "probability": "80%" } }, "filter": filter })
+        }
+        FaultKind::Duplicate => json!({ "chance": { "probability": "80%" }, "filter": filter }),
+        FaultKind::Corrupt => json!({ "chance": { "probability": "80%" }, "filter": filter }),
+        FaultKind::Reorder => {
+            json!({ "chance": { "probability": "30%" }, "time": "800ms", "filter": filter })
+        }
+        FaultKind::Rate => json!({ "limit": "64kbit/s", "filter": filter }),
+        FaultKind::Partition => json!({ "filter": filter }),
+        FaultKind::Kill => json!({ "every": "200ms" }),
+        FaultKind::Cpu => json!({ "load": "60%" }),
+        FaultKind::Memory => json!({ "size": MEMORY_BYTES.to_string() + "B" }),
+        FaultKind::Dns => json!({ "effect": "nxdomain", "filter": filter }),
+        FaultKind::Http => {
+            let to = json!({ "hosts": [named(Ip::V4).to_string()], "ports": ["8080"] });
+            json!({ "effect": { "abort": 503 }, "filter": { "to": to, "direction": "egress" } })
+        }
+        FaultKind::Pause => json!({}),
+        FaultKind::Fill => {
+            json!({ "path": "/tmp", "goal": { "size": "16MiB" } })
+        }
+        FaultKind::Io => json!({ "path": "/tmp", "write": "20MiB/s", "file": "16MiB" }),
+        FaultKind::Exhaust => json!({ "what": "ports" }),
+        FaultKind::Tcp => json!({ "effect": "reset", "filter": filter }),
+    };
+    written(json!({ kind.word(): parameters }))
 }
 
 /// How long the victim is looked at for one feeling.
