@@ -6,6 +6,7 @@ use squall_controller::judge::{Outcome, Trial};
 use squall_controller::probe::{self, Probes, Report, TRIALS_WAITING_MAX};
 use squall_experiments::experiment::SteadyState;
 use squall_experiments::language::{Colour, read};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -44,6 +45,8 @@ pub(crate) struct Asking {
     runtime: Runtime,
     clock: Clock,
     probe: String,
+    /// When the attempts that are under way were due.
+    under_way: BTreeSet<u64>,
 }
 
 impl Asking {
@@ -64,17 +67,23 @@ impl Asking {
             runtime,
             clock,
             probe: probe.to_owned(),
+            under_way: BTreeSet::new(),
         })
     }
 
     /// The next attempt that ends.
     pub(crate) fn next(&mut self) -> Result<Trial> {
-        let (hear, probe) = (&mut self.hear, &self.probe);
+        let (hear, probe, under_way) = (&mut self.hear, &self.probe, &mut self.under_way);
         self.runtime.block_on(async {
             loop {
                 match tokio::time::timeout(LIMIT, hear.recv()).await {
-                    Ok(Some((_, Report::Ended(trial)))) => return Ok(*trial),
-                    Ok(Some(_)) => {}
+                    Ok(Some((_, Report::Ended(trial)))) => {
+                        under_way.remove(&trial.due_us);
+                        return Ok(*trial);
+                    }
+                    Ok(Some((_, Report::Begun(due_us)))) => {
+                        under_way.insert(due_us);
+                    }
                     Ok(None) => return Err("the probe ended".into()),
                     Err(_) => return Err(format!("{probe}: nothing within {LIMIT:?}").into()),
                 }
@@ -82,15 +91,19 @@ impl Asking {
         })
     }
 
-    /// All attempts up to the first that began after now.
+    /// All attempts up to the first that began after now; one that was due before it may end after it.
     pub(crate) fn until_now(&mut self) -> Result<Vec<Trial>> {
         let now = self.clock.now_us();
-        let mut ended = Vec::new();
+        let mut ended: Vec<Trial> = Vec::new();
         loop {
-            let trial = self.next()?;
-            let is_last = trial.due_us > now;
-            ended.push(trial);
-            if is_last {
+            ended.push(self.next()?);
+            let last = ended
+                .iter()
+                .map(|trial| trial.due_us)
+                .filter(|due| *due > now)
+                .min();
+            if last.is_some_and(|last| self.under_way.range(..last).next().is_none()) {
+                ended.sort_by_key(|trial| trial.due_us);
                 return Ok(ended);
             }
         }

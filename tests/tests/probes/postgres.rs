@@ -51,12 +51,13 @@ fn start(programs: &Path) -> Result<Real> {
     for (name, from) in [
         ("cert.pem", certificates.cert()),
         ("key.pem", certificates.key()),
+        ("ca.pem", certificates.ca()),
     ] {
         fs::copy(from, at(name))?;
         // It refuses a key that others may read.
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o600))?;
     }
-    for name in ["password", "cert.pem", "key.pem"] {
+    for name in ["password", "cert.pem", "key.pem", "ca.pem"] {
         own(at(name).as_ref())?;
     }
     let mut initdb = unprivileged(programs.join("initdb"), Signal::SIGKILL);
@@ -76,6 +77,11 @@ fn start(programs: &Path) -> Result<Real> {
         "--encoding=UTF8",
     ]);
     output(&mut initdb)?;
+    // One database wants a client's certificate; the first line that fits decides.
+    let rules = at("data/pg_hba.conf");
+    let others = fs::read_to_string(&rules)?;
+    let rule = "hostssl template1 all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca";
+    fs::write(&rules, format!("{rule}\n{others}"))?;
     let address = daemon::free()?;
     let mut command = unprivileged(programs.join("postgres"), END);
     command.args([
@@ -92,6 +98,7 @@ fn start(programs: &Path) -> Result<Real> {
         "ssl=on",
         &format!("ssl_cert_file={}", at("cert.pem")),
         &format!("ssl_key_file={}", at("key.pem")),
+        &format!("ssl_ca_file={}", at("ca.pem")),
     ] {
         command.args(["-c", setting]);
     }
@@ -190,7 +197,25 @@ fn tls(real: &Real) -> Result<()> {
     value(&real.ask(&format!(", {encrypted}"))?, 0.0)?;
     unanswered(&real.ask(&trusting)?, &["not valid for name"])?;
     let unknown = real.ask(", tls: { serverName: localhost }")?;
-    unanswered(&unknown, &["UnknownIssuer"])
+    unanswered(&unknown, &["UnknownIssuer"])?;
+    // A client's certificate: the right one, none, and that of an authority that the server does not know.
+    let client = |client: &str| -> Result<String> {
+        let tls = format!(
+            ", tls: {{ ca: {}, serverName: localhost{client} }}",
+            ca.display()
+        );
+        Ok(real
+            .ask(&tls)?
+            .replace("database: postgres", "database: template1"))
+    };
+    value(&client(&format!(", {}", real.certificates.client()))?, 1.0)?;
+    failed(&client("")?, &["SQLSTATE 28000", "client certificate"])?;
+    let foreign = Certificates::new()?;
+    // Which alert it is depends on whether the authorities have the same name.
+    unanswered(
+        &client(&format!(", {}", foreign.client()))?,
+        &["received fatal alert"],
+    )
 }
 
 /// The numbers of the sessions that served the first attempts, all of them successes.

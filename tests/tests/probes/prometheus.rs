@@ -25,6 +25,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         real("what_is_not_one_number_says_why", not_one_number),
         real("its_own_error_is_passed_on", own_error),
         real("a_wrong_certificate_is_told", certificate),
+        real(
+            "a_client_certificate_is_shown_and_a_foreign_one_refused",
+            mutual,
+        ),
         real("a_wrong_password_is_told", password),
         test("prometheus::down_slow_and_garbage_are_told", || {
             down()?;
@@ -44,10 +48,11 @@ const PROGRAM: (&str, &str) = ("prometheus", "prometheus");
 /// What the password's hash below was made of; as long as the test's own.
 const PASSWORD: &str = "correct horse";
 
-/// A Prometheus that scrapes itself, in the open; and another behind TLS and a password.
+/// A Prometheus that scrapes itself, in the open; another behind TLS and a password; and one that wants a client's certificate.
 struct Real {
     open: SocketAddr,
     closed: SocketAddr,
+    mutual: SocketAddr,
     certificates: Certificates,
     folder: TempDir,
 }
@@ -73,7 +78,14 @@ fn start() -> Result<Real> {
         certificates.key().display()
     );
     fs::write(path("web.yml"), web)?;
-    let (open, closed) = (daemon::free()?, daemon::free()?);
+    let web = format!(
+        "tls_server_config: {{ cert_file: {}, key_file: {}, client_ca_file: {}, client_auth_type: RequireAndVerifyClientCert }}\n",
+        certificates.cert().display(),
+        certificates.key().display(),
+        certificates.ca().display()
+    );
+    fs::write(path("mutual.yml"), web)?;
+    let (open, closed, mutual) = (daemon::free()?, daemon::free()?, daemon::free()?);
     fs::write(
         path("prometheus.yml"),
         format!(
@@ -91,11 +103,13 @@ fn start() -> Result<Real> {
         daemon::start("prometheus", &args, address)
     };
     run(open, "open", None)?;
-    let web = format!("--web.config.file={}", path("web.yml").display());
-    run(closed, "closed", Some(web))?;
+    let web = |name: &str| Some(format!("--web.config.file={}", path(name).display()));
+    run(closed, "closed", web("web.yml"))?;
+    run(mutual, "mutual", web("mutual.yml"))?;
     Ok(Real {
         open,
         closed,
+        mutual,
         certificates,
         folder,
     })
@@ -196,6 +210,31 @@ fn certificate(real: &Real) -> Result<()> {
         return Err(why.into());
     }
     Ok(())
+}
+
+/// The right client certificate, none, and one of an authority that the server does not know; the server decides.
+fn mutual(real: &Real) -> Result<()> {
+    let (port, ca) = (real.mutual.port(), real.certificates.ca());
+    let asking = |client: &str| {
+        format!(
+            "{{ prometheus: {{ url: \"https://localhost:{port}\", query: vector(1), every: 100ms, tls: {{ ca: {}{client} }} }} }}",
+            ca.display()
+        )
+    };
+    value(&asking(&format!(", {}", real.certificates.client())), 1.0)?;
+    unanswered(&asking(""), &["ertificate"])?;
+    let foreign = Certificates::new()?;
+    unanswered(&asking(&format!(", {}", foreign.client())), &["ertificate"])?;
+    // A key that is not the certificate's is found before anything begins.
+    let (own, other) = (real.certificates.client(), foreign.client());
+    let mixed = own.split(", ").next().zip(other.split(", ").nth(1));
+    let (cert, key) = mixed.ok_or("no certificate")?;
+    let why = refused(&asking(&format!(", {cert}, {key}")))?;
+    if why.contains("cannot be used") {
+        Ok(())
+    } else {
+        Err(why.into())
+    }
 }
 
 fn password(real: &Real) -> Result<()> {

@@ -310,19 +310,20 @@ pub(super) fn enough_to_hold(
     };
     for stated in states {
         let pace = Pace::of(&stated.state);
-        let given = pace.trials(hold);
         for (expectation, at) in stated.state.expect.iter().zip(&stated.expect_at) {
+            let pace = pace.of_expectation(expectation);
+            let given = pace.trials(hold);
             let healthy = enough::needed(expectation, confidence, 0.0);
             let Some(needed) = healthy.filter(|needed| *needed > given) else {
                 continue;
             };
-            let what = if stated.state.block.is_some() {
-                "blocks"
-            } else {
-                "samples"
+            let (what, well) = match (expectation.against_control(), stated.state.block) {
+                (true, _) => ("pairs", "in which both groups are alike"),
+                (false, Some(_)) => ("blocks", "of which none violates"),
+                (false, None) => ("samples", "of which none violates"),
             };
             cx.warning(*at, format!("a hold of {hold} gives {given} {what}, too few to show `{expectation}` with {confidence} confidence"))
-                .label(format!("needs {needed} of which none violates: {} at this pace", pace.lasting(needed)))
+                .label(format!("needs {needed} {well}: {} at this pace", pace.lasting(needed)))
                 .mend("hold longer, probe more often, or expect less: until then a run that does not break is inconclusive");
         }
     }

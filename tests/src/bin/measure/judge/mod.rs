@@ -5,6 +5,7 @@ mod baselines;
 mod calibration;
 mod dependence;
 mod draws;
+mod pairs;
 mod plot;
 mod rules;
 mod stops;
@@ -34,6 +35,7 @@ pub(crate) fn measure(runs: u64) -> Result<Vec<Row>> {
     bursts((runs / FEWER).max(1), &mut rows);
     quantiles((runs / FEWER).max(1), &mut rows)?;
     baselines((runs / FEWER).max(1), &mut rows)?;
+    comparisons((runs / FEWER).max(1), &mut rows)?;
     Ok(rows)
 }
 
@@ -134,6 +136,36 @@ fn baselines(runs: u64, rows: &mut Vec<Row>) -> Result<()> {
         rows.push(Row::alone(what, "%", percent(middle)));
         rows.push(Row::alone("  95 % interval from", "%", percent(low)));
         rows.push(Row::alone("  95 % interval to", "%", percent(high)));
+    }
+    Ok(())
+}
+
+/// A group beside its control: at the edge of what is allowed, and as good as it.
+fn comparisons(runs: u64, rows: &mut Vec<Row>) -> Result<()> {
+    for kind in pairs::KINDS {
+        let edge = pairs::at_the_edge(kind, runs)?;
+        let name = kind.name;
+        let figures = [
+            (
+                format!(
+                    "{name}, worse by all that is allowed: stopped in {} pairs, {runs} runs",
+                    pairs::PAIRS
+                ),
+                edge.0,
+            ),
+            ("  shown to be within, at 95 %".to_owned(), edge.1),
+        ];
+        for (what, count) in figures {
+            let (middle, low, high) = share(count, runs);
+            rows.push(Row::alone(what, "%", percent(middle)));
+            rows.push(Row::alone("  95 % interval from", "%", percent(low)));
+            rows.push(Row::alone("  95 % interval to", "%", percent(high)));
+        }
+        let alike = pairs::alike(kind, runs)?;
+        for (at, name) in [(0.5, "p50"), (0.95, "p95")] {
+            let what = format!("  as good as it: pairs until it is shown, {name}");
+            rows.push(Row::alone(what, "pairs", quantile(&alike, at)));
+        }
     }
     Ok(())
 }
