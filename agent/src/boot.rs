@@ -6,13 +6,15 @@ use crate::capabilities;
 use crate::hold::network;
 use crate::inventory::containers::Sockets;
 use crate::kernel::net::late;
-use crate::kernel::{channel, oom, process};
+use crate::kernel::{oom, process};
+use crate::link::LinkError;
+use crate::link::dial::Address;
 use crate::policy::{self, Policy, PolicyError};
-use crate::serve;
-use crate::{link, privileges};
+use crate::privileges;
+use crate::serve::{self, LineError, Way};
 use squall_experiments::capability::Capabilities;
-use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
-use std::os::fd::OwnedFd;
+use squall_experiments::filter::Network;
+use squall_experiments::join::Labels;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,8 +33,8 @@ pub(crate) struct Ready {
     pub(crate) node: String,
     /// The node's own resolvers, as they were when the agent started.
     pub(crate) resolvers: Vec<Network>,
-    /// Where the controller is, if the link goes to it over a network.
-    pub(crate) controller: Option<ResolvedEndpoint>,
+    /// What the node is labelled with.
+    pub(crate) labels: Labels,
     /// Where a halt would lie.
     pub(crate) state: PathBuf,
 }
@@ -68,26 +70,32 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self, link: &OwnedFd, state: PathBuf) -> Ready {
+    fn probe(self, called: Called, state: PathBuf) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let controller = channel::peer(link).map(|peer| ResolvedEndpoint {
-            networks: vec![Network::single(peer.ip())],
-            ports: vec![Ports {
-                first: peer.port(),
-                last: peer.port(),
-            }],
-            ..ResolvedEndpoint::default()
-        });
         Ready {
             resolvers: policy::resolvers(&resolvers),
-            controller,
             state,
             policy: self.policy,
             capabilities: capabilities::probe(),
-            node: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            node: called.node,
+            labels: called.labels,
+        }
+    }
+}
+
+/// What this node is called, and labelled with.
+pub(crate) struct Called {
+    pub(crate) node: String,
+    pub(crate) labels: Labels,
+}
+
+impl Called {
+    /// As the kernel says.
+    pub(crate) fn by_the_kernel() -> Self {
+        let name = rustix::system::uname();
+        Self {
+            node: name.nodename().to_string_lossy().into_owned(),
+            labels: Labels::new(),
         }
     }
 }
@@ -103,6 +111,39 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf, said: Soc
             return ExitCode::from(2);
         }
     };
+    through(
+        Way::Inherited(link),
+        Called::by_the_kernel(),
+        policy,
+        state,
+        said,
+    )
+}
+
+/// Runs the agent until it is told to end, with a controller that it dials.
+pub(crate) fn dial(
+    address: Address,
+    labels: Labels,
+    policy: Option<&Path>,
+    said: Sockets,
+) -> ExitCode {
+    let (node, state) = (address.node.clone(), address.state.clone());
+    through(
+        Way::Dialled(address),
+        Called { node, labels },
+        policy,
+        state,
+        said,
+    )
+}
+
+fn through(
+    way: Way,
+    called: Called,
+    policy: Option<&Path>,
+    state: PathBuf,
+    said: Sockets,
+) -> ExitCode {
     start_log();
     prepare();
     let bound = match Swept::sweep().bind(policy, said) {
@@ -113,10 +154,11 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf, said: Soc
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(&link, state), link) {
+    match serve(bound.probe(called, state), way) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the agent ends");
+            let error = crate::hold::held::chain(&error);
+            tracing::error!(error, "the agent ends");
             ExitCode::from(3)
         }
     }
@@ -129,6 +171,8 @@ fn start_log() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Who cannot log cannot complain of it either: that would panic.
+        .log_internal_errors(false)
         .try_init();
 }
 
@@ -152,7 +196,7 @@ fn prepare() {
     }
 }
 
-fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
+fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
     // One thread, the main one: a holder dies with the *thread* that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -160,8 +204,8 @@ fn serve(ready: Ready, link: OwnedFd) -> Result<(), link::LinkError> {
         .max_blocking_threads(16)
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .build()
-        .map_err(|source| link::LinkError::Open { source })?;
-    let result = runtime.block_on(serve::serve(ready, link));
+        .map_err(|source| LinkError::Open { source })?;
+    let result = runtime.block_on(serve::serve(ready, way));
     // A lookup that hangs in a resolver is not waited for.
     runtime.shutdown_background();
     result

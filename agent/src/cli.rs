@@ -5,9 +5,12 @@
     reason = "a program talks to its user"
 )]
 
+use crate::boot::{self, Called};
 use crate::inventory::containers::Sockets;
-use crate::{boot, doctor, halt};
+use crate::link::dial::Address;
+use crate::{doctor, halt};
 use clap::{Parser, Subcommand};
+use squall_experiments::join::{Labels, check_labels};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,9 +27,8 @@ struct Cli {
 enum Verb {
     /// Serves a controller.
     Run {
-        /// The number of an inherited socket that leads to it; 0 where it was given as standard input.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..1024))]
-        link_fd: i32,
+        #[command(flatten)]
+        controller: ControllerArgs,
         /// The node's policy; /etc/squall/policy.yaml where it is there, safe defaults where it is not.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
@@ -76,6 +78,53 @@ enum Verb {
     },
 }
 
+/// The controller: one on another machine that is dialled, or a parent process at the other end of a socket.
+#[derive(Debug, clap::Args)]
+struct ControllerArgs {
+    /// The number of an inherited socket that leads to it; 0 where it was given as standard input.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..1024), required_unless_present = "controller")]
+    link_fd: Option<i32>,
+    /// Where it serves: https://HOST:PORT.
+    #[arg(long, value_name = "URL", conflicts_with = "link_fd")]
+    controller: Option<hyper::Uri>,
+    /// The file with the token of `squall token create` by which this agent joins; not read once it has.
+    #[arg(long, value_name = "FILE", requires = "controller")]
+    join_token_file: Option<PathBuf>,
+    /// What this node is called; as the kernel says where nothing is said.
+    #[arg(long, value_name = "NAME", requires = "controller")]
+    node: Option<String>,
+    /// What this node is labelled with; may be given again.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, requires = "controller")]
+    labels: Vec<(String, String)>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let one = Labels::from([(name.to_owned(), value.to_owned())]);
+    check_labels(&one).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl ControllerArgs {
+    fn run(self, policy: Option<&Path>, state: PathBuf, said: Sockets) -> ExitCode {
+        let node = self.node.unwrap_or_else(|| Called::by_the_kernel().node);
+        match (self.link_fd, self.controller) {
+            (Some(link_fd), _) => boot::run(link_fd, policy, state, said),
+            (None, Some(controller)) => {
+                let address = Address {
+                    controller,
+                    state,
+                    token_file: self.join_token_file,
+                    node,
+                };
+                boot::dial(address, self.labels.into_iter().collect(), policy, said)
+            }
+            // clap asks for one of the two.
+            (None, None) => ExitCode::from(2),
+        }
+    }
+}
+
 /// Runs the agent with a program's arguments, the program's name first. Call [`crate::hold::is_holder`] before.
 ///
 /// Exit codes: 0 done, 2 the arguments or the policy are wrong, 3 the link or the kernel failed; of `doctor` also 1,
@@ -91,13 +140,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Verb::Run {
-            link_fd,
+            controller,
             policy,
             state,
             cri_socket,
             docker_socket,
-        } => boot::run(
-            link_fd,
+        } => controller.run(
             policy.as_deref(),
             state,
             Sockets {

@@ -4,6 +4,7 @@
 //! stop is heard at once whatever else is under way.
 
 mod halts;
+mod line;
 mod protected;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
@@ -15,7 +16,7 @@ use crate::hold::speech::HoldSpec;
 use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
-use crate::link::{self, LinkError};
+use crate::link::LinkError;
 use crate::names;
 use crate::rhythm::Rhythm;
 use halts::Halts;
@@ -24,12 +25,14 @@ use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+
+use line::{Line, News, Opened};
+pub(crate) use line::{LineError, Way};
 
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
 /// takes them at once.
@@ -60,7 +63,10 @@ struct Agent {
     faults: HashMap<FaultId, Entry>,
     finished: HashMap<FaultId, FromAgent>,
     finished_order: VecDeque<FaultId>,
-    outbox: mpsc::Sender<FromAgent>,
+    /// None while there is no link; what would be said then is asked for again by a controller that wants to know.
+    outbox: Option<mpsc::Sender<FromAgent>>,
+    /// Where the controller is, if it is reached over a network.
+    controller: Option<ResolvedEndpoint>,
     reports: mpsc::Sender<FromAgent>,
     resolutions: mpsc::Sender<(u64, Resolution)>,
     /// When live faults are looked after.
@@ -69,12 +75,12 @@ struct Agent {
     lost: bool,
 }
 
-/// Serves until the link or the agent is told to end; the faults end first.
-pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError> {
+/// Serves until the agent is told to end, or nobody is left to serve; the faults end first.
+pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
     let open = |source| LinkError::Open { source };
     let mut terminate = signal(SignalKind::terminate()).map_err(open)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(open)?;
-    let (mut inbox, outbox, writer) = link::open(socket).await?;
+    let mut line = Line::begin(way);
     let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
     let (resolutions, mut resolved) = mpsc::channel(64);
     let mut agent = Agent {
@@ -84,23 +90,20 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
         faults: HashMap::new(),
         finished: HashMap::new(),
         finished_order: VecDeque::new(),
-        outbox,
+        outbox: None,
+        controller: None,
         reports,
         resolutions,
         rhythm: Rhythm::new(std::time::Instant::now()),
         lost: false,
     };
-    agent.hello();
     let mut halts = Halts::of(&agent.ready.state);
     let result = loop {
         tokio::select! {
             biased;
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            message = inbox.next() => match message {
-                Some(message) => if let Err(error) = agent.hear(message) { break Err(error) },
-                None => break Ok(()),
-            },
+            news = line.next() => if let Some(end) = agent.news(news) { break end },
             () = halts.changed() => agent.heed_halt(),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
@@ -110,18 +113,41 @@ pub(crate) async fn serve(ready: Ready, socket: OwnedFd) -> Result<(), LinkError
                 }
             }
         }
-        if agent.lost {
-            break Ok(());
+        if std::mem::take(&mut agent.lost)
+            && let Some(end) = agent.news(line.lose())
+        {
+            break end;
         }
     };
     agent.end(&mut reported).await;
     drop(agent);
-    // What was still to be said, if anybody listens.
-    let _ = tokio::time::timeout(Duration::from_millis(200), writer).await;
+    line.flush().await;
     result
 }
 
 impl Agent {
+    /// Takes what the line brings; how the agent ends, where it does.
+    fn news(&mut self, news: News) -> Option<Result<(), LineError>> {
+        match news {
+            News::Opened(Opened { outbox, peer }) => {
+                self.outbox = Some(outbox);
+                self.controller = peer.map(protected::at);
+                self.hello();
+            }
+            News::Said(message) => return self.hear(message).err().map(|error| Err(error.into())),
+            News::Lost => {
+                tracing::warn!(
+                    faults = self.faults.len(),
+                    "the link is lost; faults stay until their leases end"
+                );
+                self.outbox = None;
+            }
+            News::Over => return Some(Ok(())),
+            News::Failed(error) => return Some(Err(error)),
+        }
+        None
+    }
+
     fn hello(&mut self) {
         self.say(FromAgent::Hello(wire::Hello {
             protocol: wire::PROTOCOL,
@@ -129,12 +155,14 @@ impl Agent {
             node: self.ready.node.clone(),
             pid: std::process::id(),
             capabilities: self.ready.capabilities.clone(),
+            labels: self.ready.labels.clone(),
         }));
     }
 
     fn say(&mut self, message: FromAgent) {
         use mpsc::error::TrySendError::{Closed, Full};
-        match self.outbox.try_send(message) {
+        let Some(outbox) = &self.outbox else { return };
+        match outbox.try_send(message) {
             Ok(()) | Err(Full(FromAgent::Dosed(_))) => {}
             Err(Closed(_)) => self.lost = true,
             Err(Full(_)) => {

@@ -4,6 +4,7 @@
 //! does not know the agent's; the two speak `squall_experiments::wire`.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod demo;
@@ -14,3 +15,4 @@ pub mod probe;
 pub mod report;
 pub mod run;
 pub mod store;
+mod words;

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod fault_life;
 pub mod filter;
 pub mod ids;
+pub mod join;
 pub mod language;
 pub mod pattern;
 pub mod plan;

@@ -8,6 +8,7 @@ use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{FaultId, RunId, TargetId};
+use crate::join::Labels;
 use crate::target::{Candidate, Target};
 use crate::units::Lease;
 use serde::{Deserialize, Serialize};
@@ -135,6 +136,9 @@ pub struct Hello {
     pub pid: u32,
     /// What the node can do.
     pub capabilities: Capabilities,
+    /// What the node is labelled with: its zone, its pool.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// The answer to `Resolve`.

@@ -7,6 +7,7 @@ use rustix::net::{
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// The most bytes one message may have. A fault whose names resolve to a thousand addresses takes 40 KiB; the kernel's
 /// default send buffer takes 200 KiB at once.
@@ -75,6 +76,21 @@ pub(crate) fn receive(socket: impl AsFd, fds: &mut Vec<OwnedFd>) -> io::Result<O
     }
     bytes.truncate(got.bytes);
     Ok(Some(bytes))
+}
+
+/// A peer that is silent for so long is asked whether it is there.
+const ASK_AFTER: Duration = Duration::from_secs(10);
+/// What was sent and is not acknowledged for so long, or asked and not answered, ends a connection.
+const LOST_AFTER_MS: u32 = 20_000;
+
+/// Lets the kernel notice that the other end of a TCP connection is gone, also when nothing is said (RFC 5482; tcp(7)).
+pub(crate) fn notice_loss(socket: impl AsFd) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, ASK_AFTER)?;
+    sockopt::set_tcp_keepintvl(&socket, ASK_AFTER / 2)?;
+    sockopt::set_tcp_user_timeout(&socket, LOST_AFTER_MS)?;
+    Ok(())
 }
 
 /// Where a socket leads to, if that is over a network.

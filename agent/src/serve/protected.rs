@@ -3,11 +3,24 @@
 use super::Agent;
 use crate::hold::speech::Prey;
 use crate::inventory::{self, Grasp, HeldTarget, Rules};
-use squall_experiments::filter::ResolvedEndpoint;
+use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use squall_experiments::target::Target;
 use squall_experiments::units::Percent;
 use squall_experiments::wire::FromAgent;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// The conversations with whoever is there.
+pub(super) fn at(peer: SocketAddr) -> ResolvedEndpoint {
+    ResolvedEndpoint {
+        networks: vec![Network::single(peer.ip())],
+        ports: vec![Ports {
+            first: peer.port(),
+            last: peer.port(),
+        }],
+        ..ResolvedEndpoint::default()
+    }
+}
 
 impl Agent {
     pub(super) fn rules(&self) -> Rules {
@@ -64,7 +77,7 @@ impl Agent {
             _ => &[],
         };
         let mut spare = self.ready.policy.spare(resolvers);
-        spare.extend(self.ready.controller.clone());
+        spare.extend(self.controller.clone());
         spare
     }
 

@@ -14,6 +14,7 @@ use squall_experiments::wire::*;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -21,9 +22,13 @@ use tokio_tungstenite::tungstenite::Message;
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What a link runs over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 pub(crate) struct Agent {
     pub(crate) child: Child,
-    pub(crate) link: Option<WebSocketStream<UnixStream>>,
+    pub(crate) link: Option<WebSocketStream<Box<dyn Stream>>>,
     pub(crate) hello: Hello,
     requests: u64,
 }
@@ -116,6 +121,11 @@ impl Agent {
             .unwrap();
         ours.set_nonblocking(true).unwrap();
         let stream = UnixStream::from_std(ours).unwrap();
+        Self::greet(child, Box::new(stream)).await
+    }
+
+    /// The controller's first words to an agent that dialled.
+    pub(crate) async fn greet(child: Child, stream: Box<dyn Stream>) -> Self {
         let mut link = tokio_tungstenite::accept_async(stream).await.unwrap();
         let first = link.next().await.unwrap().unwrap().into_text().unwrap();
         let FromAgent::Hello(hello) = serde_json::from_str(&first).unwrap() else {

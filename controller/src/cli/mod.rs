@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error; with `--json` standard output is one
 //! JSON document. Colours and live pictures only where the output is a terminal.
 
+mod agents;
 mod check;
 mod enough;
 mod files;
@@ -10,8 +11,10 @@ mod kept;
 mod new;
 mod node;
 mod plan;
+mod remote;
 mod run;
 mod say;
+mod serve;
 
 use crate::demo;
 use crate::fleet::Program;
@@ -59,6 +62,12 @@ enum Verb {
     Runs(kept::RunsArgs),
     /// Tells a run that was kept
     Report(kept::ReportArgs),
+    /// Serves agents, people and programs on one port: the controller
+    Serve(serve::Args),
+    /// Lists the agents that have joined a controller, and who is there; shuts out, forgets
+    Agents(agents::AgentsArgs),
+    /// Makes, lists and takes back the tokens by which agents join
+    Token(agents::TokenArgs),
     /// Prints a shell's completions
     Completions {
         /// Which shell
@@ -103,6 +112,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Capabilities(args) => block_on(node::capabilities(&args, agent)),
         Verb::Runs(args) => block_on(kept::runs(&args)),
         Verb::Report(args) => block_on(kept::report(&args)),
+        Verb::Serve(args) => block_on(serve::serve(&args)),
+        Verb::Agents(args) => block_on(agents::agents(&args)),
+        Verb::Token(args) => block_on(agents::token(&args)),
         Verb::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();
@@ -129,6 +141,8 @@ fn log() {
     let _already = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Who cannot log cannot complain of it either: that would panic.
+        .log_internal_errors(false)
         .try_init();
 }
 

@@ -1,5 +1,6 @@
 //! How things are said.
 
+pub(super) use crate::words::chain;
 use comfy_table::{Table, presets};
 use std::error::Error;
 use std::fmt::Arguments;
@@ -28,17 +29,6 @@ pub(super) fn line(to: &mut dyn Write, words: Arguments<'_>) {
 pub(super) fn failed(code: u8, error: &dyn Error) -> ExitCode {
     err!("squall: {}", chain(error));
     ExitCode::from(code)
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A JSON document on standard output.

@@ -1,7 +1,9 @@
-//! Agents' sessions. Today one: a child process of this one, on a socketpair, speaking the same wire as an
-//! agent on a far node would.
+//! Agents' sessions: of a child process of this one on a socketpair, and of far nodes that dial in, on the same wire.
 
+pub mod authority;
 mod link;
+pub mod registry;
+pub mod secret;
 mod session;
 
 pub use link::{Heard, Sayer};
@@ -57,6 +59,17 @@ pub enum FleetError {
         /// Ours.
         ours: u32,
     },
+    /// It calls itself by another's name.
+    #[error("the agent says that it is `{says}`, and its certificate that it is `{is}`")]
+    Forged {
+        /// What it says.
+        says: String,
+        /// What it is.
+        is: String,
+    },
+    /// It is labelled with what cannot be shown.
+    #[error("the agent's labels are not taken")]
+    Labels(#[source] squall_experiments::join::BadName),
     /// It did not answer.
     #[error("the agent did not answer `{what}`: {why}")]
     NoAnswer {

@@ -10,6 +10,7 @@ use squall_experiments::wire::{
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
 
 /// An agent tries out what its node can do before it says hello; that takes milliseconds, and seconds on a busy machine.
 const HELLO_MAX: Duration = Duration::from_secs(15);
@@ -35,10 +36,28 @@ pub async fn greet<S>(stream: S) -> Result<Session, FleetError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let no_hello = |why: String| FleetError::NoHello { why };
     let accept = tokio_tungstenite::accept_async_with_config(stream, Some(link::framing()));
+    let accepted = tokio::time::timeout(HELLO_MAX, accept).await;
+    match accepted {
+        Ok(Ok(socket)) => greet_on(socket).await,
+        Ok(Err(error)) => Err(no_hello(error.to_string())),
+        Err(_) => Err(no_hello(format!("nothing for {HELLO_MAX:?}"))),
+    }
+}
+
+fn no_hello(why: String) -> FleetError {
+    FleetError::NoHello { why }
+}
+
+/// The same on a WebSocket that stands.
+///
+/// # Errors
+/// As [`greet`].
+pub(super) async fn greet_on<S>(socket: WebSocketStream<S>) -> Result<Session, FleetError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let greeting = async {
-        let socket = accept.await.map_err(|error| no_hello(error.to_string()))?;
         let (sayer, mut heard) = link::open(socket);
         match heard.recv().await {
             Some(Heard::Message(message)) => match *message {

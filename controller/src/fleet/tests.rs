@@ -25,6 +25,7 @@ async fn dial(stream: UnixStream, protocol: u32) -> Socket {
         node: "node".into(),
         pid: 1,
         capabilities: Capabilities::default(),
+        labels: Default::default(),
     });
     say(&mut socket, &hello).await;
     socket

@@ -1,11 +1,15 @@
-//! Runs and their events, kept in one SQLite file.
+//! Runs and their events, agents and tokens, kept in one SQLite file.
 //!
 //! Events are written as they happen, so that a controller that dies leaves what it saw; a run without an end was
 //! interrupted, and is shown so.
 
+mod callers;
+mod members;
 mod place;
 mod writer;
 
+pub use callers::ApiTokenKept;
+pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
 pub use writer::Writer;
 
@@ -16,6 +20,8 @@ use sqlx::{Row, query};
 use squall_experiments::event::Event;
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +65,15 @@ pub enum StoreError {
     #[error("{what} cannot be read")]
     Read {
         /// What was to be read.
+        what: String,
+        /// What SQLite said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Anything else.
+    #[error("{what}")]
+    Use {
+        /// What was to be done, and that it cannot be.
         what: String,
         /// What SQLite said.
         #[source]
@@ -113,7 +128,12 @@ impl Store {
     /// # Errors
     /// The directory or the file cannot be made, opened or brought up to date.
     pub async fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory).map_err(|source| StoreError::Directory {
+        // For its owner alone: experiments name what could be broken.
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory);
+        made.map_err(|source| StoreError::Directory {
             path: directory.to_owned(),
             source,
         })?;
@@ -214,6 +234,14 @@ impl Store {
             })
         });
         events.collect()
+    }
+}
+
+/// `what` says what cannot be done.
+fn failed(what: &str, source: sqlx::Error) -> StoreError {
+    StoreError::Use {
+        what: what.to_owned(),
+        source,
     }
 }
 

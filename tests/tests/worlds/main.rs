@@ -9,6 +9,7 @@
 
 mod cli;
 mod dose;
+mod fleet;
 mod halt;
 mod kill_matrix;
 mod lab_itself;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
     trials.extend(policy::trials());
     trials.extend(halt::trials());
     trials.extend(cli::trials());
+    trials.extend(fleet::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));

@@ -56,7 +56,7 @@ fn pod(number: usize) -> Result<Netns> {
 
 /// One of several that can be on one target together.
 fn delay(number: usize) -> Fault {
-    let port = 1000 + number;
+    let port = (1000 + number).to_string();
     written(json!({ "delay": { "time": "100ms", "filter": {
         "to": { "hosts": [named(Ip::V4).to_string()], "ports": [port] },
         "protocol": "tcp",

@@ -217,7 +217,7 @@ const EMPTY: [&str; 9] = [
     "iptables -w -S OUTPUT",
     "ip -j addr show",
     "- tc qdisc del dev lo root",
-    "tc qdisc del dev LINK root",
+    "- tc qdisc del dev LINK root",
 ];
 
 fn chaos_mesh(netns: &str, link: &str, netem: bool) -> Rival {

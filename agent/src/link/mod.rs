@@ -1,9 +1,16 @@
-//! The link to the controller: WebSocket frames over a socket, one JSON message each.
+//! The link to the controller: WebSocket frames over a stream, one JSON message each.
 
+pub(crate) mod dial;
+mod identity;
+mod pinned;
+
+use crate::kernel::channel;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -27,7 +34,9 @@ pub(crate) enum LinkError {
         source: std::io::Error,
     },
     /// The other side does not speak WebSocket.
-    #[error("the controller did not shake hands")]
+    #[error(
+        "the controller opened no link (after 401 or 403 join again: `squall agents` there says why)"
+    )]
     Handshake {
         /// Why.
         #[source]
@@ -45,38 +54,74 @@ pub(crate) enum LinkError {
     },
 }
 
-/// What the controller says, message by message.
-pub(crate) struct Inbox(SplitStream<WebSocketStream<UnixStream>>);
+impl LinkError {
+    /// Whether the controller answered, and said no: this agent was shut out, or forgotten.
+    fn is_no(&self) -> bool {
+        match self {
+            Self::Handshake { source } => match &**source {
+                Error::Http(answer) => answer.status().is_client_error(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
 
-/// Opens the link on an inherited socket. Messages go out through the returned sender; the task ends with it.
-pub(crate) async fn open(
-    socket: OwnedFd,
-) -> Result<(Inbox, mpsc::Sender<FromAgent>, tokio::task::JoinHandle<()>), LinkError> {
+/// What a link runs over.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// What the controller says, message by message.
+pub(crate) struct Inbox(SplitStream<Socket>);
+
+/// A link that stands.
+pub(crate) struct Link {
+    /// What is heard.
+    pub(crate) inbox: Inbox,
+    /// What is said goes in here.
+    pub(crate) outbox: mpsc::Sender<FromAgent>,
+    /// Ends with the outbox, once everything is said.
+    pub(crate) writer: tokio::task::JoinHandle<()>,
+    /// Where the controller is, if it is reached over a network.
+    pub(crate) peer: Option<SocketAddr>,
+}
+
+/// Opens the link on an inherited socket.
+pub(crate) async fn open(socket: OwnedFd) -> Result<Link, LinkError> {
     let open = |source| LinkError::Open { source };
+    let peer = channel::peer(&socket);
     let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true).map_err(open)?;
     let socket = UnixStream::from_std(socket).map_err(open)?;
+    let link = shake_hands("ws://controller/agent", socket).await?;
+    Ok(Link { peer, ..link })
+}
+
+/// Opens a link to `url` over a stream that leads there.
+async fn shake_hands(url: &str, stream: impl Stream + 'static) -> Result<Link, LinkError> {
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(0)
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    let (stream, _) =
-        tokio_tungstenite::client_async_with_config("ws://controller/agent", socket, Some(config))
-            .await
-            .map_err(|source| LinkError::Handshake {
-                source: Box::new(source),
-            })?;
-    let (sink, stream) = stream.split();
-    let (sender, receiver) = mpsc::channel(OUTBOX_MAX);
-    let writer = tokio::spawn(write(sink, receiver));
-    Ok((Inbox(stream), sender, writer))
+    let stream: Box<dyn Stream> = Box::new(stream);
+    let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(config))
+        .await
+        .map_err(|source| LinkError::Handshake {
+            source: Box::new(source),
+        })?;
+    let (sink, stream) = socket.split();
+    let (outbox, receiver) = mpsc::channel(OUTBOX_MAX);
+    Ok(Link {
+        inbox: Inbox(stream),
+        outbox,
+        writer: tokio::spawn(write(sink, receiver)),
+        peer: None,
+    })
 }
 
-async fn write(
-    mut sink: SplitSink<WebSocketStream<UnixStream>, Message>,
-    mut outbox: mpsc::Receiver<FromAgent>,
-) {
+async fn write(mut sink: SplitSink<Socket, Message>, mut outbox: mpsc::Receiver<FromAgent>) {
     while let Some(message) = outbox.recv().await {
         let text = match serde_json::to_string(&message) {
             Ok(text) => text,

@@ -1,0 +1,492 @@
+//! The one port, attacked: every caller and agent here is a real client over real TLS on the loopback.
+
+use super::listen;
+use super::problem::Problem;
+use super::{AgentSeen, Api, JoinTokenMade, router};
+use crate::fleet::authority::Authority;
+use crate::fleet::registry::Registry;
+use crate::fleet::secret::ApiSecret;
+use crate::store::Store;
+use axum::http::{Method, Request, StatusCode, header};
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use squall_experiments::capability::Capabilities;
+use squall_experiments::join::{JOIN_PATH, JoinToken, Joined, LINK_PATH, Labels, RENEW_PATH};
+use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+/// A controller that serves on a port of its own.
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+    authority: Arc<Authority>,
+    registry: Registry,
+    address: SocketAddr,
+    token: String,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// A key and what was signed for it.
+struct Card {
+    key: String,
+    certificate: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let authority = Arc::new(Authority::open(folder.path()).unwrap());
+        let secret = ApiSecret::new();
+        let added = store.add_api_token(&secret.id, secret.hash(), "ann", 0, None);
+        added.await.unwrap();
+        let tls = listen::tls(&authority, &["127.0.0.1".to_owned()]).unwrap();
+        let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let registry = Registry::default();
+        let api = Api {
+            store: store.clone(),
+            authority: authority.clone(),
+            registry: registry.clone(),
+        };
+        let serving = tokio::spawn(listen::serve(listener, tls, router(api)));
+        Self {
+            folder,
+            store,
+            authority,
+            registry,
+            address,
+            token: secret.reveal(),
+            serving,
+        }
+    }
+
+    fn tls(&self, card: Option<&Card>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.certificate().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        Arc::new(match card {
+            None => builder.with_no_client_auth(),
+            Some(card) => {
+                let chain =
+                    vec![CertificateDer::from_pem_slice(card.certificate.as_bytes()).unwrap()];
+                let key = PrivateKeyDer::from_pem_slice(card.key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        })
+    }
+
+    async fn connect(&self, card: Option<&Card>) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        TlsConnector::from(self.tls(card))
+            .connect(name, stream)
+            .await
+    }
+
+    /// One request on a connection of its own; an error where the connection breaks.
+    async fn ask(
+        &self,
+        card: Option<&Card>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let exchange = async {
+            let stream = self.connect(card).await.map_err(|e| e.to_string())?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(|e| e.to_string())?;
+            tokio::spawn(connection);
+            let answer = sender
+                .send_request(request)
+                .await
+                .map_err(|e| e.to_string())?;
+            let status = answer.status();
+            let body = answer
+                .into_body()
+                .collect()
+                .await
+                .map_err(|e| e.to_string())?;
+            Ok((status, body.to_bytes()))
+        };
+        tokio::time::timeout(Duration::from_secs(10), exchange)
+            .await
+            .map_err(|_| "no answer".to_owned())?
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Bytes) {
+        let bearer = format!("Bearer {}", self.token);
+        let mut request = said(method, path, body);
+        let value = bearer.parse().unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+        self.ask(None, request).await.unwrap()
+    }
+
+    async fn join_token(&self, uses: u32) -> JoinToken {
+        let wanted = json!({ "minutes": 10, "uses": uses });
+        let (status, made) = self
+            .call(Method::POST, "/api/v1/join-tokens", Some(wanted))
+            .await;
+        assert_eq!(status, StatusCode::CREATED);
+        let made: JoinTokenMade = serde_json::from_slice(&made).unwrap();
+        made.token.parse().unwrap()
+    }
+
+    async fn join(&self, token: &JoinToken, node: &str) -> Result<Card, Problem> {
+        let key = KeyPair::generate().unwrap();
+        let (id, secret) = token.halves();
+        let join = json!({ "token": id, "secret": secret, "node": node, "request": request(&key) });
+        let request = said(Method::POST, JOIN_PATH, Some(join));
+        let (status, body) = self.ask(None, request).await.unwrap();
+        if status != StatusCode::OK {
+            return Err(serde_json::from_slice(&body).unwrap());
+        }
+        let joined: Joined = serde_json::from_slice(&body).unwrap();
+        Ok(Card {
+            key: key.serialize_pem(),
+            certificate: joined.certificate,
+        })
+    }
+
+    /// Opens a link and says hello under `says`.
+    async fn link(
+        &self,
+        card: &Card,
+        says: &str,
+    ) -> Result<WebSocketStream<TlsStream<TcpStream>>, String> {
+        let stream = self.connect(Some(card)).await.map_err(|e| e.to_string())?;
+        let url = format!("wss://127.0.0.1{LINK_PATH}");
+        let opened = tokio_tungstenite::client_async(url, stream).await;
+        let (mut socket, _) = opened.map_err(|e| e.to_string())?;
+        let hello = FromAgent::Hello(Hello {
+            protocol: PROTOCOL,
+            version: "0".into(),
+            node: says.into(),
+            pid: 1,
+            capabilities: Capabilities::default(),
+            labels: Labels::from([("zone".into(), "eu-1".into())]),
+        });
+        let text = serde_json::to_string(&hello).unwrap();
+        socket.send(Message::text(text)).await.unwrap();
+        Ok(socket)
+    }
+
+    async fn until(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
+        for _ in 0..500 {
+            if is(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never: {what}");
+    }
+}
+
+fn said(method: Method, path: &str, body: Option<Value>) -> Request<Full<Bytes>> {
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "controller")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body.into()))
+        .unwrap()
+}
+
+fn request(key: &KeyPair) -> String {
+    let params = CertificateParams::default();
+    params.serialize_request(key).unwrap().pem().unwrap()
+}
+
+/// What the agent hears next; none once the link is closed.
+async fn hear(socket: &mut WebSocketStream<TlsStream<TcpStream>>) -> Option<FromController> {
+    let next = tokio::time::timeout(Duration::from_secs(10), socket.next());
+    let message = next.await.expect("neither a word nor an end")?.ok()?;
+    serde_json::from_str(message.to_text().ok()?).ok()
+}
+
+#[tokio::test]
+async fn the_api_is_for_those_with_a_good_token() {
+    let world = World::new().await;
+    for path in ["/healthz", "/readyz"] {
+        let (status, _) = world
+            .ask(None, said(Method::GET, path, None))
+            .await
+            .unwrap();
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+    let (status, _) = world.call(Method::GET, "/api/v1/agents", None).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, _) = world.call(Method::GET, "/api/v1/nothing", None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+
+    let expired = ApiSecret::new();
+    let added = world
+        .store
+        .add_api_token(&expired.id, expired.hash(), "old", 0, Some(1));
+    added.await.unwrap();
+    let half = world.token.rsplit_once('.').unwrap().0.to_owned();
+    let bad = [
+        None,
+        Some("Basic YW5uOmFubg==".to_owned()),
+        Some(format!("Bearer {}", ApiSecret::new().reveal())),
+        Some(format!("Bearer {}", expired.reveal())),
+        Some(format!("Bearer {half}.{}", "0".repeat(64))),
+        Some(format!("bearer{}", world.token)),
+    ];
+    let paths = [
+        (Method::GET, "/api/v1/agents"),
+        (Method::DELETE, "/api/v1/agents/n"),
+        (Method::POST, "/api/v1/agents/n/revoke"),
+        (Method::GET, "/api/v1/join-tokens"),
+        (Method::POST, "/api/v1/join-tokens"),
+        (Method::DELETE, "/api/v1/join-tokens/t"),
+    ];
+    for value in bad {
+        for (method, path) in paths.clone() {
+            let mut request = said(method, path, None);
+            if let Some(value) = &value {
+                let value = value.parse().unwrap();
+                request.headers_mut().insert(header::AUTHORIZATION, value);
+            }
+            let (status, body) = world.ask(None, request).await.unwrap();
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {value:?}");
+            let problem: Problem = serde_json::from_slice(&body).unwrap();
+            assert!(!problem.detail.contains("squallapi1."));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_makes_an_agent_and_its_certificate_opens_the_link() {
+    let world = World::new().await;
+    let token = world.join_token(1).await;
+    assert_eq!(token.authority, world.authority.fingerprint());
+    let card = world.join(&token, "node-7").await.unwrap();
+    let mut link = world.link(&card, "node-7").await.unwrap();
+    assert!(matches!(
+        hear(&mut link).await,
+        Some(FromController::Welcome(_))
+    ));
+    world
+        .until("connected", |w| {
+            w.registry.connected().contains_key("node-7")
+        })
+        .await;
+    let (_, body) = world.call(Method::GET, "/api/v1/agents", None).await;
+    let seen: Vec<AgentSeen> = serde_json::from_slice(&body).unwrap();
+    let connected = seen[0].connected.clone().unwrap();
+    assert_eq!(connected.labels["zone"], "eu-1");
+    drop(link);
+    world
+        .until("away", |w| w.registry.connected().is_empty())
+        .await;
+    // Used up.
+    let refused = world.join(&token, "node-8").await.err().unwrap();
+    assert_eq!(refused.status, 403);
+}
+
+#[tokio::test]
+async fn who_should_not_join_does_not() {
+    let world = World::new().await;
+    let token = world.join_token(10).await;
+    world.join(&token, "taken").await.unwrap();
+    let status = |refused: Result<Card, Problem>| refused.err().unwrap().status;
+    assert_eq!(status(world.join(&token, "taken").await), 409);
+    for name in ["", "a/b", "a\nb", &"n".repeat(300)] {
+        assert_eq!(status(world.join(&token, name).await), 422, "{name:?}");
+    }
+    let guessed = JoinToken {
+        secret: [0; 32],
+        ..token.clone()
+    };
+    assert_eq!(status(world.join(&guessed, "n").await), 403);
+    let path = format!("/api/v1/join-tokens/{}", token.id);
+    let (revoked, _) = world.call(Method::DELETE, &path, None).await;
+    assert_eq!(revoked, StatusCode::NO_CONTENT);
+    assert_eq!(status(world.join(&token, "n").await), 403);
+    assert_eq!(world.store.members().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_link_needs_a_certificate_of_this_authority_that_is_good_now() {
+    let world = World::new().await;
+    let ask = said(Method::GET, LINK_PATH, None);
+    let (status, _) = world.ask(None, ask.clone()).await.unwrap();
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, _) = world
+        .ask(
+            None,
+            said(Method::POST, RENEW_PATH, Some(json!({ "request": "" }))),
+        )
+        .await
+        .unwrap();
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+
+    // Of another authority of the same name.
+    let other = World::new().await;
+    let token = other.join_token(1).await;
+    let foreign = other.join(&token, "node").await.unwrap();
+    assert!(world.ask(Some(&foreign), ask.clone()).await.is_err());
+
+    // Of this one, and over.
+    let key = KeyPair::from_pem(&file(&world, "authority.key")).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&file(&world, "authority.pem"), key).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "node");
+    params.not_after = time::OffsetDateTime::now_utc() - time::Duration::minutes(1);
+    let mine = KeyPair::generate().unwrap();
+    let expired = Card {
+        certificate: params.signed_by(&mine, &issuer).unwrap().pem(),
+        key: mine.serialize_pem(),
+    };
+    assert!(world.ask(Some(&expired), ask.clone()).await.is_err());
+
+    // Of this one, and good, but of nobody who joined.
+    params.not_after = time::OffsetDateTime::now_utc() + time::Duration::minutes(1);
+    let stranger = Card {
+        certificate: params.signed_by(&mine, &issuer).unwrap().pem(),
+        ..expired
+    };
+    let (status, _) = world.ask(Some(&stranger), ask).await.unwrap();
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+fn file(world: &World, name: &str) -> String {
+    std::fs::read_to_string(world.folder.path().join(name)).unwrap()
+}
+
+#[tokio::test]
+async fn an_agent_speaks_for_itself_alone_once_and_until_it_is_shut_out() {
+    let world = World::new().await;
+    let token = world.join_token(2).await;
+    let card = world.join(&token, "a").await.unwrap();
+    world.join(&token, "b").await.unwrap();
+    let mut forged = world.link(&card, "b").await.unwrap();
+    while hear(&mut forged).await.is_some() {}
+    assert!(world.registry.connected().is_empty());
+
+    // The newest link counts: an agent may be back before its loss was noticed.
+    let mut first = world.link(&card, "a").await.unwrap();
+    assert!(hear(&mut first).await.is_some());
+    let mut second = world.link(&card, "a").await.unwrap();
+    assert!(hear(&mut second).await.is_some());
+    assert!(hear(&mut first).await.is_none());
+    assert_eq!(world.registry.connected().len(), 1);
+
+    let (status, _) = world
+        .call(Method::POST, "/api/v1/agents/a/revoke", None)
+        .await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert!(hear(&mut second).await.is_none());
+    assert!(world.link(&card, "a").await.is_err());
+    let (status, _) = world
+        .call(Method::POST, "/api/v1/agents/c/revoke", None)
+        .await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_with_a_new_key_and_the_old_one_ends_when_that_is_used() {
+    let world = World::new().await;
+    let token = world.join_token(1).await;
+    let old = world.join(&token, "a").await.unwrap();
+    let key = KeyPair::generate().unwrap();
+    let renewal = said(
+        Method::POST,
+        RENEW_PATH,
+        Some(json!({ "request": request(&key) })),
+    );
+    let (status, body) = world.ask(Some(&old), renewal).await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    let joined: Joined = serde_json::from_slice(&body).unwrap();
+    let new = Card {
+        certificate: joined.certificate,
+        key: key.serialize_pem(),
+    };
+    // The answer may have been lost: until the new one is used, the old one is good.
+    assert!(world.link(&old, "a").await.is_ok());
+    assert!(world.link(&new, "a").await.is_ok());
+    assert!(world.link(&old, "a").await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_too_much_or_nonsense_ends_its_own_connection_and_no_other() {
+    let world = World::new().await;
+    let huge = json!({ "minutes": 1, "uses": 1, "note": "x".repeat(100_000) });
+    let (status, _) = world
+        .call(Method::POST, "/api/v1/join-tokens", Some(huge))
+        .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    for body in [
+        json!([]),
+        json!({ "minutes": -1, "uses": 1 }),
+        json!({ "minutes": 1, "uses": 0 }),
+    ] {
+        let (status, _) = world
+            .call(Method::POST, "/api/v1/join-tokens", Some(body))
+            .await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let token = world.join_token(2).await;
+    let (a, b) = (
+        world.join(&token, "a").await.unwrap(),
+        world.join(&token, "b").await.unwrap(),
+    );
+    let mut good = world.link(&a, "a").await.unwrap();
+    assert!(hear(&mut good).await.is_some());
+    let mut bad = world.link(&b, "b").await.unwrap();
+    assert!(hear(&mut bad).await.is_some());
+    bad.send(Message::text("{}")).await.unwrap();
+    assert!(hear(&mut bad).await.is_none());
+    let mut bad = world.link(&b, "b").await.unwrap();
+    assert!(hear(&mut bad).await.is_some());
+    let _broken = bad.send(Message::text("x".repeat(5 << 20))).await;
+    assert!(hear(&mut bad).await.is_none());
+    assert!(world.registry.connected().contains_key("a"));
+}
+
+#[tokio::test]
+async fn half_open_connections_hold_up_nobody() {
+    let world = World::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..1000 {
+        silent.push(TcpStream::connect(world.address).await.unwrap());
+    }
+    let asked = std::time::Instant::now();
+    let (status, _) = world
+        .ask(None, said(Method::GET, "/healthz", None))
+        .await
+        .unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
+    );
+}

@@ -1,0 +1,134 @@
+//! `squall serve`.
+
+use super::{BAD_INPUT, INCONCLUSIVE, say};
+use crate::api::listen::{self, ListenError};
+use crate::api::{Api, router};
+use crate::fleet::authority::{Authority, AuthorityError};
+use crate::fleet::registry::Registry;
+use crate::fleet::secret::ApiSecret;
+use crate::store::{self, Store, StoreError};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The first API token, below the data directory: for whoever may read it, who is on this machine and owns the controller.
+pub(super) const ADMIN_TOKEN_FILE: &str = "admin.token";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The one port: agents, people and programs come to it
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7410")]
+    listen: SocketAddr,
+    /// A name or address under which agents and people reach it; this machine's own names are always among them
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("the first API token cannot be written to `{}`", path.display())]
+    Token {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+pub(super) async fn serve(args: &Args) -> ExitCode {
+    match through(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ ServeError::Listen(_)) => say::failed(BAD_INPUT, &error),
+        Err(error) => say::failed(INCONCLUSIVE, &error),
+    }
+}
+
+async fn through(args: &Args) -> Result<(), ServeError> {
+    let directory = store::place();
+    let store = Store::open(&directory).await?;
+    let authority = Arc::new(Authority::open(&directory)?);
+    first_token(&store, &directory).await?;
+    let tls = listen::tls(&authority, &names(args))?;
+    let listener = listen::bind(args.listen).await?;
+    let address = listener.local_addr().unwrap_or(args.listen);
+    say::err!(
+        "squall: serving on https://{address}, data in {}",
+        directory.display()
+    );
+    let api = Api {
+        store,
+        authority,
+        registry: Registry::default(),
+    };
+    tokio::select! {
+        () = listen::serve(listener, tls, router(api)) => {}
+        () = told_to_end() => {}
+    }
+    Ok(())
+}
+
+async fn told_to_end() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn names(args: &Args) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    if let Ok(host) = nix::unistd::gethostname()
+        && let Ok(host) = host.into_string()
+        && !host.is_empty()
+    {
+        names.push(host);
+    }
+    if !args.listen.ip().is_unspecified() {
+        names.push(args.listen.ip().to_string());
+    }
+    names.extend(args.names.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Somebody must be able to make the second token.
+async fn first_token(store: &Store, directory: &Path) -> Result<(), ServeError> {
+    if !store.api_tokens().await?.is_empty() {
+        return Ok(());
+    }
+    let path = directory.join(ADMIN_TOKEN_FILE);
+    let token = ApiSecret::new();
+    let write = || {
+        let _absent = std::fs::remove_file(&path);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        writeln!(file, "{}", token.reveal())
+    };
+    write().map_err(|source| ServeError::Token {
+        path: path.clone(),
+        source,
+    })?;
+    let now_us = jiff::Timestamp::now().as_microsecond();
+    store
+        .add_api_token(&token.id, token.hash(), "admin", now_us, None)
+        .await?;
+    Ok(())
+}
