@@ -108,6 +108,11 @@ pub(crate) enum Denial {
         /// What to write instead.
         mend: &'static str,
     },
+    /// This fault cannot come and go.
+    #[error(
+        "a {0} cannot come and go: it is over in an instant, and nothing of it can be taken back"
+    )]
+    NoPulse(FaultKind),
     /// The node cannot.
     #[error("this node cannot inject {kind}: {notes}")]
     Unable {
@@ -226,11 +231,10 @@ fn check(asked: Asked<'_>, live: &[Live], node: Node<'_>) -> Result<Means, Denia
     if let Some(halt) = node.halted {
         return Err(Denial::Halted(halt.to_string()));
     }
-    let kind = asked.fault.kind();
     let site = asked
         .site
         .ok_or_else(|| Denial::UnknownTarget(asked.target.clone()))?;
-    fits(kind, site)?;
+    fits(asked.fault, site)?;
     allowed(asked, site, node)?;
     numbers(asked, live, node.policy)?;
     by_which_means(asked, live, node.capabilities)
@@ -318,6 +322,11 @@ fn by_which_means(
         }
         means.retain(|means| *means == wanted);
     }
+    // Whose a packet is, is found out while it waits for the holder.
+    let owned = kind.is_network() && matches!(asked.site, Some(Site::Process | Site::Group));
+    if owned {
+        means.retain(|means| *means == Means::Queue);
+    }
     let Some(first) = means.first() else {
         let notes = known.map(|c| c.notes.join("; ")).filter(|n| !n.is_empty());
         return Err(Denial::Unable {
@@ -338,10 +347,12 @@ fn by_which_means(
 }
 
 /// Which faults can act on which things.
-fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
+fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
+    let kind = fault.kind();
     let wrong = |site, mend| Err(Denial::WrongTarget { kind, site, mend });
     match (kind.is_network(), site) {
         (true, Site::Host | Site::Netns | Site::Container) => Ok(()),
+        (true, Site::Process | Site::Group) if fault.may_have_owner() => Ok(()),
         (true, Site::Process) => wrong(
             "a process",
             "others in its network namespace would be hit too; say `netns: { process: … }`",
@@ -357,6 +368,13 @@ fn fits(kind: FaultKind, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Pause => {
             wrong("the host", "name the processes that are to stand still")
         }
+        (false, Site::Host) if kind == FaultKind::Freeze => {
+            wrong("the host", "name the cgroup or unit that is to stand still")
+        }
+        (false, Site::Process | Site::Container) if kind == FaultKind::Freeze => wrong(
+            "a process",
+            "everything in its cgroup would stand still too; name the cgroup or unit, or use `pause`",
+        ),
         (false, Site::Process | Site::Group | Site::Host | Site::Container) => Ok(()),
     }
 }

@@ -38,6 +38,7 @@ pub(crate) async fn begin<T: supervise::Tell>(
                     id: start.spec.id.clone(),
                     reason,
                     denied: false,
+                    gone: false,
                 }));
             }
         }
@@ -106,10 +107,49 @@ fn container(
     Ok(groups)
 }
 
+/// The group in the first hierarchy where it has processes: they are the same in nearly all, and in some it is empty.
+fn peopled(groups: &[cgroup::Group]) -> Option<&cgroup::Group> {
+    groups
+        .iter()
+        .find(|group| !cgroup::processes_below(&group.fd).is_empty())
+}
+
+/// The network namespace that a process, or all of a group, lives in.
+fn shared_netns(grasp: &Grasp) -> io::Result<OwnedFd> {
+    let mut found: Option<inventory::netns::Netns> = None;
+    let pids = match grasp {
+        Grasp::Process { id, .. } => vec![id.pid],
+        Grasp::Groups(groups) => peopled(groups)
+            .map(|group| cgroup::processes_below(&group.fd))
+            .unwrap_or_default(),
+        Grasp::Host | Grasp::Netns { .. } => Vec::new(),
+    };
+    for pid in pids {
+        // One that has just ended is in none.
+        let Ok(netns) = inventory::netns::of_process(pid) else {
+            continue;
+        };
+        match &found {
+            Some(first) if first.inode != netns.inode => {
+                return Err(io::Error::other(
+                    "its processes live in several network namespaces: name one of them",
+                ));
+            }
+            _ => found = Some(netns),
+        }
+    }
+    found
+        .map(|netns| netns.fd)
+        .ok_or_else(|| io::Error::other("no process of it lives any more"))
+}
+
 /// The descriptors that a holder needs, and what each is.
 pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached, OwnedFd)>> {
     let pressure = kind.is_pressure();
     let mut attached = Vec::new();
+    if kind.is_network() && grasp.shares_its_netns() {
+        attached.push((Attached::Netns, shared_netns(grasp)?));
+    }
     let mut groups = Vec::new();
     match grasp {
         Grasp::Host if pressure => groups = cgroup::groups_at("/", &cgroup::hierarchies()?)?,
@@ -117,7 +157,9 @@ pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached
         Grasp::Process { pidfd, id } => {
             if pressure {
                 groups = cgroup::groups_of(id.pid, &cgroup::hierarchies()?)?;
-                // Still the same process, so these are its groups.
+            }
+            if !attached.is_empty() || pressure {
+                // Still the same process, so these are its groups, and its namespace.
                 if inventory::process::identity(id.pid) != Some(*id) {
                     return Err(io::Error::other("it has just ended"));
                 }
@@ -125,7 +167,9 @@ pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached
             attached.push((Attached::Process { pid: id.pid }, pidfd.try_clone()?));
         }
         Grasp::Groups(held) => {
-            for group in held {
+            let one = kind.is_network().then(|| peopled(held)).flatten();
+            let wanted = one.map_or(held.as_slice(), std::slice::from_ref);
+            for group in wanted {
                 groups.push(cgroup::Group {
                     controllers: group.controllers.clone(),
                     path: group.path.clone(),

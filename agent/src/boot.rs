@@ -1,10 +1,11 @@
-//! Starting: swept, then bound by its policy, then able, and only then serving.
+//! Starting: swept, then bound by its policy, then recovered, then able, and only then serving.
 //!
 //! Each phase is a type that only the one before can make, so that there is no way to serve without them.
 
 use crate::capabilities;
 use crate::hold::network;
 use crate::inventory::containers::Sockets;
+use crate::journal::{Journal, JournalError};
 use crate::kernel::net::late;
 use crate::kernel::{oom, process};
 use crate::link::LinkError;
@@ -12,17 +13,24 @@ use crate::link::dial::Address;
 use crate::policy::{self, Policy, PolicyError};
 use crate::privileges;
 use crate::serve::{self, LineError, Way};
+use crate::watchdog::Watchdog;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::filter::Network;
 use squall_experiments::join::Labels;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What a former agent left idle is gone.
 struct Swept;
 
 /// And the node's policy is known.
 struct Bound {
+    policy: Policy,
+}
+
+/// And what a former agent changed and could not put back is as it was.
+struct Recovered {
     policy: Policy,
 }
 
@@ -37,6 +45,8 @@ pub(crate) struct Ready {
     pub(crate) labels: Labels,
     /// Where a halt would lie.
     pub(crate) state: PathBuf,
+    /// What ends the agent when it hangs; none where no process could be started.
+    pub(crate) watchdog: Option<Watchdog>,
 }
 
 impl Swept {
@@ -70,13 +80,26 @@ impl Swept {
 }
 
 impl Bound {
-    fn probe(self, called: Called, state: PathBuf) -> Ready {
+    /// Replays the journal. Who does not know how the node was before does not serve.
+    fn recover(self) -> Result<Recovered, JournalError> {
+        for what in Journal::new(self.policy.journal.0.clone()).replay()? {
+            tracing::warn!(what, "put back what a former agent had changed");
+        }
+        Ok(Recovered {
+            policy: self.policy,
+        })
+    }
+}
+
+impl Recovered {
+    fn probe(self, called: Called, state: PathBuf, watchdog: Option<Watchdog>) -> Ready {
         let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         Ready {
             resolvers: policy::resolvers(&resolvers),
             state,
+            watchdog,
+            capabilities: capabilities::probe(&self.policy),
             policy: self.policy,
-            capabilities: capabilities::probe(),
             node: called.node,
             labels: called.labels,
         }
@@ -100,8 +123,20 @@ impl Called {
     }
 }
 
-/// Runs the agent on an inherited socket until the controller is gone. `said` are container runtimes' sockets of the command line.
-pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf, said: Sockets) -> ExitCode {
+/// What the node's administrator says.
+pub(crate) struct Setup<'a> {
+    /// The node's policy, where it is not at its usual place.
+    pub(crate) policy: Option<&'a Path>,
+    /// Where the node keeps what must survive its agent.
+    pub(crate) state: PathBuf,
+    /// Container runtimes' sockets of the command line.
+    pub(crate) sockets: Sockets,
+    /// How long the agent may be silent while faults live.
+    pub(crate) watchdog: Duration,
+}
+
+/// Runs the agent on an inherited socket until the controller is gone.
+pub(crate) fn run(link_fd: i32, setup: Setup<'_>) -> ExitCode {
     // First, while nothing of ours can have this number.
     let link = match process::adopt_fd(link_fd) {
         Ok(link) => link,
@@ -111,42 +146,22 @@ pub(crate) fn run(link_fd: i32, policy: Option<&Path>, state: PathBuf, said: Soc
             return ExitCode::from(2);
         }
     };
-    through(
-        Way::Inherited(link),
-        Called::by_the_kernel(),
-        policy,
-        state,
-        said,
-    )
+    through(Way::Inherited(link), Called::by_the_kernel(), setup)
 }
 
 /// Runs the agent until it is told to end, with a controller that it dials.
-pub(crate) fn dial(
-    address: Address,
-    labels: Labels,
-    policy: Option<&Path>,
-    said: Sockets,
-) -> ExitCode {
-    let (node, state) = (address.node.clone(), address.state.clone());
-    through(
-        Way::Dialled(address),
-        Called { node, labels },
-        policy,
-        state,
-        said,
-    )
+pub(crate) fn dial(address: Address, labels: Labels, setup: Setup<'_>) -> ExitCode {
+    let node = address.node.clone();
+    through(Way::Dialled(address), Called { node, labels }, setup)
 }
 
-fn through(
-    way: Way,
-    called: Called,
-    policy: Option<&Path>,
-    state: PathBuf,
-    said: Sockets,
-) -> ExitCode {
+fn through(way: Way, called: Called, setup: Setup<'_>) -> ExitCode {
     start_log();
+    let watchdog = Watchdog::start(setup.watchdog)
+        .inspect_err(|error| tracing::warn!(%error, "no watchdog: if the agent hangs, the leases end its faults"))
+        .ok();
     prepare();
-    let bound = match Swept::sweep().bind(policy, said) {
+    let bound = match Swept::sweep().bind(setup.policy, setup.sockets) {
         Ok(bound) => bound,
         Err(error) => {
             let error = crate::hold::held::chain(&error);
@@ -154,7 +169,15 @@ fn through(
             return ExitCode::from(2);
         }
     };
-    match serve(bound.probe(called, state), way) {
+    let recovered = match bound.recover() {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            let error = crate::hold::held::chain(&error);
+            tracing::error!(error, "not recovered, no service");
+            return ExitCode::from(3);
+        }
+    };
+    match serve(recovered.probe(called, setup.state, watchdog), way) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = crate::hold::held::chain(&error);

@@ -3,11 +3,12 @@
 use crate::hold::network;
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::{disk, process, ptrace};
+use crate::policy::{Leave, PATH, Policy};
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::FaultKind;
 
 /// Tries everything; takes some ten milliseconds and leaves nothing behind.
-pub(crate) fn probe() -> Capabilities {
+pub(crate) fn probe(policy: &Policy) -> Capabilities {
     let hierarchies = cgroup::hierarchies().unwrap_or_default();
     let mut faults = network::probe();
     faults.push(kill());
@@ -17,6 +18,7 @@ pub(crate) fn probe() -> Capabilities {
     faults.push(on_disk(FaultKind::Fill, &hierarchies));
     faults.push(on_disk(FaultKind::Io, &hierarchies));
     faults.push(exhaust(&hierarchies));
+    faults.push(freeze(&hierarchies, policy));
     Capabilities {
         kernel: rustix::system::uname()
             .release()
@@ -43,6 +45,7 @@ fn kill() -> Capability {
     Capability {
         fault: FaultKind::Kill,
         means: works.map(|_| Means::Process).into_iter().collect(),
+        held: FaultKind::Kill.holding(),
         notes,
     }
 }
@@ -79,8 +82,50 @@ fn pause() -> Capability {
         } else {
             Vec::new()
         },
+        held: FaultKind::Pause.holding(),
         notes,
     }
+}
+
+/// What is frozen is a group with a freezer; that the kernel has one is all that can be seen without freezing something.
+fn freeze(hierarchies: &[Hierarchy], policy: &Policy) -> Capability {
+    let fault = FaultKind::Freeze;
+    let v1 = hierarchies
+        .iter()
+        .any(|h| h.controllers.iter().any(|c| c == "freezer"));
+    let v2 = hierarchies.iter().any(Hierarchy::is_v2);
+    let mut notes = Vec::new();
+    if !v1 && !v2 {
+        notes.push(
+            "no cgroup hierarchy here has a freezer: mount cgroup v2, or v1's freezer".to_owned(),
+        );
+    }
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        notes.push("cgroups are frozen, and the journal is kept, as root: run as root".to_owned());
+    }
+    notes.extend(by_journal(fault, policy));
+    Capability {
+        fault,
+        means: if root && (v1 || v2) {
+            vec![Means::Journal]
+        } else {
+            Vec::new()
+        },
+        held: fault.holding(),
+        notes,
+    }
+}
+
+/// What is to be known of a fault that a journal holds.
+fn by_journal(fault: FaultKind, policy: &Policy) -> Option<String> {
+    let leave = Leave::needed_by(fault)?;
+    (!policy.allow.contains(&leave)).then(|| {
+        let word = leave.word();
+        format!(
+            "held by a journal, and so forbidden by this node's policy: write `allow: [ {word} ]` into {PATH}"
+        )
+    })
 }
 
 /// An unnamed file is tried on the node's own file systems; the target's own may differ, and are asked when it comes to it.
@@ -162,6 +207,7 @@ fn pressure(fault: FaultKind, controller: &str, hierarchies: &[Hierarchy]) -> Ca
         } else {
             Vec::new()
         },
+        held: fault.holding(),
         notes,
     }
 }

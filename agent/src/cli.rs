@@ -5,12 +5,15 @@
     reason = "a program talks to its user"
 )]
 
-use crate::boot::{self, Called};
+use crate::boot::{self, Called, Setup};
 use crate::inventory::containers::Sockets;
 use crate::link::dial::Address;
+use crate::policy::Policy;
 use crate::{doctor, halt};
 use clap::{Parser, Subcommand};
+use squall_experiments::fault::Holding;
 use squall_experiments::join::{Labels, check_labels};
+use squall_experiments::units::Timeout;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +44,9 @@ enum Verb {
         /// Where the node keeps what must survive its agent.
         #[arg(long, value_name = "DIR", default_value = halt::STATE)]
         state: PathBuf,
+        /// How long the agent may be silent while faults live before its watchdog kills it, and so them; from 1 s.
+        #[arg(long, value_name = "TIME", default_value = "8s")]
+        watchdog: Timeout,
     },
     /// Stops every fault of this node at once, and keeps any from starting until the halt is lifted. Needs no
     /// controller, and no agent that answers.
@@ -75,6 +81,9 @@ enum Verb {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// The node's policy, as with `run`.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
     },
 }
 
@@ -106,18 +115,18 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 impl ControllerArgs {
-    fn run(self, policy: Option<&Path>, state: PathBuf, said: Sockets) -> ExitCode {
+    fn run(self, setup: Setup<'_>) -> ExitCode {
         let node = self.node.unwrap_or_else(|| Called::by_the_kernel().node);
         match (self.link_fd, self.controller) {
-            (Some(link_fd), _) => boot::run(link_fd, policy, state, said),
+            (Some(link_fd), _) => boot::run(link_fd, setup),
             (None, Some(controller)) => {
                 let address = Address {
                     controller,
-                    state,
+                    state: setup.state.clone(),
                     token_file: self.join_token_file,
                     node,
                 };
-                boot::dial(address, self.labels.into_iter().collect(), policy, said)
+                boot::dial(address, self.labels.into_iter().collect(), setup)
             }
             // clap asks for one of the two.
             (None, None) => ExitCode::from(2),
@@ -145,14 +154,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             state,
             cri_socket,
             docker_socket,
-        } => controller.run(
-            policy.as_deref(),
+            watchdog,
+        } => controller.run(Setup {
+            policy: policy.as_deref(),
             state,
-            Sockets {
+            sockets: Sockets {
                 cri: cri_socket,
                 docker: docker_socket,
             },
-        ),
+            watchdog: watchdog.duration(),
+        }),
         Verb::Halt {
             lift: true,
             state,
@@ -170,15 +181,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             state,
             json,
         } => doctor(policy.as_deref(), &state, json),
-        Verb::Capabilities { json } => {
-            let capabilities = crate::capabilities::probe();
-            if json {
-                return print_json(&capabilities, 0);
-            }
-            print_table(&capabilities);
-            ExitCode::SUCCESS
-        }
+        Verb::Capabilities { json, policy } => capabilities(policy.as_deref(), json),
     }
+}
+
+fn capabilities(policy: Option<&Path>, json: bool) -> ExitCode {
+    let policy = match Policy::load(policy) {
+        Ok(policy) => policy,
+        Err(error) => {
+            eprintln!("{}", crate::hold::held::chain(&error));
+            return ExitCode::from(2);
+        }
+    };
+    let capabilities = crate::capabilities::probe(&policy);
+    if json {
+        return print_json(&capabilities, 0);
+    }
+    print_table(&capabilities);
+    ExitCode::SUCCESS
 }
 
 fn print_json(what: &impl serde::Serialize, code: u8) -> ExitCode {
@@ -283,7 +303,11 @@ fn print_table(capabilities: &squall_experiments::capability::Capabilities) {
         } else {
             means.join(", ")
         };
-        println!("{:<10} {means}", capability.fault);
+        let held = match capability.held {
+            Holding::Kernel => String::new(),
+            other => format!("  (held: {})", other.word()),
+        };
+        println!("{:<10} {means}{held}", capability.fault);
         for note in &capability.notes {
             println!("{:<10}   {note}", "");
         }

@@ -67,7 +67,8 @@ const POLICY: &str = "policy";
 
 /// Looks at everything; what can be tried is tried, in a scratch namespace, and leaves nothing.
 pub(crate) fn examine(policy: Option<&Path>, state: &Path) -> Report {
-    let known = capabilities::probe();
+    // One that cannot be read is told of below.
+    let known = capabilities::probe(&Policy::load(policy).unwrap_or_default());
     let mut findings = faults(&known);
     findings.extend(kernel(&known.kernel));
     findings.extend(
@@ -307,7 +308,7 @@ fn safety() -> Vec<Finding> {
                 "safety",
                 "PSI",
                 Standing::Limited,
-                "off: the guard goes by free memory and load",
+                "off: faults that press cannot see the pressure they make",
                 vec![mend],
             )
         },

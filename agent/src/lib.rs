@@ -13,6 +13,7 @@ mod doctor;
 mod halt;
 pub mod hold;
 mod inventory;
+mod journal;
 mod kernel;
 mod link;
 mod names;
@@ -20,5 +21,6 @@ mod policy;
 mod privileges;
 mod rhythm;
 mod serve;
+mod watchdog;
 
 pub use cli::main;

@@ -37,8 +37,20 @@ pub(crate) struct Policy {
     pub(crate) limits: Limits,
     /// Where the node's container runtimes listen.
     pub(crate) runtimes: Sockets,
+    /// The folder where a journal says what faults have changed that no kernel object gives back.
+    pub(crate) journal: Folder,
     /// When there may be anything; always where nothing is said.
     pub(crate) hours: Option<Hours>,
+}
+
+/// The folder of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self(PathBuf::from(crate::journal::FOLDER))
+    }
 }
 
 /// What a node must allow by name: no process's death takes it back. Either a journal does when the agent starts
@@ -65,6 +77,7 @@ impl Leave {
             FaultKind::Dns | FaultKind::Http | FaultKind::Tcp => None,
             FaultKind::Kill | FaultKind::Pause | FaultKind::Cpu | FaultKind::Memory => None,
             FaultKind::Fill | FaultKind::Io | FaultKind::Exhaust => None,
+            FaultKind::Freeze => Some(Self::Freeze),
         }
     }
 

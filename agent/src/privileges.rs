@@ -78,6 +78,8 @@ pub(crate) const fn kept_for(kind: FaultKind) -> CapabilitySet {
         FaultKind::Kill | FaultKind::Pause => {
             Cap::KILL.union(Cap::SYS_PTRACE).union(Cap::DAC_OVERRIDE)
         }
+        // Its guard, which it starts, has the same.
+        FaultKind::Freeze => Cap::SYS_PTRACE.union(Cap::DAC_OVERRIDE),
         FaultKind::Cpu => Cap::empty(),
         FaultKind::Memory => Cap::SYS_RESOURCE,
         FaultKind::Fill | FaultKind::Io => Cap::DAC_OVERRIDE
@@ -90,6 +92,10 @@ pub(crate) const fn kept_for(kind: FaultKind) -> CapabilitySet {
         _ => Cap::NET_ADMIN.union(Cap::NET_RAW),
     }
 }
+
+/// What a holder keeps besides where it must tell whose a packet is: it looks into `/proc/PID/fd` all along.
+pub(crate) const TO_TELL_OWNERS: CapabilitySet =
+    CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_OVERRIDE);
 
 /// Gives up everything but [`NEEDS`], for this process and whatever it will execute: bounding set, permitted, effective,
 /// and no privileges by execution any more. Call it before there is a second thread: each has its own.
@@ -172,7 +178,10 @@ mod tests {
     #[test]
     fn no_holder_keeps_what_the_agent_does_not() {
         for kind in FaultKind::ALL {
-            assert!(all().contains(kept_for(kind)), "{kind}");
+            assert!(
+                all().contains(kept_for(kind).union(TO_TELL_OWNERS)),
+                "{kind}"
+            );
         }
     }
 }

@@ -6,13 +6,14 @@
 mod halts;
 mod line;
 mod protected;
+mod watched;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
 use crate::arming::{attach, begin, rename};
 use crate::boot::Ready;
 use crate::halt;
 use crate::hold::network;
-use crate::hold::speech::HoldSpec;
+use crate::hold::speech::{Attached, HoldSpec};
 use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
@@ -21,6 +22,7 @@ use crate::names;
 use crate::rhythm::Rhythm;
 use halts::Halts;
 use squall_experiments::capability::Means;
+use squall_experiments::fault::Holding;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop};
@@ -30,6 +32,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+use watched::Watched;
 
 use line::{Line, News, Opened};
 pub(crate) use line::{LineError, Way};
@@ -98,6 +101,7 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
         lost: false,
     };
     let mut halts = Halts::of(&agent.ready.state);
+    let watched = Watched::by(agent.ready.watchdog.as_ref());
     let result = loop {
         tokio::select! {
             biased;
@@ -105,14 +109,16 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
             _ = interrupt.recv() => break Ok(()),
             news = line.next() => if let Some(end) = agent.news(news) { break end },
             () = halts.changed() => agent.heed_halt(),
+            () = watched.lost() => break Err(LinkError::Watchdog.into()),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
-            () = sleep_until(agent.rhythm.due().into()), if !agent.faults.is_empty() => {
+            () = sleep_until(agent.due()), if !agent.faults.is_empty() => {
                 if agent.rhythm.take(std::time::Instant::now()) {
                     agent.look();
                 }
             }
         }
+        agent.beat();
         if std::mem::take(&mut agent.lost)
             && let Some(end) = agent.news(line.lose())
         {
@@ -218,6 +224,11 @@ impl Agent {
             let used: HashSet<&TargetId> = self.faults.values().map(|e| &e.live.target).collect();
             self.targets.retain(|id, _| used.contains(id));
         }
+        // A target that is looked for again and again leaves those that ended behind.
+        let faults = &self.faults;
+        self.targets.retain(|id, held| {
+            held.grasp.is_there() || faults.values().any(|entry| entry.live.target == *id)
+        });
         for held in resolution.held {
             // What is held already and lives is the same: keep the older hold.
             let known = self.targets.get(&held.candidate.id);
@@ -237,6 +248,10 @@ impl Agent {
         let received = Instant::now();
         if let Some(end) = self.finished.get(&arm.id).cloned() {
             return self.say(end);
+        }
+        let kind = arm.fault.kind();
+        if arm.pulse.is_some() && !kind.can_pulse() {
+            return self.deny(&arm.id, &admit::Denial::NoPulse(kind));
         }
         let held = self
             .targets
@@ -284,19 +299,28 @@ impl Agent {
                     self.say(armed);
                 }
             }
-            (Admission::Deny(denial), _) => self.refuse(&arm.id, denial.to_string(), true),
+            (Admission::Deny(denial), _) => self.deny(&arm.id, &denial),
             (Admission::Accept(_), None) => {
-                let denial = admit::Denial::UnknownTarget(arm.target.clone());
-                self.refuse(&arm.id, denial.to_string(), true);
+                self.deny(&arm.id, &admit::Denial::UnknownTarget(arm.target.clone()));
             }
         }
     }
 
-    fn refuse(&mut self, id: &FaultId, reason: String, denied: bool) {
+    fn deny(&mut self, id: &FaultId, denial: &admit::Denial) {
+        self.say(FromAgent::Refused(wire::Refused {
+            id: id.clone(),
+            reason: denial.to_string(),
+            denied: true,
+            gone: matches!(denial, admit::Denial::UnknownTarget(_)),
+        }));
+    }
+
+    fn refuse(&mut self, id: &FaultId, reason: String) {
         self.say(FromAgent::Refused(wire::Refused {
             id: id.clone(),
             reason,
-            denied,
+            denied: false,
+            gone: false,
         }));
     }
 
@@ -305,26 +329,10 @@ impl Agent {
             Ok(attached) => attached.into_iter().unzip(),
             Err(error) => {
                 let reason = format!("{} cannot be held: {error}", held.candidate.label);
-                return self.refuse(&arm.id, reason, false);
+                return self.refuse(&arm.id, reason);
             }
         };
-        let prey = arm
-            .fault
-            .kind()
-            .is_on_processes()
-            .then(|| self.prey(&held.target));
-        let spec = HoldSpec {
-            id: arm.id.clone(),
-            parent: 0,
-            lease_ms: arm.lease.get() / 1_000_000,
-            seed: arm.seed,
-            fault: arm.fault.clone(),
-            means,
-            filter: ResolvedFilter::default(),
-            queue: network::queue_means(),
-            attached,
-            prey,
-        };
+        let spec = self.spec(arm, means, held, attached);
         let (wish, wished) = watch::channel(Wish::default());
         let names = arm.fault.filter().is_some_and(names::has_names);
         let spare = self.spare(&held.grasp);
@@ -358,6 +366,38 @@ impl Agent {
                 tracing::error!("a fault's report is lost: the agent does not keep up");
             }
         }));
+    }
+
+    /// What the holder is told.
+    fn spec(
+        &self,
+        arm: &wire::Arm,
+        means: Means,
+        held: &HeldTarget,
+        attached: Vec<Attached>,
+    ) -> HoldSpec {
+        let prey = arm
+            .fault
+            .kind()
+            .is_on_processes()
+            .then(|| self.prey(&held.target));
+        HoldSpec {
+            id: arm.id.clone(),
+            parent: 0,
+            lease_ms: arm.lease.get() / 1_000_000,
+            seed: arm.seed,
+            fault: arm.fault.clone(),
+            means,
+            filter: ResolvedFilter::default(),
+            queue: network::queue_means(),
+            attached,
+            owned: arm.fault.kind().is_network() && held.grasp.shares_its_netns(),
+            prey,
+            pulse: arm.pulse,
+            on_behalf_of: None,
+            journal: (arm.fault.kind().holding() == Holding::Journal)
+                .then(|| self.ready.policy.journal.0.clone()),
+        }
     }
 
     fn renew(&mut self, renew: &wire::Renew) {
@@ -408,8 +448,18 @@ impl Agent {
         }
     }
 
+    /// Whether what a fault was aimed at has ended.
+    fn is_gone(&self, fault: &FaultId) -> bool {
+        let target = self.faults.get(fault).map(|entry| &entry.live.target);
+        let held = target.and_then(|target| self.targets.get(target));
+        held.is_none_or(|held| !held.grasp.is_there())
+    }
+
     /// Takes down what a fault's task says, and passes it on.
-    fn report(&mut self, report: FromAgent) {
+    fn report(&mut self, mut report: FromAgent) {
+        if let FromAgent::Refused(refused) = &mut report {
+            refused.gone = self.is_gone(&refused.id);
+        }
         match &report {
             FromAgent::Armed(armed) => {
                 if let Some(entry) = self.faults.get_mut(&armed.id) {
@@ -479,7 +529,10 @@ impl Agent {
         tokio::pin!(limit);
         while !self.faults.is_empty() {
             tokio::select! {
-                Some(report) = reported.recv() => self.report(report),
+                Some(report) = reported.recv() => {
+                    self.report(report);
+                    self.beat();
+                }
                 () = &mut limit => {
                     tracing::error!(faults = self.faults.len(), "not shown gone; the kernel ends them with the agent");
                     return;

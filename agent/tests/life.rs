@@ -273,5 +273,12 @@ fn children(pid: u32) -> Vec<u32> {
         std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_ascii_whitespace()
         .map(|pid| pid.parse().unwrap())
+        // The watchdog stays as long as its agent.
+        .filter(|pid| comm(*pid) != "squall-watchdog")
         .collect()
+}
+
+fn comm(pid: u32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    text.trim().to_owned()
 }

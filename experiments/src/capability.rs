@@ -1,6 +1,6 @@
 //! What a node can inject, by which means, and why not where it cannot.
 
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, Holding};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub enum Means {
     Process,
     /// Matched traffic is led to the holder, which reads it, and answers it or sends it on.
     Redirect,
+    /// A setting of the kernel's is changed, and a journal knows what it was.
+    Journal,
 }
 
 /// One thing a node can or cannot do.
@@ -30,6 +32,9 @@ pub struct Capability {
     pub fault: FaultKind,
     /// By which means, the preferred one first; empty when it cannot.
     pub means: Vec<Means>,
+    /// What takes it back when its holder dies; the kernel where nothing is said.
+    #[serde(default, skip_serializing_if = "Holding::is_kernel")]
+    pub held: Holding,
     /// Why not, or what is limited, and what would help. One sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod sum;
+
 /// What was done so far, cumulative since the fault was armed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +29,10 @@ pub enum Dose {
     Io(IoDose),
     /// Whatever there is a limited number of.
     Exhaust(ExhaustDose),
+    /// Any of these, of a fault that comes and goes.
+    Pulsed(PulsedDose),
+    /// A cgroup stood still.
+    Freeze(FreezeDose),
     /// TCP connections.
     Tcp(TcpDose),
 }
@@ -195,6 +201,35 @@ pub struct ExhaustDose {
     pub limit: u64,
 }
 
+/// What a fault that comes and goes did in all its pulses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PulsedDose {
+    /// All pulses together: counts and times are sums, and what is said of *now* is of the last one. None before the first
+    /// measurement.
+    pub of: Option<Box<Dose>>,
+    /// How often it came in force, as the kernel confirmed.
+    pub times_on: u32,
+    /// How often it was shown gone again by the pattern.
+    pub times_off: u32,
+    /// Seconds in force.
+    pub seconds_on: f64,
+    /// Seconds shown absent in between.
+    pub seconds_off: f64,
+    /// Whether it is in force now.
+    pub is_on: bool,
+}
+
+/// A cgroup that stands still.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FreezeDose {
+    /// Processes in it, and in those below it, when it was last looked at.
+    pub processes: u64,
+    /// Seconds for which the kernel said that all of it is frozen.
+    pub seconds: f64,
+}
+
 /// TCP connections, counted by the holder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -228,6 +263,8 @@ impl Dose {
             Self::Fill(dose) => dose.held_bytes > 0,
             Self::Io(dose) => dose.reads + dose.writes + dose.syncs > 0,
             Self::Exhaust(dose) => dose.held > 0,
+            Self::Pulsed(dose) => dose.of.as_ref().is_some_and(|of| of.in_force()),
+            Self::Freeze(dose) => dose.processes > 0 && dose.seconds > 0.0,
             Self::Tcp(dose) => dose.matched > 0,
         }
     }

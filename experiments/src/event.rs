@@ -3,9 +3,11 @@
 
 use crate::capability::Capabilities;
 use crate::dose::{Dose, Evidence};
+use crate::fault::Holding;
 use crate::ids::{FaultId, RunId};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedFault};
 use crate::run_life::RunState;
+use crate::target::Candidate;
 use crate::verdict::Verdict;
 use crate::wire::EndCause;
 use schemars::JsonSchema;
@@ -45,6 +47,10 @@ pub enum Happening {
     Ended(FaultEnded),
     /// A fault cannot be shown gone.
     Stuck(FaultRefused),
+    /// A step that follows its target hits one more.
+    TargetJoined(TargetJoined),
+    /// A step that follows its target lets one go.
+    TargetLeft(TargetLeft),
     /// An expectation is violated, confirmed.
     Violated(Violation),
     /// The run is to end now, and why.
@@ -167,6 +173,9 @@ pub struct FaultArmed {
     pub id: FaultId,
     /// What the kernel answered.
     pub evidence: Evidence,
+    /// What takes it back when its holder dies; the kernel where nothing is said.
+    #[serde(default, skip_serializing_if = "Holding::is_kernel")]
+    pub held: Holding,
     /// Microseconds from the agent's receipt of the command.
     pub took_us: u64,
 }
@@ -203,6 +212,34 @@ pub struct FaultEnded {
     pub dose: Option<Dose>,
     /// Microseconds from the agent's receipt of the stop.
     pub took_us: Option<u64>,
+}
+
+/// A step that follows its target hits one more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetJoined {
+    /// Which step of the method, from 0.
+    pub step: usize,
+    /// What is hit from now on.
+    pub target: Candidate,
+    /// What is injected into it.
+    pub faults: Vec<PlannedFault>,
+    /// How many match now.
+    pub candidates: usize,
+    /// How many of them are hit now, this one included.
+    pub hit: usize,
+}
+
+/// A step that follows its target lets one go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetLeft {
+    /// Which step of the method, from 0.
+    pub step: usize,
+    /// What is no longer hit.
+    pub target: Candidate,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 /// An expectation is violated, confirmed.

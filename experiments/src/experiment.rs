@@ -2,7 +2,9 @@
 
 use crate::expectation::Expectation;
 use crate::fault::Fault;
+use crate::follow::Follow;
 use crate::probe::Probe;
+use crate::pulse::Pulse;
 use crate::target::{Share, Target};
 use crate::units::{Hold, Interval, Lease, Percent};
 use schemars::JsonSchema;
@@ -101,6 +103,16 @@ pub struct Step {
     pub ramp: Vec<Share>,
     /// How long each share is held.
     pub hold: Hold,
+    /// The faults come and go all the while; they stay where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
+    /// The target is looked for again while the step holds; what was found at first is all there is where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Follow>,
+    /// The faults of the steps before stay while this one holds: so faults on packets and faults on processes are in
+    /// force at once.
+    #[serde(default, skip_serializing_if = "Step::is_false")]
+    pub keep_previous: bool,
 }
 
 impl Experiment {
@@ -184,6 +196,15 @@ impl SteadyState {
 }
 
 impl Step {
+    /// Left out where it says nothing, so that a file without it keeps the digest it always had.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
+    const fn is_false(keep: &bool) -> bool {
+        !*keep
+    }
+
     /// Every candidate at once.
     #[must_use]
     pub fn ramp_default() -> Vec<Share> {

@@ -9,6 +9,8 @@ use std::fmt;
 mod disk;
 mod dns;
 mod exhaust;
+mod freeze;
+mod holding;
 mod http;
 mod memory;
 mod pause;
@@ -17,6 +19,8 @@ mod tcp;
 pub use disk::{Fill, FillGoal, FolderPath, Io, IoRate, PathError};
 pub use dns::{Dns, DnsEffect, RecordType};
 pub use exhaust::{Exhaust, ExhaustGoal, Exhausted};
+pub use freeze::Freeze;
+pub use holding::Holding;
 pub use http::{Http, HttpEffect, Replace, Requests, Status};
 pub use memory::{Memory, MemoryBase, MemorySize};
 pub use pause::Pause;
@@ -58,6 +62,8 @@ pub enum Fault {
     Io(Io),
     /// Something limited is used up.
     Exhaust(Exhaust),
+    /// A cgroup stands still.
+    Freeze(Freeze),
     /// Connections are reset, refused, slow to close, or stand still.
     Tcp(Tcp),
 }
@@ -85,12 +91,13 @@ pub enum FaultKind {
     Fill,
     Io,
     Exhaust,
+    Freeze,
     Tcp,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -107,6 +114,7 @@ impl FaultKind {
         Self::Fill,
         Self::Io,
         Self::Exhaust,
+        Self::Freeze,
         Self::Tcp,
     ];
 
@@ -130,6 +138,7 @@ impl FaultKind {
             Self::Fill => "fill",
             Self::Io => "io",
             Self::Exhaust => "exhaust",
+            Self::Freeze => "freeze",
             Self::Tcp => "tcp",
         }
     }
@@ -152,7 +161,7 @@ impl FaultKind {
     /// Whether it acts on processes themselves, which a node as a whole has none to spare of.
     #[must_use]
     pub const fn is_on_processes(self) -> bool {
-        matches!(self, Self::Kill | Self::Pause)
+        matches!(self, Self::Kill | Self::Pause | Self::Freeze)
     }
 
     /// Whether it shapes packets (netem's domain), rather than refusing them.
@@ -420,7 +429,18 @@ impl Fault {
             Self::Fill(_) => FaultKind::Fill,
             Self::Io(_) => FaultKind::Io,
             Self::Exhaust(_) => FaultKind::Exhaust,
+            Self::Freeze(_) => FaultKind::Freeze,
             Self::Tcp(_) => FaultKind::Tcp,
+        }
+    }
+
+    /// Whether it can be kept to the packets of some of a network namespace's processes: the holder must look at each
+    /// packet before it is hit.
+    #[must_use]
+    pub const fn may_have_owner(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => !matches!(tcp.effect, TcpEffect::Stall),
+            _ => self.kind().is_shaping(),
         }
     }
 
@@ -439,7 +459,7 @@ impl Fault {
             Self::Http(f) => Some(&f.filter),
             Self::Tcp(f) => Some(&f.filter),
             Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
-            Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) => None,
+            Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) | Self::Freeze(_) => None,
         }
     }
 }
@@ -496,6 +516,7 @@ impl fmt::Display for Fault {
             Self::Fill(fill) => fill.fmt(f)?,
             Self::Io(io) => io.fmt(f)?,
             Self::Exhaust(exhaust) => exhaust.fmt(f)?,
+            Self::Freeze(freeze) => freeze.fmt(f)?,
             Self::Tcp(tcp) => tcp.fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {

@@ -5,6 +5,7 @@
 use crate::experiment::Experiment;
 use crate::fault::Fault;
 use crate::ids::{FaultId, RunId};
+use crate::pulse::Pulse;
 use crate::target::{Candidate, Share};
 use crate::units::Hold;
 use rand::SeedableRng;
@@ -54,6 +55,20 @@ pub struct PlannedFault {
     pub fault: Fault,
     /// Into what.
     pub target: Candidate,
+    /// It comes and goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
+}
+
+impl PlannedFault {
+    /// What is injected, in words: `delay 300ms, 5s on and 10s off`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self.pulse {
+            Some(pulse) => format!("{}, {pulse}", self.fault),
+            None => self.fault.to_string(),
+        }
+    }
 }
 
 /// Why no plan can be made.
@@ -99,7 +114,10 @@ pub fn plan(
         let mut hit = 0;
         let mut first = true;
         for share in &step.ramp {
-            let count = share.of(drawn.len());
+            // However many match at first, a step that follows never hits more than it says.
+            let most = step.follow.and_then(|follow| follow.at_most);
+            let most = most.map_or(usize::MAX, |most| most as usize);
+            let count = share.of(drawn.len()).min(most);
             // Several small shares of few targets are the same targets: one stage, not a repetition.
             if count <= hit {
                 continue;
@@ -116,6 +134,7 @@ pub fn plan(
                             id: FaultId(format!("{run}/{number}.{place}.{which}")),
                             fault: fault.clone(),
                             target: (*target).clone(),
+                            pulse: step.pulse,
                         })
                 });
             stages.push(Stage {
@@ -126,7 +145,7 @@ pub fn plan(
                 hit: count,
                 hold: step.hold,
                 arm: arm.collect(),
-                ends_previous: first && number > 0,
+                ends_previous: first && number > 0 && !step.keep_previous,
             });
             hit = count;
             first = false;
@@ -136,7 +155,8 @@ pub fn plan(
 }
 
 /// The order in which candidates are hit. Sorted first, so that the order in which they were found cannot matter.
-fn draw(candidates: &[Candidate], seed: u64, step: usize) -> Vec<&Candidate> {
+#[must_use]
+pub fn draw(candidates: &[Candidate], seed: u64, step: usize) -> Vec<&Candidate> {
     let mut drawn: Vec<&Candidate> = candidates.iter().collect();
     drawn.sort_by(|a, b| a.id.cmp(&b.id));
     drawn.dedup_by(|a, b| a.id == b.id);

@@ -10,7 +10,7 @@ mod probe;
 mod redirect;
 mod target;
 
-use crate::units::{Hold, Lease, Percent};
+use crate::units::{Hold, Interval, Lease, Percent};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -162,6 +162,28 @@ fn step() -> Value {
         ),
         ("share", json!({ "$ref": "#/$defs/share" })),
         ("hold", quantity::<Hold>("How long each share is held")),
+        (
+            "pulse",
+            object(
+                "The faults come and go while the step holds",
+                [
+                    (
+                        "on",
+                        quantity::<Hold>("How long they are in force each time"),
+                    ),
+                    (
+                        "off",
+                        quantity::<Hold>("How long they are absent in between"),
+                    ),
+                ],
+                &["on", "off"],
+            ),
+        ),
+        ("follow", follow()),
+        (
+            "keepPrevious",
+            json!({ "type": "boolean", "description": "Whether the faults of the steps before stay while this one holds" }),
+        ),
     ];
     let mut step = object(
         "Faults on a target, on a growing share of it, for a time",
@@ -176,6 +198,27 @@ fn step() -> Value {
         step.insert("not".into(), json!({ "required": ["ramp", "share"] }));
     }
     step
+}
+
+fn follow() -> Value {
+    or_short(
+        json!({ "type": "boolean" }),
+        object(
+            "How the target is followed",
+            [
+                (
+                    "every",
+                    quantity::<Interval>("How often it is looked for; 1s where nothing is said"),
+                ),
+                (
+                    "atMost",
+                    json!({ "type": "integer", "minimum": 1, "maximum": 10_000, "description": "Never more targets at once" }),
+                ),
+            ],
+            &[],
+        ),
+        "Whether what replaces a target, or is new and matches, is hit too while the step holds",
+    )
 }
 
 fn share() -> Value {

@@ -6,9 +6,10 @@
 
 use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, Holding};
 use crate::ids::{FaultId, RunId, TargetId};
 use crate::join::Labels;
+use crate::pulse::Pulse;
 use crate::target::{Candidate, Target};
 use crate::units::Lease;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,9 @@ pub struct Arm {
     /// same promises, and this is how that is tested where a kernel has both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub means: Option<Means>,
+    /// It comes and goes, by the holder's own clock; it stays where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<Pulse>,
 }
 
 /// The faults that stay.
@@ -173,6 +177,9 @@ pub struct Armed {
     pub holder: u32,
     /// What the kernel answered.
     pub evidence: Evidence,
+    /// What takes it back when its holder dies; the kernel where nothing is said.
+    #[serde(default, skip_serializing_if = "Holding::is_kernel")]
+    pub held: Holding,
     /// When it was read back.
     pub at_us: u64,
     /// How long that took from the receipt of `Arm`, in microseconds.
@@ -189,6 +196,9 @@ pub struct Refused {
     pub reason: String,
     /// The node said no on purpose (policy, protection): trying again is no use.
     pub denied: bool,
+    /// What it was to be injected into is no longer there.
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// What a fault did so far.

@@ -52,7 +52,9 @@ fn a_webhook_answers_what_is_said() {
 #[test]
 fn parts_are_read_in_their_places() {
     let mut seen = 0;
-    for kind in ["probe", "steady", "expect", "on", "network", "process"] {
+    for kind in [
+        "probe", "steady", "expect", "on", "network", "process", "step",
+    ] {
         for block in blocks(&format!("yaml {kind}")) {
             for line in block.lines().filter(|l| !l.trim().is_empty()) {
                 seen += 1;
@@ -61,6 +63,14 @@ fn parts_are_read_in_their_places() {
                     "steady" => file(LOAD, "success >= 90%", "kill", "{ process: { name: a } }")
                         .replace("method:", &format!("  - {line}\nmethod:")),
                     "expect" => file(LOAD, line, "kill", "{ process: { name: a } }"),
+                    "step" => {
+                        file(LOAD, "success >= 90%", "", "")
+                            .split("method:")
+                            .next()
+                            .unwrap()
+                            .to_owned()
+                            + &format!("method:\n  {line}\n")
+                    }
                     "on" if line.contains("netns") => {
                         file(LOAD, "success >= 90%", "{ loss: 3% }", line)
                     }

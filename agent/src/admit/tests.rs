@@ -63,11 +63,13 @@ fn capabilities(shaping: u8) -> Capabilities {
         }
         FaultKind::Partition => vec![Means::Nftables],
         kind if kind.is_redirecting() => vec![Means::Redirect],
+        FaultKind::Freeze => vec![Means::Journal],
         _ => vec![Means::Process],
     };
     let capability = |fault| Capability {
         fault,
         means: means(fault),
+        held: fault.holding(),
         notes: Vec::new(),
     };
     Capabilities {
@@ -100,7 +102,8 @@ fn expected(
     }
     let fits = match (kind, target) {
         (_, 5) => false,
-        (0 | 1 | HTTP, site) => matches!(site, 0 | 3 | 4),
+        (0, site) => site != 5,
+        (1 | HTTP, site) => matches!(site, 0 | 3 | 4),
         (2 | PAUSE, site) => matches!(site, 1 | 2 | 4),
         (_, site) => site != 3,
     };
@@ -115,6 +118,10 @@ fn expected(
     }
     if kind != 0 {
         return "accept";
+    }
+    if target == 1 || target == 2 {
+        // Only the queue can tell whose a packet is.
+        return if shaping & 2 != 0 { "queue" } else { "deny" };
     }
     let crossed = live.values().any(|other| other.detoured && crosses(other));
     match (shaping & 1 != 0, shaping & 2 != 0) {
@@ -251,6 +258,42 @@ fn other_protocols_and_families_are_not_in_the_way() {
     assert!(!may_overlap(&four, &six) && may_overlap(&four, &name));
 }
 
+#[test]
+fn what_a_journal_holds_is_denied_unless_the_policy_allows_it() {
+    let (id, target) = (FaultId::from("f"), TargetId::from("g"));
+    let fault = serde_json::from_str(r#"{"freeze": {}}"#).unwrap();
+    let ask = |policy: &Policy, site| {
+        let asked = Asked {
+            id: &id,
+            fault: &fault,
+            target: &target,
+            lease: "1s".parse().unwrap(),
+            means: None,
+            site: Some(site),
+            among: (1, 0),
+        };
+        admit(asked, &[], node(&capabilities(3), policy))
+    };
+    let strict = Policy::default();
+    let Admission::Deny(denial) = ask(&strict, Site::Group) else {
+        panic!("a freeze was allowed by default");
+    };
+    assert!(denial.to_string().contains("allow: [ freeze ]"), "{denial}");
+    let lenient = Policy {
+        allow: vec![crate::policy::Leave::Freeze],
+        ..Policy::default()
+    };
+    assert_eq!(
+        ask(&lenient, Site::Group),
+        Admission::Accept(Means::Journal)
+    );
+    for site in [Site::Host, Site::Process, Site::Netns] {
+        assert!(matches!(
+            ask(&lenient, site),
+            Admission::Deny(Denial::WrongTarget { .. })
+        ));
+    }
+}
 /// A policy over the model's kinds and targets.
 fn policies() -> impl Strategy<Value = Policy> {
     let kinds = || prop::collection::vec(prop::sample::select(&KINDS[..]), 0..3);

@@ -59,7 +59,7 @@ impl Detour {
         shape: Shape,
     ) -> Result<(Self, Evidence), HoldError> {
         sweep::sweep_here()?;
-        let name = names::fresh(std::process::id());
+        let name = names::mine();
         // The table before the ifb: an ifb whose table is not there counts as idle.
         let mut table = OwnedTable::create(Family::Netdev, &name)?;
         let mut route = Netlink::open(Protocol::Route)?;

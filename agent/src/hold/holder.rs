@@ -13,7 +13,7 @@
 
 use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
-use super::{busy, cpu, exhaust, fill, kill, memory, network, pause};
+use super::{busy, cpu, exhaust, fill, freeze, kill, memory, names, network, pause, pulse};
 use crate::kernel::net::late;
 use crate::kernel::{cgroup, channel, oom, process, timer};
 use crate::privileges;
@@ -74,40 +74,79 @@ fn live() -> Result<(), HoldError> {
     let Some(ToHolder::Hold(spec)) = next_word(&control, &mut fds, None)? else {
         return Ok(());
     };
+    if let Some(pulse) = spec.pulse {
+        return match prepare(&spec, &fds, &lease) {
+            Ok(company) => pulse::keep(&control, &lease, *spec, fds, (pulse, company)),
+            Err(error) => fail(&control, &error),
+        };
+    }
+    names::act_for(spec.on_behalf_of);
     let armed = arm(&spec, fds, &lease);
     let (held, company, evidence) = match armed {
         Ok(armed) => armed,
-        Err(error) => {
-            let reason = chain(&error);
-            return tell(&control, &FromHolder::Failed { reason });
-        }
+        Err(error) => return fail(&control, &error),
     };
     tell(&control, &FromHolder::Armed(evidence))?;
     hold(&control, &lease, held, company)
+}
+
+fn fail(control: &OwnedFd, error: &HoldError) -> Result<(), HoldError> {
+    let reason = chain(error);
+    tell(control, &FromHolder::Failed { reason })
+}
+
+/// What a fault that comes and goes is ready with before its first pulse. It stays outside of the target, and is spared
+/// by the OOM killer: what it holds is a pattern.
+fn prepare(
+    spec: &HoldSpec,
+    fds: &[OwnedFd],
+    lease: &timer::LeaseTimer,
+) -> Result<Company, HoldError> {
+    still_ours(spec)?;
+    lease
+        .renew(Duration::from_millis(spec.lease_ms))
+        .map_err(HoldError::kernel("start", "the lease's timer"))?;
+    // Without the right to it, it is as any other process; a pulse says so itself.
+    let _ = oom::set(oom::PROTECTED);
+    let again = fds.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>();
+    let again = again.map_err(HoldError::kernel("duplicate", "the target's descriptors"))?;
+    let grip = take(spec, again)?;
+    let aimed_at = aimed_at(spec, &grip)?;
+    Ok(Company::new(grip, aimed_at))
 }
 
 type ArmedFault = (Box<dyn Held>, Company, Evidence);
 
 /// What the fault is for: with the last of it the fault ends.
 #[derive(Debug, Default)]
-struct Company {
+pub(super) struct Company {
     /// The target's processes.
-    processes: Vec<OwnedFd>,
+    pub(super) processes: Vec<OwnedFd>,
     /// A cgroup that was aimed at as such.
     group: Option<OwnedFd>,
     had_processes: bool,
 }
 
 impl Company {
+    /// A namespace is pinned by the process in it; a descriptor of its own is not needed.
+    fn new(grip: Grip, group: Option<OwnedFd>) -> Self {
+        let processes: Vec<OwnedFd> = grip.processes.into_iter().map(|(pidfd, _)| pidfd).collect();
+        Self {
+            had_processes: !processes.is_empty(),
+            processes,
+            group,
+        }
+    }
+
     /// Whether everything that was aimed at has ended.
-    fn is_gone(&mut self) -> bool {
+    pub(super) fn is_gone(&mut self) -> bool {
         self.processes
             .retain(|pidfd| !process::has_ended(pidfd.as_fd()));
         self.had_processes && self.processes.is_empty()
     }
 
     /// Whether this holder is alone in the target's cgroup. A group with groups below it is never empty to us.
-    fn is_alone(&self) -> bool {
+    pub(super) fn is_alone(&self) -> bool {
         self.group.as_ref().is_some_and(|group| {
             let me = std::process::id();
             let others = cgroup::processes(group).is_ok_and(|all| all.iter().any(|pid| *pid != me));
@@ -134,7 +173,11 @@ fn arm(
     }
     let mut grip = take(spec, fds)?;
     enter(spec, &grip)?;
-    privileges::keep_only(privileges::kept_for(spec.fault.kind()))
+    let mut keep = privileges::kept_for(spec.fault.kind());
+    if spec.owned {
+        keep = keep.union(privileges::TO_TELL_OWNERS);
+    }
+    privileges::keep_only(keep)
         .map_err(HoldError::kernel("give up", "what the fault does not need"))?;
     process::die_with_parent().map_err(HoldError::kernel("tie to its parent", "the holder"))?;
     still_ours(spec)?;
@@ -144,20 +187,14 @@ fn arm(
         Fault::Cpu(fault) => cpu::arm(fault, &grip)?,
         Fault::Memory(fault) => memory::arm(fault, &mut grip)?,
         Fault::Pause(_) => pause::arm(spec, &mut grip)?,
+        Fault::Freeze(_) => freeze::arm(spec, &mut grip)?,
         Fault::Fill(fault) => fill::arm(fault, &grip)?,
         Fault::Io(fault) => busy::arm(fault, &grip)?,
         Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip)?,
-        _ => network::arm(spec)?,
+        _ => network::arm(spec, &mut grip)?,
     };
     evidence.warnings.append(&mut warnings);
-    // A namespace is pinned by the process in it; a descriptor of its own is not needed any more.
-    let processes: Vec<OwnedFd> = grip.processes.into_iter().map(|(pidfd, _)| pidfd).collect();
-    let company = Company {
-        had_processes: !processes.is_empty(),
-        processes,
-        group: aimed_at,
-    };
-    Ok((held, company, evidence))
+    Ok((held, Company::new(grip, aimed_at), evidence))
 }
 
 /// The agent may have died between our start and the moment we were tied to it: then somebody else adopted us.
@@ -236,9 +273,10 @@ fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
     Ok(())
 }
 
-/// The group that a pressure fault was aimed at, where it was a group and not a process in one or the node.
+/// The group that a pressure fault, or one on its packets, was aimed at, where it was a group and not a process in one or the node.
 fn aimed_at(spec: &HoldSpec, grip: &Grip) -> Result<Option<OwnedFd>, HoldError> {
-    let pressure = spec.fault.kind().is_pressure();
+    let kind = spec.fault.kind();
+    let pressure = kind.is_pressure() || kind.is_network();
     let group = grip.groups.first().filter(|group| group.path != "/");
     match group {
         Some(group) if pressure && grip.processes.is_empty() => group
@@ -326,7 +364,7 @@ fn wait(
     Ok(!fds[0].revents().is_empty())
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
@@ -335,7 +373,7 @@ fn timespec(duration: Duration) -> Timespec {
 
 /// The next message; `None` at the end of the channel. Waits without a limit of its own where none is given: the
 /// lease's timer is the limit.
-fn next_word(
+pub(super) fn next_word(
     control: &OwnedFd,
     fds: &mut Vec<OwnedFd>,
     limit: Option<Duration>,
@@ -360,7 +398,7 @@ fn next_word(
 
 /// Says something to the agent. An agent that does not read (stopped, hung) is not waited for: doses are dropped, and
 /// the lease decides.
-fn tell(control: &OwnedFd, word: &FromHolder) -> Result<(), HoldError> {
+pub(super) fn tell(control: &OwnedFd, word: &FromHolder) -> Result<(), HoldError> {
     tell_with(control, word, &[])
 }
 

@@ -202,8 +202,11 @@ impl Killer {
     }
 }
 
+/// What holders call themselves.
+const HOLDER_COMM: &str = "squall-holder";
+
 impl Prey {
-    /// Never ourselves, PID 1, or what was named as spared.
+    /// Never ourselves, PID 1, another holder in the same group, or what was named as spared.
     pub(crate) fn may_be_hit(&self, pid: u32) -> bool {
         let names = [inventory::name_of(pid), inventory::comm_of(pid)];
         pid != 1
@@ -212,7 +215,7 @@ impl Prey {
             && !names
                 .iter()
                 .flatten()
-                .any(|name| self.spare_names.contains(name))
+                .any(|name| self.spare_names.contains(name) || name == HOLDER_COMM)
             && !self.in_spared_unit(pid)
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod detour;
 pub(crate) mod dns;
 pub(crate) mod exhaust;
 pub(crate) mod fill;
+pub(crate) mod freeze;
 pub(crate) mod held;
 mod holder;
 pub(crate) mod http;
@@ -20,9 +21,11 @@ pub(crate) mod names;
 #[cfg(test)]
 mod net_tests;
 pub(crate) mod network;
+pub(crate) mod owner;
 pub(crate) mod partition;
 pub(crate) mod pause;
 mod place;
+mod pulse;
 pub(crate) mod queue;
 pub(crate) mod redirect;
 pub(crate) mod speech;
@@ -31,22 +34,30 @@ pub(crate) mod supervise;
 pub(crate) mod sweep;
 pub(crate) mod tcp;
 
+use crate::watchdog;
 use std::process::ExitCode;
 
 /// The name under which a holder runs: its argument zero. What follows is for people who read `ps`.
 pub const HOLDER_NAME: &str = "squall-agent:";
 
-/// Whether this process was started as a holder. Whoever links the agent asks this before anything else: a holder
-/// must not become a thread pool, parse arguments or open anything.
+/// The name under which the guard of a journal's entry runs; the entry's file follows.
+pub const GUARD_NAME: &str = "squall-guard:";
+
+/// Whether this process was started as a holder, as the guard of one, or as the watchdog beside them. Whoever links the
+/// agent asks this before anything else: none of them must become a thread pool, parse arguments or open anything.
 #[must_use]
 pub fn is_holder() -> bool {
     std::env::args_os()
         .next()
-        .is_some_and(|name| name == HOLDER_NAME)
+        .is_some_and(|name| name == HOLDER_NAME || name == GUARD_NAME || name == watchdog::NAME)
 }
 
-/// A holder's whole life.
+/// A holder's, a guard's or the watchdog's whole life.
 #[must_use]
 pub fn main() -> ExitCode {
-    holder::run()
+    match std::env::args_os().next() {
+        Some(name) if name == watchdog::NAME => watchdog::run(),
+        Some(name) if name == GUARD_NAME => crate::journal::guard::run(),
+        _ => holder::run(),
+    }
 }

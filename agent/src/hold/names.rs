@@ -7,11 +7,26 @@
 
 use crate::kernel::net::links::NAME_BYTES_MAX;
 use crate::kernel::net::qdisc::PREFIX;
+use std::sync::OnceLock;
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const RADIX: u32 = 36;
 /// 36^6 is over two thousand million: a clash among the few faults of one holder is not to be met, and refused if it is.
 const CHANCE_DIGITS: usize = 6;
+
+static ACTS_FOR: OnceLock<u32> = OnceLock::new();
+
+/// From now on what this process makes bears another holder's pid: that of the pattern whose pulse it holds.
+pub(crate) fn act_for(holder: Option<u32>) {
+    if let Some(pid) = holder {
+        let _ = ACTS_FOR.set(pid);
+    }
+}
+
+/// A fresh name for something that this process holds.
+pub(crate) fn mine() -> String {
+    fresh(ACTS_FOR.get().copied().unwrap_or_else(std::process::id))
+}
 
 /// A fresh name for something of the holder with that pid.
 pub(crate) fn fresh(pid: u32) -> String {

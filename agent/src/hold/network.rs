@@ -12,7 +12,9 @@ use squall_experiments::filter::ResolvedFilter;
 use super::detour::Detour;
 use super::dns::DnsFault;
 use super::held::{Held, HoldError};
+use super::holder::Grip;
 use super::http::HttpFault;
+use super::owner::{Owner, Whose};
 use super::partition::Partition;
 use super::queue::{self, UserQueue};
 use super::speech::HoldSpec;
@@ -24,11 +26,42 @@ use crate::kernel::net::probe::NetAbilities;
 use crate::kernel::net::shape::{Chance, Distribution, Loss, Shape, packets_max};
 
 /// Arms a network fault in the network namespace that this process has entered, and reads it back.
-pub(crate) fn arm(spec: &HoldSpec) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+pub(crate) fn arm(
+    spec: &HoldSpec,
+    grip: &mut Grip,
+) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     if let Some(means) = spec.queue {
         queue::known(means);
     }
-    arm_fault(&spec.fault, spec.means, &spec.filter, spec.seed)
+    if !spec.owned {
+        return arm_fault(&spec.fault, spec.means, &spec.filter, spec.seed);
+    }
+    let pids = grip.processes.iter().map(|(_, pid)| *pid).collect();
+    let whose = match grip.groups.pop() {
+        Some(group) if grip.processes.is_empty() => Whose::Group(group),
+        _ => Whose::Processes(pids),
+    };
+    let owner = Owner::new(whose)?;
+    let said = owner.in_words();
+    let (held, mut evidence): (Box<dyn Held>, Evidence) = match &spec.fault {
+        Fault::Tcp(tcp) if spec.fault.may_have_owner() => {
+            let (held, evidence) = TcpFault::arm(tcp, &spec.filter, spec.seed, Some(owner))?;
+            (Box::new(held), evidence)
+        }
+        fault if fault.may_have_owner() => {
+            let shape = shape(fault, spec.seed)?;
+            let (held, evidence) = UserQueue::arm(&spec.filter, shape, Some(owner))?;
+            (Box::new(held), evidence)
+        }
+        fault => {
+            return Err(HoldError::Unable(format!(
+                "{} cannot tell whose packets it meets: aim it at a network namespace",
+                fault.kind()
+            )));
+        }
+    };
+    evidence.read_back.push(said);
+    Ok((held, evidence))
 }
 
 /// The way into a queue that works on this node; none where none does, or nobody has tried yet.
@@ -56,7 +89,7 @@ pub(crate) fn arm_fault(
         return Ok((Box::new(held), evidence));
     }
     if let Fault::Tcp(tcp) = fault {
-        let (held, evidence) = TcpFault::arm(tcp, filter, seed)?;
+        let (held, evidence) = TcpFault::arm(tcp, filter, seed, None)?;
         return Ok((Box::new(held), evidence));
     }
     let shape = shape(fault, seed)?;
@@ -66,13 +99,15 @@ pub(crate) fn arm_fault(
             Ok((Box::new(held), evidence))
         }
         Means::Queue => {
-            let (held, evidence) = UserQueue::arm(filter, shape)?;
+            let (held, evidence) = UserQueue::arm(filter, shape, None)?;
             Ok((Box::new(held), evidence))
         }
-        Means::Nftables | Means::Process | Means::Redirect => Err(HoldError::Unable(format!(
-            "{} cannot be held by {means:?}: ask for the detour or the queue, or leave the choice to the agent",
-            fault.kind()
-        ))),
+        Means::Nftables | Means::Process | Means::Redirect | Means::Journal => {
+            Err(HoldError::Unable(format!(
+                "{} cannot be held by {means:?}: ask for the detour or the queue, or leave the choice to the agent",
+                fault.kind()
+            )))
+        }
     }
 }
 
@@ -164,9 +199,16 @@ fn capability(abilities: &NetAbilities, fault: FaultKind) -> Capability {
         }
         means.dedup();
     }
+    if (fault.is_shaping() || fault == FaultKind::Tcp)
+        && let Err(reasons) = abilities.owners()
+    {
+        let only = |why| format!("not for one process of a namespace alone: {why}");
+        notes.extend(reasons.into_iter().map(only));
+    }
     Capability {
         fault,
         means,
+        held: fault.holding(),
         notes,
     }
 }

@@ -43,7 +43,7 @@ impl Partition {
         filter: &ResolvedFilter,
         mode: PartitionMode,
     ) -> Result<(Self, Evidence), HoldError> {
-        let name = names::fresh(std::process::id());
+        let name = names::mine();
         match mode {
             PartitionMode::Drop => Self::arm_drop(&name, filter),
             PartitionMode::Reject => Self::arm_reject(&name, filter),

@@ -7,8 +7,10 @@ use squall_experiments::dose::{Dose, Evidence};
 use squall_experiments::fault::Fault;
 use squall_experiments::filter::ResolvedFilter;
 use squall_experiments::ids::FaultId;
+use squall_experiments::pulse::Pulse;
 use squall_experiments::target::ProcessSelector;
 use squall_experiments::wire::EndCause;
+use std::path::PathBuf;
 
 /// What the agent says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +33,11 @@ pub(crate) enum ToHolder {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum FromHolder {
+    /// The process that will hold the next pulse; said before it is told what to hold.
+    Beat {
+        /// Its pid.
+        pid: u32,
+    },
     /// In force: the kernel said so.
     Armed(Evidence),
     /// With each renewal, and each second where none come.
@@ -71,8 +78,20 @@ pub(crate) struct HoldSpec {
     pub(crate) queue: Option<QueueMeans>,
     /// The attached descriptors, in their order.
     pub(crate) attached: Vec<Attached>,
+    /// Whether only packets are hit that belong to the attached processes or groups.
+    #[serde(default)]
+    pub(crate) owned: bool,
     /// For a crash loop: what else may be hit; for it and for a pause: what never.
     pub(crate) prey: Option<Prey>,
+    /// It comes and goes.
+    #[serde(default)]
+    pub(crate) pulse: Option<Pulse>,
+    /// For one pulse: the holder whose name the kernel's objects bear, so that whoever asks what is left of *that* finds
+    /// them.
+    #[serde(default)]
+    pub(crate) on_behalf_of: Option<u32>,
+    /// For those that a journal holds: its folder.
+    pub(crate) journal: Option<PathBuf>,
 }
 
 /// What one attached descriptor is.
@@ -96,7 +115,7 @@ pub(crate) enum Attached {
 }
 
 /// Which processes a crash loop, or a fault on all of a group, may hit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Prey {
     /// What they must match; none where only the one process was named.

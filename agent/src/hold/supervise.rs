@@ -4,8 +4,10 @@
 //! the latest wish ([`Wish`]): a stop overtakes whatever else was said, also an arming that is under way.
 
 use super::HOLDER_NAME;
+use super::held::chain;
 use super::network;
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
+use crate::journal::Journal;
 use crate::kernel::net::late;
 use crate::kernel::{channel, clock, process};
 use squall_experiments::dose::{Dose, Evidence};
@@ -15,6 +17,7 @@ use squall_experiments::wire::{self, EndCause, FromAgent};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -85,6 +88,8 @@ struct Task<'a, T: Tell> {
     cause: Option<EndCause>,
     failed: Option<String>,
     stopped_at: Option<Instant>,
+    /// The process that holds the present pulse, of a fault that comes and goes.
+    beat: Option<OwnedFd>,
     /// Sockets that the holder left to be closed: see [`late`].
     left_to_close: Vec<OwnedFd>,
     /// When it was seen that nothing is in force any more.
@@ -98,6 +103,7 @@ pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>,
             id: start.spec.id.clone(),
             reason,
             denied: false,
+            gone: false,
         }));
     };
     let (socket, pidfd, holder) = match spawn(&start) {
@@ -121,6 +127,7 @@ pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>,
         cause: None,
         failed: None,
         stopped_at: None,
+        beat: None,
         left_to_close: Vec::new(),
         gone_at: None,
         start: &start,
@@ -139,19 +146,40 @@ fn spawn(start: &Start) -> io::Result<(AsyncFd<OwnedFd>, AsyncFd<OwnedFd>, u32)>
     let fds: Vec<BorrowedFd<'_>> = start.fds.iter().map(AsFd::as_fd).collect();
     // Said before it is born: the order waits in the socket.
     channel::send(&ours, &bytes, &fds)?;
+    let (pidfd, holder) = execute(theirs, &in_words(start))?;
+    Ok((process::watch(ours)?, process::watch(pidfd)?, holder))
+}
+
+/// What `ps` shows.
+fn in_words(start: &Start) -> String {
+    let spec = &start.spec;
+    match spec.pulse {
+        Some(pulse) => format!("{}, {pulse}, in {}", spec.fault, start.label),
+        None => format!("{} in {}", spec.fault, start.label),
+    }
+}
+
+/// Starts a holder that waits for its order; returns the channel to it, its pidfd and its pid.
+pub(super) fn start_holder(in_words: &str) -> io::Result<(OwnedFd, OwnedFd, u32)> {
+    let (ours, theirs) = channel::pair()?;
+    let (pidfd, holder) = execute(theirs, in_words)?;
+    Ok((ours, pidfd, holder))
+}
+
+/// Executes this program again as a holder, tied to the calling thread.
+fn execute(channel: OwnedFd, in_words: &str) -> io::Result<(OwnedFd, u32)> {
     let child = Command::new("/proc/self/exe")
         .arg0(HOLDER_NAME)
-        .arg(format!("{} in {}", start.spec.fault, start.label))
+        .arg(in_words)
         .env_clear()
         .current_dir("/")
-        .stdin(Stdio::from(theirs))
+        .stdin(Stdio::from(channel))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
     let holder = child.id();
     // Our own child, not yet reaped: the pid is still its.
-    let pidfd = process::pidfd_open(holder)?;
-    Ok((process::watch(ours)?, process::watch(pidfd)?, holder))
+    Ok((process::pidfd_open(holder)?, holder))
 }
 
 impl<T: Tell> Task<'_, T> {
@@ -262,6 +290,8 @@ impl<T: Tell> Task<'_, T> {
                     self.armed(evidence, at_us);
                 }
             }
+            // None where it has ended already: then there is nothing to wait for.
+            FromHolder::Beat { pid } => self.beat = self.child_of_holder(pid),
             FromHolder::Dose(dose) => {
                 self.dose = Some(dose.clone());
                 (self.tell)(FromAgent::Dosed(wire::Dosed { id, dose, at_us }));
@@ -283,6 +313,7 @@ impl<T: Tell> Task<'_, T> {
             id: self.start.spec.id.clone(),
             holder: self.holder,
             evidence,
+            held: self.start.spec.fault.kind().holding(),
             at_us,
             took_us: micros(self.start.received),
         }));
@@ -351,6 +382,7 @@ impl<T: Tell> Task<'_, T> {
                 process::Exit::Code(-1)
             }
         };
+        self.beat_gone().await;
         self.show_gone().await;
         let was_armed = !matches!(self.state, FaultState::Arming) && self.failed.is_none();
         if !was_armed {
@@ -364,6 +396,7 @@ impl<T: Tell> Task<'_, T> {
                 id: self.start.spec.id.clone(),
                 reason,
                 denied: false,
+                gone: false,
             }));
         }
         self.event(FaultEvent::Ended);
@@ -402,9 +435,38 @@ impl<T: Tell> Task<'_, T> {
         }
     }
 
+    /// A descriptor for this pid, if it is the holder's child.
+    fn child_of_holder(&self, pid: u32) -> Option<OwnedFd> {
+        let pidfd = process::pidfd_open(pid).ok()?;
+        let is_his = crate::inventory::process::parent_of(pid) == Some(self.holder);
+        is_his.then_some(pidfd)
+    }
+
+    /// Waits until the holder of the present pulse is gone too: the kernel kills it with the one that started it.
+    async fn beat_gone(&mut self) {
+        let Some(beat) = self.beat.take() else {
+            return;
+        };
+        let mut said_at = Instant::now();
+        while !process::has_ended(beat.as_fd()) {
+            if said_at.elapsed() >= GONE_LIMIT {
+                said_at = Instant::now();
+                self.event(FaultEvent::NotShownGone);
+                self.stuck(
+                    "its holder is gone, and the process that held its present pulse is not"
+                        .to_owned(),
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Asks the kernel, until nothing of it is there. The process is gone already; what is looked for is what may
     /// outlive a process: an idle device, or a descriptor that leaked to another.
     async fn show_gone(&mut self) {
+        if let Some(folder) = self.start.spec.journal.clone() {
+            return self.settle(folder).await;
+        }
         if !self.start.spec.fault.kind().is_network() {
             self.gone_at = Some(Instant::now());
             return;
@@ -419,11 +481,11 @@ impl<T: Tell> Task<'_, T> {
                     self.gone_at.get_or_insert(left.seen.into());
                     match left.swept {
                         Ok(_) => return,
-                        Err(error) => super::held::chain(&error),
+                        Err(error) => chain(&error),
                     }
                 }
                 Ok(Ok(left)) => left.in_force.join("; "),
-                Ok(Err(error)) => super::held::chain(&error),
+                Ok(Err(error)) => chain(&error),
                 Err(error) => {
                     format!("nobody knows, because no thread could be started to look ({error})")
                 }
@@ -432,6 +494,26 @@ impl<T: Tell> Task<'_, T> {
             self.stuck(format!(
                 "its holder is gone, and the kernel still shows: {left}"
             ));
+            tokio::time::sleep(GONE_LIMIT).await;
+        }
+    }
+
+    /// Has the journal put back what the holder left, until nothing of it is left.
+    async fn settle(&mut self, folder: PathBuf) {
+        loop {
+            let (journal, fault) = (Journal::new(folder.clone()), self.start.spec.id.clone());
+            let (late, holder) = (std::mem::take(&mut self.left_to_close), self.holder);
+            let settle = move || journal.settle(&fault, holder);
+            let left = match on_a_thread(settle, late).await {
+                Ok(Ok(())) => {
+                    self.gone_at.get_or_insert(Instant::now());
+                    return;
+                }
+                Ok(Err(error)) => chain(&error),
+                Err(error) => format!("no thread could be started to put it back ({error})"),
+            };
+            self.event(FaultEvent::NotShownGone);
+            self.stuck(format!("its holder is gone, and {left}"));
             tokio::time::sleep(GONE_LIMIT).await;
         }
     }
@@ -470,7 +552,8 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn words(exit: process::Exit) -> String {
+/// How a process ended, in words.
+pub(super) fn words(exit: process::Exit) -> String {
     match exit {
         process::Exit::Code(code) => format!("it exited with code {code}"),
         process::Exit::Signal(number) => {

@@ -83,6 +83,11 @@ pub(crate) enum Grasp {
 }
 
 impl Grasp {
+    /// Whether it is something in a network namespace, which others may share, and not a namespace itself.
+    pub(crate) fn shares_its_netns(&self) -> bool {
+        matches!(self, Self::Process { .. } | Self::Groups(_))
+    }
+
     /// Whether what is held is still there; a namespace by name and the node always are.
     pub(crate) fn is_there(&self) -> bool {
         match self {
@@ -159,6 +164,9 @@ pub(crate) fn resolve(
     if let Err(reason) = result {
         found.exclude(target.to_string(), reason);
     }
+    if faults.iter().any(|kind| kind.is_network()) {
+        leave_protected_netns(&mut found, rules);
+    }
     if found.held.len() > CANDIDATES_MAX {
         let more = found.held.len() - CANDIDATES_MAX;
         found.held.truncate(CANDIDATES_MAX);
@@ -191,7 +199,9 @@ fn spared(found: &process::Found, rules: &Rules) -> Option<String> {
     if let Some(who) = rules.spare_pids.get(&found.id.pid) {
         return Some(format!("it is {who}"));
     }
-    if found.parent == std::process::id() {
+    // A child, or the child that one of them has for a pulse.
+    let me = Some(std::process::id());
+    if Some(found.parent) == me || process::parent_of(found.parent) == me {
         return Some("it holds a fault".to_owned());
     }
     protected(found, rules)
@@ -380,6 +390,34 @@ fn named_inodes(rules: &Rules) -> BTreeSet<u64> {
         .collect()
 }
 
+/// Leaves alone what lives in a namespace that the policy protects by name: a fault on its packets would act there.
+fn leave_protected_netns(found: &mut Resolution, rules: &Rules) {
+    let protected = named_inodes(rules);
+    if protected.is_empty() {
+        return;
+    }
+    let lives_there =
+        |pid: u32| netns::inode_of(pid).is_some_and(|inode| protected.contains(&inode));
+    let (there, elsewhere) = std::mem::take(&mut found.held)
+        .into_iter()
+        .partition::<Vec<_>, _>(|held| match &held.grasp {
+            Grasp::Process { id, .. } => lives_there(id.pid),
+            Grasp::Groups(groups) => groups.iter().any(|group| {
+                cgroup::processes_below(&group.fd)
+                    .into_iter()
+                    .any(lives_there)
+            }),
+            Grasp::Host | Grasp::Netns { .. } => false,
+        });
+    found.held = elsewhere;
+    for held in there {
+        found.exclude(
+            held.candidate.label,
+            "the node's policy protects its network namespace",
+        );
+    }
+}
+
 /// A namespace, the processes that led to it, and the first of them in words.
 type Shared = (netns::Netns, Vec<(OwnedFd, u32)>, String);
 
@@ -416,7 +454,7 @@ fn netns_of(
         if Some(netns.inode) == own {
             resolution.exclude(
                 label,
-                "it lives in the node's own network namespace, where others would be hit too: say `host` if you \
+                "it lives in the node's own network namespace, where others would be hit too: say `process` for its own packets, `host` if you \
                  mean that",
             );
             continue;

@@ -66,6 +66,11 @@ fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&String::from_utf8_lossy(&bytes))
 }
 
+/// The process that started it, or that adopted it since.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid).map(|stat| stat.parent)
+}
+
 /// The base name of a process's executable, or its comm.
 pub(crate) fn name_of(pid: u32) -> Option<String> {
     let stat = stat(pid)?;

@@ -326,6 +326,34 @@ pub(crate) fn processes(group: impl AsFd) -> io::Result<Vec<u32>> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
+/// The pids of a group's processes and of those in the groups below it. A group that is gone has none.
+pub(crate) fn processes_below(group: impl AsFd) -> Vec<u32> {
+    /// systemd and container runtimes nest half as deep.
+    const DEPTH_MAX: usize = 16;
+    fn gather(folder: &Path, deeper: usize, found: &mut Vec<u32>) {
+        let listed = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        found.extend(
+            listed
+                .lines()
+                .filter_map(|line| line.trim().parse::<u32>().ok()),
+        );
+        let Some(deeper) = deeper.checked_sub(1) else {
+            return;
+        };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                gather(&entry.path(), deeper, found);
+            }
+        }
+    }
+    use std::os::fd::AsRawFd;
+    // By our own descriptor: the group that is held, not one that was made anew under its name.
+    let own = format!("/proc/self/fd/{}", group.as_fd().as_raw_fd());
+    let mut found = Vec::new();
+    gather(Path::new(&own), DEPTH_MAX, &mut found);
+    found
+}
+
 /// Whether there are groups below it; yes when it cannot be told.
 pub(crate) fn has_children(group: impl AsFd) -> bool {
     // The link count of a cgroup's directory is two and one for each directory in it, on v1 and v2.

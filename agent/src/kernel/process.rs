@@ -4,6 +4,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +39,20 @@ pub(crate) fn signal(pidfd: impl AsFd, number: i32) -> io::Result<()> {
 
 /// Whether the process has ended: a pidfd is readable from then on.
 pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    readable(pidfd, Duration::ZERO)
+}
+
+/// Whether there is something to read, or comes to be within the limit.
+pub(crate) fn readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
     let mut fds = [rustix::event::PollFd::from_borrowed_fd(
-        pidfd,
+        fd,
         rustix::event::PollFlags::IN,
     )];
-    let now = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
+    let limit = rustix::event::Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(limit.subsec_nanos()),
     };
-    matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(n) if n > 0)
+    matches!(rustix::event::poll(&mut fds, Some(&limit)), Ok(n) if n > 0)
 }
 
 /// Reaps a child, if it has ended.
@@ -105,6 +111,21 @@ pub(crate) fn reset_signals() -> io::Result<()> {
         Some(&nix::sys::signal::SigSet::empty()),
         None,
     )?;
+    Ok(())
+}
+
+/// A session of its own, and deaf to what ends whole groups of processes in an orderly way: a terminal that hangs up, a
+/// service manager that stops a unit. SIGKILL ends it like any other.
+///
+/// # Errors
+/// None that is documented for a process that leads no group.
+pub(crate) fn outlive() -> io::Result<()> {
+    for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: SIG_IGN installs no handler, so no code of ours can run in signal context.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
+    rustix::process::set_parent_process_death_signal(None)?;
+    rustix::process::setsid()?;
     Ok(())
 }
 
@@ -187,6 +208,28 @@ pub(crate) fn may_open(descriptors: u64) -> io::Result<()> {
         rustix::process::Resource::Nofile,
         limit,
     )?)
+}
+
+/// Ahead of all that competes for the processors in the ordinary way (setpriority(2)).
+///
+/// # Errors
+/// `EACCES` without `CAP_SYS_NICE`.
+pub(crate) fn urgent() -> io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, -20)?)
+}
+
+/// What this process has touched and will touch is not paged out (mlockall(2), pages as they are first used).
+///
+/// # Errors
+/// `ENOMEM` or `EPERM` where RLIMIT_MEMLOCK is smaller than the whole program and there is no `CAP_IPC_LOCK`.
+pub(crate) fn stay_in_memory() -> io::Result<()> {
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: takes flags only, and changes nothing that a program could see but its residency.
+    if unsafe { libc::mlockall(flags) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A group of its own: Ctrl-C at the controller's terminal is for the controller, which then says stop.

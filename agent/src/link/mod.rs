@@ -42,6 +42,9 @@ pub(crate) enum LinkError {
         #[source]
         source: Box<Error>,
     },
+    /// Not the link's fault: what would end a hanging agent is gone.
+    #[error("its watchdog is gone, and the agent does not go on without it: start it again")]
+    Watchdog,
     /// The controller speaks another version.
     #[error(
         "the controller speaks version {theirs} of the protocol, this agent {ours}: install the same version of both"

@@ -46,6 +46,11 @@ impl Agent {
                     .insert(armed.holder, "the holder of a fault");
             }
         }
+        if let Some(watchdog) = &self.ready.watchdog {
+            rules
+                .spare_pids
+                .insert(watchdog.pid(), "the agent's watchdog");
+        }
         rules.spare_pids.insert(me, "the agent");
         rules
     }

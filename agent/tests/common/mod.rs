@@ -8,6 +8,7 @@ pub(crate) mod group;
 use futures_util::{SinkExt, StreamExt};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
+use squall_experiments::pulse::Pulse;
 use squall_experiments::target::{NetnsSelector, ProcessSelector, Target};
 use squall_experiments::units::Lease;
 use squall_experiments::wire::*;
@@ -39,6 +40,26 @@ pub(crate) struct Victim(pub(crate) Child);
 impl Victim {
     pub(crate) fn new() -> Self {
         Self(Command::new("sleep").arg("600").spawn().unwrap())
+    }
+    /// Burns processor time without end.
+    pub(crate) fn busy() -> Self {
+        Self(
+            Command::new("sh")
+                .args(["-c", "while :; do :; done"])
+                .spawn()
+                .unwrap(),
+        )
+    }
+    /// The processor time it has used, in milliseconds.
+    pub(crate) fn cpu_ms(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid())).unwrap();
+        let ns: u64 = text
+            .split_ascii_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        ns / 1_000_000
     }
     /// Takes no notice of SIGUSR1, so that a crash loop can go on and on.
     pub(crate) fn deaf() -> Self {
@@ -216,8 +237,34 @@ impl Agent {
             lease: Lease::clamped(lease),
             seed: 7,
             means: None,
+            pulse: None,
         }))
         .await;
+    }
+
+    /// Resolves a victim and arms a fault that comes and goes on it.
+    pub(crate) async fn arm_pulse(
+        &mut self,
+        fault: &str,
+        target: Target,
+        lease: Duration,
+        pulse: Pulse,
+    ) -> Armed {
+        let fault: Fault = serde_json::from_str(fault).unwrap();
+        let resolved = self.resolve(target, fault.kind()).await;
+        let target = resolved.candidates.first().unwrap().id.clone();
+        self.say(FromController::Arm(Arm {
+            id: FaultId::from("pulse"),
+            run: RunId::from("run"),
+            fault,
+            target,
+            lease: Lease::clamped(lease),
+            seed: 7,
+            means: None,
+            pulse: Some(pulse),
+        }))
+        .await;
+        self.armed().await
     }
 
     pub(crate) async fn armed(&mut self) -> Armed {

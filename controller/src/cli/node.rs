@@ -33,6 +33,7 @@ pub(super) async fn capabilities(args: &Args, agent: &Program) -> ExitCode {
     for Capability {
         fault,
         means,
+        held,
         notes,
     } in &can.faults
     {
@@ -41,6 +42,11 @@ pub(super) async fn capabilities(args: &Args, agent: &Program) -> ExitCode {
             "none".to_owned()
         } else {
             means.join(", ")
+        };
+        let means = if held.is_kernel() {
+            means
+        } else {
+            format!("{means} (held: {})", held.word())
         };
         table.add_row([fault.to_string(), means, notes.join("; ")]);
     }
@@ -55,5 +61,6 @@ pub(super) const fn word(means: Means) -> &'static str {
         Means::Nftables => "nftables",
         Means::Process => "process",
         Means::Redirect => "redirect",
+        Means::Journal => "journal",
     }
 }

@@ -176,7 +176,7 @@ fn print_stage(number: usize, stage: &Stage, can: &Capabilities) {
         let capability = can.of(planned.fault.kind());
         let means = capability.and_then(|capability| capability.means.first());
         let means = means.map_or("none", |means| super::node::word(*means));
-        let (fault, target) = (planned.fault.to_string(), planned.target.label.clone());
+        let (fault, target) = (planned.what(), planned.target.label.clone());
         table.add_row([String::new(), fault, target, means.to_owned()]);
     }
     say::print(&table);

@@ -5,15 +5,18 @@
 
 use super::summary::{
     Environment, ExpectationReport, FaultOutcome, FaultReport, FileReport, FirstBroken, Moment,
-    PhaseKind, PhaseReport, Point, StageReport, Summary, Timings, Unit, ViolationReport,
+    PhaseKind, PhaseReport, Point, PulseReport, StageReport, Summary, Timings, Unit,
+    ViolationReport,
 };
 use super::words::{cause_in_words, dose_in_words, span_ms, state_in_words, stop_in_words};
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{
-    BaselineTaken, Created, Event, FaultEnded, Finished, Happening, Violation, Window,
+    BaselineTaken, Created, Event, FaultArmed, FaultEnded, Finished, Happening, TargetJoined,
+    Violation, Window,
 };
 use squall_experiments::expectation::{Check, Expectation};
-use squall_experiments::plan::Plan;
+use squall_experiments::fault::Holding;
+use squall_experiments::plan::{Plan, PlannedFault};
 use squall_experiments::run_life::RunState;
 
 impl Summary {
@@ -91,21 +94,7 @@ impl Telling {
             Happening::Entered(state) => self.entered(at, *state),
             Happening::Observed(window) => self.observed(at, window),
             Happening::BaselineTaken(taken) => self.baseline(taken),
-            Happening::Armed(armed) => {
-                let fault = self.fault(&armed.id.0);
-                fault.outcome = FaultOutcome::InForce;
-                fault.armed_at_ms = Some(at);
-                fault.arm_took_us = Some(armed.took_us);
-                fault.means.clone_from(&armed.evidence.means);
-                fault.read_back.clone_from(&armed.evidence.read_back);
-                fault.warnings.clone_from(&armed.evidence.warnings);
-                let took = span_ms(ms(armed.took_us));
-                let what = format!(
-                    "{} in force on {} ({took} after the command; {})",
-                    fault.fault, fault.target, fault.means
-                );
-                self.tell(at, what);
-            }
+            Happening::Armed(armed) => self.armed(at, armed),
             Happening::Refused(refused) => {
                 let fault = self.fault(&refused.id.0);
                 fault.outcome = FaultOutcome::Refused(refused.reason.clone());
@@ -115,8 +104,13 @@ impl Telling {
                 );
                 self.tell(at, what);
             }
-            Happening::Dosed(dosed) => self.fault(&dosed.id.0).set_dose(&dosed.dose),
+            Happening::Dosed(dosed) => self.fault(&dosed.id.0).set_dose(at, &dosed.dose),
             Happening::Ended(ended) => self.ended(at, ended),
+            Happening::TargetJoined(joined) => self.joined(at, joined),
+            Happening::TargetLeft(left) => {
+                let what = format!("{} is let go: {}", left.target.label, left.reason);
+                self.tell(at, what);
+            }
             Happening::Stuck(stuck) => {
                 let fault = self.fault(&stuck.id.0);
                 fault.outcome = FaultOutcome::Stuck(stuck.reason.clone());
@@ -141,8 +135,45 @@ impl Telling {
         }
     }
 
+    fn joined(&mut self, at: f64, joined: &TargetJoined) {
+        let stage = self.said.phases.last().and_then(|phase| phase.stage);
+        for planned in &joined.faults {
+            let fault = self.fault(&planned.id.0);
+            fault.stage = stage.unwrap_or_default();
+            fault.fault = planned.what();
+            fault.target.clone_from(&planned.target.label);
+            fault.node.clone_from(&planned.target.node);
+        }
+        let what = format!(
+            "{} joins: {} of {} that match now are hit",
+            joined.target.label, joined.hit, joined.candidates
+        );
+        self.tell(at, what);
+    }
+
     fn tell(&mut self, at_ms: f64, what: String) {
         self.said.timeline.push(Moment { at_ms, what });
+    }
+
+    fn armed(&mut self, at: f64, armed: &FaultArmed) {
+        let fault = self.fault(&armed.id.0);
+        fault.outcome = FaultOutcome::InForce;
+        fault.armed_at_ms = Some(at);
+        fault.arm_took_us = Some(armed.took_us);
+        fault.means.clone_from(&armed.evidence.means);
+        fault.held = armed.held;
+        fault.read_back.clone_from(&armed.evidence.read_back);
+        fault.warnings.clone_from(&armed.evidence.warnings);
+        let took = span_ms(ms(armed.took_us));
+        let held = match fault.held {
+            Holding::Kernel => String::new(),
+            other => format!("; held: {}", other.word()),
+        };
+        let what = format!(
+            "{} in force on {} ({took} after the command; {}{held})",
+            fault.fault, fault.target, fault.means
+        );
+        self.tell(at, what);
     }
 
     fn created(&mut self, created: &Created) {
@@ -183,7 +214,7 @@ impl Telling {
 
     fn planned(&mut self, plan: &Plan) {
         for (number, stage) in (0..).zip(&plan.stages) {
-            let mut words: Vec<String> = stage.arm.iter().map(|f| f.fault.to_string()).collect();
+            let mut words: Vec<String> = stage.arm.iter().map(PlannedFault::what).collect();
             words.sort();
             words.dedup();
             self.said.stages.push(StageReport {
@@ -200,7 +231,7 @@ impl Telling {
             for planned in &stage.arm {
                 let mut fault = FaultReport::unknown(&planned.id.0);
                 fault.stage = number;
-                fault.fault = planned.fault.to_string();
+                fault.fault = planned.what();
                 fault.target.clone_from(&planned.target.label);
                 fault.node.clone_from(&planned.target.node);
                 self.said.faults.push(fault);
@@ -308,7 +339,7 @@ impl Telling {
         fault.ended_at_ms = Some(at);
         fault.end_took_us = ended.took_us;
         if let Some(dose) = &ended.dose {
-            fault.set_dose(dose);
+            fault.set_dose(at, dose);
         }
         let took = ended.took_us.map_or(String::new(), |us| {
             format!(", {} after the stop", span_ms(ms(us)))
@@ -377,25 +408,53 @@ impl FaultReport {
             arm_took_us: None,
             end_took_us: None,
             means: String::new(),
+            held: Holding::Kernel,
             read_back: Vec::new(),
             warnings: Vec::new(),
             dose: None,
             dose_in_words: String::new(),
+            pulses: Vec::new(),
         }
     }
 
-    fn set_dose(&mut self, dose: &Dose) {
+    fn set_dose(&mut self, at_ms: f64, dose: &Dose) {
         self.dose_in_words = dose_in_words(dose);
+        if let Dose::Pulsed(pulsed) = dose {
+            let open = self.pulses.last_mut().filter(|last| last.to_ms.is_none());
+            match (open, pulsed.is_on) {
+                (None, true) => self.pulses.push(PulseReport {
+                    from_ms: at_ms,
+                    to_ms: None,
+                }),
+                (Some(open), false) => open.to_ms = Some(at_ms),
+                (None, false) | (Some(_), true) => {}
+            }
+        }
         self.dose = Some(dose.clone());
+    }
+}
+
+impl FaultReport {
+    /// When it was in force, of a run that is told until `end_ms`.
+    pub(super) fn spans(&self, end_ms: f64) -> Vec<(f64, f64)> {
+        let last = self.ended_at_ms.unwrap_or(end_ms);
+        if self.pulses.is_empty() {
+            return self
+                .armed_at_ms
+                .map(|armed| (armed, last))
+                .into_iter()
+                .collect();
+        }
+        let pulses = self.pulses.iter();
+        pulses
+            .map(|p| (p.from_ms, p.to_ms.unwrap_or(last)))
+            .collect()
     }
 }
 
 /// When at least one fault was in force, as stretches of time that do not touch, in order.
 fn in_force(faults: &[FaultReport], end_ms: f64) -> Vec<(f64, f64)> {
-    let armed = faults
-        .iter()
-        .filter_map(|f| Some((f.armed_at_ms?, f.ended_at_ms.unwrap_or(end_ms))));
-    let mut spans: Vec<(f64, f64)> = armed.collect();
+    let mut spans: Vec<(f64, f64)> = faults.iter().flat_map(|f| f.spans(end_ms)).collect();
     spans.sort_by(|a, b| a.0.total_cmp(&b.0));
     spans.dedup_by(|next, so_far| {
         let touch = next.0 <= so_far.1;

@@ -19,6 +19,8 @@ const BOTTOM: f64 = 30.0;
 const COLUMNS: u32 = 292;
 /// What a letter of a label takes: labels are left out where they would not fit.
 const LETTER: f64 = 6.6;
+/// Pulses drawn: more are not told apart in a picture of this width.
+const PULSES_MOST: usize = 500;
 
 /// A shaded stretch of time.
 pub(super) struct Band {
@@ -59,6 +61,8 @@ pub(super) struct Plot {
     pub(super) logarithmic: bool,
     pub(super) phases: Vec<Band>,
     pub(super) bands: Vec<Band>,
+    /// When faults that come and go were in force.
+    pub(super) pulses: Vec<Band>,
     pub(super) gaps: Vec<Band>,
     pub(super) lines: Vec<String>,
     pub(super) dots: Vec<(String, String)>,
@@ -106,6 +110,7 @@ impl Plot {
             logarithmic: frame.axis.logarithmic,
             phases: frame.phases(),
             bands: frame.bands(),
+            pulses: frame.pulses(),
             gaps,
             lines,
             dots,
@@ -186,6 +191,19 @@ impl Frame<'_> {
             Some(self.band(from, to, &label, title, stage.number % 2 == 1))
         });
         shown.collect()
+    }
+
+    fn pulses(&self) -> Vec<Band> {
+        let pulsed = self.summary.faults.iter().filter(|f| !f.pulses.is_empty());
+        let drawn = pulsed.flat_map(|fault| {
+            let spans = fault.spans(self.end_ms).into_iter().enumerate();
+            spans.map(|(number, (from, to))| {
+                let (what, lasted) = (&fault.fault, span_ms(to - from));
+                let title = format!("pulse {} of {what}, {lasted} in force", number + 1);
+                self.band(from, to, "", title, false)
+            })
+        });
+        drawn.take(PULSES_MOST).collect()
     }
 
     fn measured(&self) -> (Vec<String>, Vec<(String, String)>, Vec<Band>) {

@@ -6,7 +6,7 @@ use squall_experiments::event::{
     BaselineTaken, CheckPoint, Created, Event, ExpectationRef, FaultArmed, FaultDosed, FaultEnded,
     FaultRefused, Finished, Happening, StopReason, Violation, Window,
 };
-use squall_experiments::fault::{Delay, Distribution, Fault};
+use squall_experiments::fault::{Delay, Distribution, Fault, Holding};
 use squall_experiments::filter::{Endpoint, Filter};
 use squall_experiments::ids::FaultId;
 use squall_experiments::plan::{Plan, PlannedFault, Stage};
@@ -85,6 +85,7 @@ pub(super) fn plan() -> Plan {
                 id: FaultId(FAULT.into()),
                 fault,
                 target,
+                pulse: None,
             }],
             ends_previous: false,
         }],
@@ -133,6 +134,7 @@ pub(super) fn armed(at_ms: u64, id: &str) -> Event {
                 read_back: vec!["table inet sq-1 owner, 1 rule to queue 7".into()],
                 warnings: Vec::new(),
             },
+            held: Holding::Kernel,
             took_us: 8_300,
         }),
     )

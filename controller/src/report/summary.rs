@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use squall_experiments::dose::Dose;
 use squall_experiments::event::StopReason;
 use squall_experiments::expectation::{Expectation, Measure};
+use squall_experiments::fault::Holding;
 use squall_experiments::run_life::RunState;
 use squall_experiments::verdict::Verdict;
 use squall_experiments::wire::EndCause;
@@ -294,6 +295,9 @@ pub struct FaultReport {
     pub end_took_us: Option<u64>,
     /// By which means.
     pub means: String,
+    /// What would have taken it back had everything of Squall died; the kernel where nothing is said.
+    #[serde(default, skip_serializing_if = "Holding::is_kernel")]
+    pub held: Holding,
     /// What the kernel answered when asked.
     pub read_back: Vec<String>,
     /// What to know about the means.
@@ -302,6 +306,19 @@ pub struct FaultReport {
     pub dose: Option<Dose>,
     /// The same, in words.
     pub dose_in_words: String,
+    /// When it was in force, of one that came and went; empty for one that stayed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulses: Vec<PulseReport>,
+}
+
+/// One pulse of a fault that came and went.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PulseReport {
+    /// When it was in force.
+    pub from_ms: f64,
+    /// When it was gone; none while it is in force.
+    pub to_ms: Option<f64>,
 }
 
 /// Something that happened.

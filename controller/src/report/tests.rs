@@ -2,8 +2,9 @@
 
 use super::sample::{armed, broken, created, ended, event, held, plan, ramp, window};
 use super::{FaultOutcome, PhaseKind, Summary, html, markdown, schema};
+use squall_experiments::dose::{Dose, PulsedDose};
 use squall_experiments::event::{
-    Event, ExpectationRef, FaultRefused, Finished, Happening, StopReason,
+    Event, ExpectationRef, FaultDosed, FaultRefused, Finished, Happening, StopReason,
 };
 use squall_experiments::run_life::RunState;
 use squall_experiments::verdict::Verdict;
@@ -311,6 +312,41 @@ fn nothing_that_a_run_says_becomes_markup() {
         !outside.contains("@all") && !outside.contains("\n# h"),
         "{outside}"
     );
+}
+
+#[test]
+fn pulses_are_shown_where_they_were() {
+    let mut events = held();
+    let armed = |e: &Event| matches!(e.what, Happening::Armed(_));
+    let at = events.iter().position(armed).unwrap();
+    let Happening::Armed(first) = events[at].what.clone() else {
+        panic!("not armed");
+    };
+    let begun_us = events[at].at_us;
+    let told = (1..=4_u64).map(|number| Event {
+        at_us: begun_us + number * 1_000_000,
+        what: Happening::Dosed(FaultDosed {
+            id: first.id.clone(),
+            dose: Dose::Pulsed(PulsedDose {
+                times_on: 2,
+                is_on: number % 3 == 1,
+                ..PulsedDose::default()
+            }),
+        }),
+    });
+    let told: Vec<Event> = told.collect();
+    events.truncate(at + 1);
+    events.extend(told);
+    let run = Summary::of(&events);
+    let fault = run.faults.iter().find(|f| f.id == first.id.0).unwrap();
+    let from = |ms: f64| fault.armed_at_ms.unwrap() + ms;
+    let pulses: Vec<_> = fault.pulses.iter().map(|p| (p.from_ms, p.to_ms)).collect();
+    assert_eq!(
+        pulses,
+        [(from(1000.0), Some(from(2000.0))), (from(4000.0), None)]
+    );
+    assert_eq!(fault.spans(from(5000.0))[1], (from(4000.0), from(5000.0)));
+    assert!(page(&events).contains("class=\"pulse\""));
 }
 
 #[test]

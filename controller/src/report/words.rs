@@ -1,7 +1,9 @@
 //! Numbers as people read them.
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
-use squall_experiments::dose::{DnsDose, Dose, FillDose, HttpDose, IoDose, PauseDose, TcpDose};
+use squall_experiments::dose::{
+    DnsDose, Dose, FillDose, FreezeDose, HttpDose, IoDose, PauseDose, PulsedDose, TcpDose,
+};
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
 use squall_experiments::wire::EndCause;
@@ -124,6 +126,14 @@ fn pause_in_words(d: &PauseDose) -> String {
     )
 }
 
+fn freeze_in_words(d: &FreezeDose) -> String {
+    format!(
+        "frozen for {} s, lately {}",
+        trimmed(d.seconds, 1),
+        processes(d.processes)
+    )
+}
+
 fn fill_in_words(d: &FillDose) -> String {
     let back = match d.yielded {
         0 => String::new(),
@@ -210,6 +220,7 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
             processes(d.ended)
         ),
         Dose::Pause(d) => pause_in_words(d),
+        Dose::Freeze(d) => freeze_in_words(d),
         Dose::Fill(d) => fill_in_words(d),
         Dose::Io(d) => io_in_words(d),
         Dose::Exhaust(d) => format!(
@@ -218,9 +229,24 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
             count(d.limit),
             count(d.left)
         ),
+        Dose::Pulsed(d) => pulses_in_words(d),
         Dose::Dns(d) => dns_in_words(d),
         Dose::Http(d) => http_in_words(d),
         Dose::Tcp(d) => tcp_in_words(d),
+    }
+}
+
+fn pulses_in_words(d: &PulsedDose) -> String {
+    let times = format!(
+        "{} ({} s in force), released {} ({} s)",
+        counted(u64::from(d.times_on), "pulse"),
+        trimmed(d.seconds_on, 1),
+        counted(u64::from(d.times_off), "time"),
+        trimmed(d.seconds_off, 1)
+    );
+    match &d.of {
+        Some(of) => format!("{times}: {}", dose_in_words(of)),
+        None => times,
     }
 }
 

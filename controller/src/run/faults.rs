@@ -1,13 +1,19 @@
 //! The faults of one run, as far as the controller knows of them. Pure.
 
+use super::follow::Following;
 use squall_experiments::dose::Dose;
-use squall_experiments::event::{FaultArmed, FaultDosed, FaultEnded, FaultRefused, Happening};
+use squall_experiments::event::{
+    FaultArmed, FaultDosed, FaultEnded, FaultRefused, Happening, TargetLeft,
+};
 use squall_experiments::fault_life::{FaultEvent, FaultState};
 use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::plan::{Plan, PlannedFault};
 use squall_experiments::units::Lease;
 use squall_experiments::wire::{Arm, EndCause, Ended, FromAgent};
 use std::collections::HashMap;
+
+/// Why a target is let go that has ended.
+const GONE: &str = "it has ended";
 
 /// One fault of the plan and what became of it.
 #[derive(Debug, Clone)]
@@ -16,16 +22,23 @@ pub(super) struct FaultInRun {
     /// None until it was asked for.
     pub(super) state: Option<FaultState>,
     /// Its stage was over, or the run told to end, before it ended: ending is what was wanted.
-    told: bool,
+    pub(super) told: bool,
     pub(super) armed_us: Option<u64>,
     pub(super) ended_us: Option<u64>,
     pub(super) dose: Option<Dose>,
     seed: u64,
+    /// Which step of the method it belongs to, and whether that follows its target.
+    pub(super) step: usize,
+    pub(super) follows: bool,
+    /// Its target was let go, or another fault of the step had it already: no dose is asked of it.
+    pub(super) left: bool,
+    /// Its holder was killed; with its target, perhaps.
+    pub(super) doubt: Option<String>,
 }
 
 impl FaultInRun {
     pub(super) fn words(&self) -> String {
-        format!("{} on {}", self.planned.fault, self.planned.target.label)
+        format!("{} on {}", self.planned.what(), self.planned.target.label)
     }
 
     fn may_act(&self) -> bool {
@@ -35,8 +48,24 @@ impl FaultInRun {
     /// Bad news: trouble for the run, unless the fault was told to end anyhow.
     fn trouble(&self, reason: String, denied: bool, said: Happening) -> Applied {
         Applied {
-            said: Some(said),
+            said: vec![said],
             trouble: (!self.told).then_some(Trouble { reason, denied }),
+        }
+    }
+
+    /// Its target is gone, in a step that follows: no trouble, and said once.
+    fn leave(&mut self, reason: &str, happening: Happening) -> Applied {
+        let mut said = vec![happening];
+        if !std::mem::replace(&mut self.left, true) && !self.told {
+            said.push(Happening::TargetLeft(TargetLeft {
+                step: self.step,
+                target: self.planned.target.clone(),
+                reason: reason.to_owned(),
+            }));
+        }
+        Applied {
+            said,
+            trouble: None,
         }
     }
 
@@ -56,6 +85,14 @@ impl FaultInRun {
             return said(happening);
         }
         let reason = format!("{} ended by itself: {}", self.words(), cause(&ended.cause));
+        if self.follows && ended.cause == EndCause::TargetGone {
+            return self.leave(GONE, happening);
+        }
+        if self.follows && !self.told && matches!(ended.cause, EndCause::HolderKilled(_)) {
+            // What ends a container ends all that is in it, the holder of a pressure too: the next look tells.
+            self.doubt = Some(reason);
+            return said(happening);
+        }
         self.trouble(reason, false, happening)
     }
 }
@@ -71,7 +108,7 @@ fn unwell(id: &FaultId, reason: &str) -> FaultRefused {
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// To be said to whoever watches.
-    pub(super) said: Option<Happening>,
+    pub(super) said: Vec<Happening>,
     /// The run cannot go on as planned, and why.
     pub(super) trouble: Option<Trouble>,
 }
@@ -93,38 +130,82 @@ pub(super) struct Faults {
     places: HashMap<FaultId, usize>,
     /// Where each stage's faults begin.
     stages: Vec<std::ops::Range<usize>>,
+    /// The place of the next target that joins a step: its number in the names of its faults.
+    next_place: HashMap<usize, usize>,
+    plan_seed: u64,
+    /// What each step injects into a target, as it was planned for its first.
+    each: HashMap<usize, Vec<PlannedFault>>,
 }
 
 impl Faults {
-    pub(super) fn new(run: &RunId, plan: &Plan, lease: Lease) -> Self {
-        let mut all = Vec::new();
-        let mut stages = Vec::new();
-        for stage in &plan.stages {
-            let begin = all.len();
-            for planned in &stage.arm {
-                // Splits one seed into unlike ones, the same in every run with this seed (Weyl's sequence, as splitmix64 has it).
-                let place = all.len() as u64 + 1;
-                all.push(FaultInRun {
-                    planned: planned.clone(),
-                    state: None,
-                    told: false,
-                    armed_us: None,
-                    ended_us: None,
-                    dose: None,
-                    seed: plan.seed ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                });
-            }
-            stages.push(begin..all.len());
-        }
-        let places = all.iter().enumerate();
-        let places = places.map(|(place, fault)| (fault.planned.id.clone(), place));
-        Self {
+    pub(super) fn new(run: &RunId, plan: &Plan, lease: Lease, following: &Following) -> Self {
+        let mut faults = Self {
             run: run.clone(),
             lease,
-            places: places.collect(),
-            all,
-            stages,
+            all: Vec::new(),
+            places: HashMap::new(),
+            stages: Vec::new(),
+            next_place: HashMap::new(),
+            plan_seed: plan.seed,
+            each: HashMap::new(),
+        };
+        for stage in &plan.stages {
+            let begin = faults.all.len();
+            for planned in &stage.arm {
+                faults.add(planned.clone(), stage.step, following.is_on(stage.step));
+                let each = faults.each.entry(stage.step).or_default();
+                if each
+                    .first()
+                    .is_none_or(|first| first.target.id == planned.target.id)
+                {
+                    each.push(planned.clone());
+                }
+            }
+            faults.stages.push(begin..faults.all.len());
+            let taken = faults.next_place.entry(stage.step).or_default();
+            *taken = stage.candidates.max(*taken);
         }
+        faults
+    }
+
+    /// One more, not asked for yet.
+    pub(super) fn add(&mut self, planned: PlannedFault, step: usize, follows: bool) {
+        // Splits one seed into unlike ones, the same in every run with this seed (Weyl's sequence, as splitmix64 has it).
+        let place = self.all.len() as u64 + 1;
+        self.places.insert(planned.id.clone(), self.all.len());
+        self.all.push(FaultInRun {
+            planned,
+            state: None,
+            told: false,
+            armed_us: None,
+            ended_us: None,
+            dose: None,
+            seed: self.plan_seed ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            step,
+            follows,
+            left: false,
+            doubt: None,
+        });
+    }
+
+    /// What a step injects into each of its targets.
+    pub(super) fn each(&self, step: usize) -> &[PlannedFault] {
+        self.each.get(&step).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) const fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// The number of the next target of a step, for the names of its faults.
+    pub(super) fn take_place(&mut self, step: usize) -> usize {
+        let next = self.next_place.entry(step).or_default();
+        *next += 1;
+        *next - 1
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut FaultInRun> {
+        self.all.iter_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &FaultInRun> {
@@ -134,8 +215,19 @@ impl Faults {
     /// The faults that a stage adds are asked for.
     pub(super) fn arm(&mut self, stage: usize) -> Vec<Arm> {
         let range = self.stages.get(stage).cloned().unwrap_or_default();
+        // What joined an earlier stage of the step is hit already.
+        let step = self.all.get(range.start).map_or(0, |fault| fault.step);
+        let hit = self.hit(step);
+        for fault in &mut self.all[range.clone()] {
+            fault.left |= fault.follows && hit.contains(&fault.planned.target.id);
+        }
+        self.ask_for(range)
+    }
+
+    /// These faults are asked for, but for those whose target is let alone.
+    pub(super) fn ask_for(&mut self, range: std::ops::Range<usize>) -> Vec<Arm> {
         let (run, lease) = (&self.run, self.lease);
-        let faults = self.all[range].iter_mut();
+        let faults = self.all[range].iter_mut().filter(|fault| !fault.left);
         faults
             .map(|fault| {
                 fault.state = Some(FaultState::Arming);
@@ -147,6 +239,7 @@ impl Faults {
                     lease,
                     seed: fault.seed,
                     means: None,
+                    pulse: fault.planned.pulse,
                 }
             })
             .collect()
@@ -224,10 +317,15 @@ impl Faults {
                 said(Happening::Armed(FaultArmed {
                     id: armed.id.clone(),
                     evidence: armed.evidence.clone(),
+                    held: armed.held,
                     took_us: armed.took_us,
                 }))
             }),
             FromAgent::Refused(refused) => self.with(&refused.id, FaultEvent::Refused, |fault| {
+                if fault.follows && refused.gone {
+                    let said = Happening::Refused(unwell(&refused.id, &refused.reason));
+                    return fault.leave(GONE, said);
+                }
                 let words = format!("{} was not injected: {}", fault.words(), refused.reason);
                 fault.trouble(
                     words,
@@ -288,7 +386,7 @@ impl Faults {
 
 fn said(happening: Happening) -> Applied {
     Applied {
-        said: Some(happening),
+        said: vec![happening],
         trouble: None,
     }
 }

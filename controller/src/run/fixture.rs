@@ -64,6 +64,9 @@ pub(crate) fn experiment() -> Experiment {
             on: Target::Host(HostTarget {}),
             ramp: vec![Share::Percent("50%".parse().unwrap()), Share::All],
             hold: seconds(10),
+            pulse: None,
+            follow: None,
+            keep_previous: false,
         }],
         baseline: seconds(5),
         recovery: seconds(10),
@@ -77,15 +80,18 @@ pub(crate) fn run() -> RunId {
     RunId::from("20260101-000000-abcde")
 }
 
-/// Two candidates: two stages of one fault each.
-pub(crate) fn planned(experiment: &Experiment) -> Plan {
-    let candidate = |id: &str| Candidate {
+pub(crate) fn candidate(id: &str) -> Candidate {
+    Candidate {
         id: TargetId::from(id),
         node: "node".into(),
         label: format!("netns {id}"),
-        pid: None,
+        pid: Some(1),
         cgroup: None,
-    };
+    }
+}
+
+/// Two candidates: two stages of one fault each.
+pub(crate) fn planned(experiment: &Experiment) -> Plan {
     let candidates = vec![vec![candidate("a"), candidate("b")]; experiment.method.len()];
     plan(experiment, &candidates, &run(), 7).unwrap()
 }

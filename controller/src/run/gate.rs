@@ -55,6 +55,7 @@ mod tests {
             faults: vec![Capability {
                 fault,
                 means,
+                held: fault.holding(),
                 notes,
             }],
             ..Capabilities::default()

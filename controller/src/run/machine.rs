@@ -9,17 +9,18 @@
 //! ```
 
 use super::faults::{Faults, Trouble};
+use super::follow::Following;
 use super::verdict::{self, Facts};
 use super::watch::Watch;
 use crate::judge::{Confirmed, Trial};
 use squall_experiments::event::{Happening, StopReason, Violation};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
-use squall_experiments::plan::Plan;
+use squall_experiments::plan::{Plan, Stage};
 use squall_experiments::run_life::{RunEvent, RunState};
 use squall_experiments::units::Lease;
 use squall_experiments::verdict::Verdict;
-use squall_experiments::wire::{FromAgent, FromController, Renew, Stop};
+use squall_experiments::wire::{FromAgent, FromController, Renew, Resolved, Stop};
 
 /// A lease is renewed so many times before it would end: four renewals may be late or lost.
 const RENEWALS_PER_LEASE: u64 = 5;
@@ -106,6 +107,7 @@ pub struct Machine {
     part: Part,
     renew_us: u64,
     faults: Faults,
+    following: Following,
     watch: Watch,
     stopping: Option<Stopping>,
     agent_lost: bool,
@@ -116,12 +118,14 @@ impl Machine {
     /// A run that is planned.
     #[must_use]
     pub fn new(run: &RunId, experiment: &Experiment, plan: Plan) -> Self {
+        let following = Following::new(experiment, plan.seed);
         Self {
             run: run.clone(),
             lease: experiment.lease,
             baseline_us: us(experiment.baseline.duration()),
             recovery_us: us(experiment.recovery.duration()),
-            faults: Faults::new(run, &plan, experiment.lease),
+            faults: Faults::new(run, &plan, experiment.lease, &following),
+            following,
             watch: Watch::new(experiment, plan.stages.len()),
             plan,
             state: RunState::Planned,
@@ -185,11 +189,61 @@ impl Machine {
 
     fn agent(&mut self, now_us: u64, message: &FromAgent, out: &mut Vec<Effect>) {
         let applied = self.faults.apply(now_us, message);
-        out.extend(applied.said.map(Effect::Say));
+        out.extend(applied.said.into_iter().map(Effect::Say));
         if let Some(trouble) = applied.trouble {
             self.trouble(now_us, trouble, out);
         }
+        if let FromAgent::Resolved(resolved) = message {
+            self.found(now_us, resolved, out);
+        } else if self.faults.doubted().is_some() {
+            self.following.hurry();
+        }
         self.advance(now_us, out);
+    }
+
+    /// The stage that is held now, of a step that follows its target.
+    fn followed(&self) -> Option<&Stage> {
+        let RunState::Injecting(stage) = self.state else {
+            return None;
+        };
+        let stage = self.plan.stages.get(stage as usize)?;
+        let holds = matches!(self.part, Part::Holding(_)) && self.stopping.is_none();
+        (holds && self.following.is_on(stage.step)).then_some(stage)
+    }
+
+    /// Looks for the target again where that is due.
+    fn look(&mut self, now_us: u64, out: &mut Vec<Effect>) {
+        let Some(step) = self.followed().map(|stage| stage.step) else {
+            return;
+        };
+        let question = self.following.ask(now_us, step);
+        out.extend(question.map(|ask| Effect::Send(FromController::Resolve(ask))));
+    }
+
+    /// What the target means now: who joins is hit, who is lost is let go.
+    fn found(&mut self, now_us: u64, resolved: &Resolved, out: &mut Vec<Effect>) {
+        let Some((step, share)) = self.followed().map(|stage| (stage.step, stage.share)) else {
+            return;
+        };
+        let hit = self.faults.hit(step);
+        let change = self.following.answer(now_us, resolved, (step, share), &hit);
+        let Some(change) = change else {
+            return;
+        };
+        let moves = self.faults.change(step, &change, &resolved.candidates);
+        out.extend(moves.said.into_iter().map(Effect::Say));
+        if !moves.end.is_empty() {
+            out.push(Effect::Send(FromController::Stop(Stop::Faults(moves.end))));
+        }
+        out.extend(
+            moves
+                .arm
+                .into_iter()
+                .map(|arm| Effect::Send(FromController::Arm(arm))),
+        );
+        if let Some(trouble) = moves.trouble {
+            self.trouble(now_us, trouble, out);
+        }
     }
 
     fn trouble(&mut self, now_us: u64, trouble: Trouble, out: &mut Vec<Effect>) {
@@ -286,6 +340,7 @@ impl Machine {
         let confirmed = self.watch.tick(now_us, out);
         self.judge(now_us, confirmed, out);
         self.renew(now_us, out);
+        self.look(now_us, out);
         self.advance(now_us, out);
     }
 
@@ -324,6 +379,10 @@ impl Machine {
     }
 
     fn inject(&mut self, now_us: u64, stage: usize, out: &mut Vec<Effect>) {
+        if let Some(reason) = self.faults.doubted().cloned() {
+            let denied = false;
+            return self.trouble(now_us, Trouble { reason, denied }, out);
+        }
         let Some(planned) = self.plan.stages.get(stage) else {
             self.stop(now_us, StopReason::Done, out);
             return;
@@ -342,6 +401,7 @@ impl Machine {
     }
 
     fn arm(&mut self, now_us: u64, stage: usize, out: &mut Vec<Effect>) {
+        self.following.forget();
         let arms = self.faults.arm(stage).into_iter();
         out.extend(arms.map(|arm| Effect::Send(FromController::Arm(arm))));
         self.part = Part::Arming(now_us);
@@ -529,6 +589,7 @@ fn stage_number(stage: usize) -> u32 {
     u32::try_from(stage).unwrap_or(u32::MAX)
 }
 
-fn us(duration: std::time::Duration) -> u64 {
+/// A duration as the machine counts time.
+pub(super) fn us(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -2,8 +2,10 @@
 
 mod drive;
 mod faults;
+mod follow;
 mod gate;
 mod halt;
+mod joining;
 pub mod machine;
 mod planning;
 mod record;
@@ -14,6 +16,8 @@ mod watch;
 mod control_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

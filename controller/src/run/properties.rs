@@ -51,6 +51,7 @@ fn happen(world: &mut World, any: &Any) {
                     id,
                     reason,
                     denied,
+                    gone: false,
                 })));
             }
         }

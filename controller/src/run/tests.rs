@@ -302,6 +302,7 @@ fn a_node_that_says_no_before_anything_is_in_force_refuses_the_run() {
             id,
             reason,
             denied,
+            gone: false,
         })));
         world.until(RunState::Finished);
         assert_eq!(world.finished().verdict, verdict);

@@ -1,7 +1,6 @@
 //! From what happened to a verdict. Pure.
 
 use super::faults::Faults;
-use squall_experiments::dose::Dose;
 use squall_experiments::event::{Finished, Violation};
 use squall_experiments::verdict::Verdict;
 
@@ -30,20 +29,14 @@ pub(super) struct Facts {
     /// What is missing before the steps show that every expectation held.
     pub(super) unproven: Option<String>,
     first_armed_us: Option<u64>,
+    stopped_us: Option<u64>,
 }
 
 impl Facts {
     /// The run was told to end.
-    pub(super) fn stopped(&mut self, faults: &Faults, _now_us: u64) {
+    pub(super) fn stopped(&mut self, faults: &Faults, now_us: u64) {
+        self.stopped_us = Some(now_us);
         self.first_armed_us = faults.first_armed_us();
-    }
-
-    /// Faults that were to be in force and did nothing.
-    fn without_dose(faults: &Faults) -> Vec<String> {
-        let idle = faults.iter().filter(|fault| {
-            fault.armed_us.is_none() || !fault.dose.as_ref().is_some_and(Dose::in_force)
-        });
-        idle.map(super::faults::FaultInRun::words).collect()
     }
 }
 
@@ -109,7 +102,7 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
             "a fault could not be shown gone".into(),
         );
     }
-    let idle = Facts::without_dose(faults);
+    let idle = faults.idle(facts.stopped_us);
     if !idle.is_empty() {
         let because = format!("in force, but it touched nothing: {}", idle.join(", "));
         return (Verdict::Inconclusive, because);
@@ -117,7 +110,10 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
     if let Some(reason) = &facts.unproven {
         return (Verdict::Inconclusive, reason.clone());
     }
-    let count = faults.iter().count();
+    let count = faults
+        .iter()
+        .filter(|fault| fault.armed_us.is_some())
+        .count();
     let took = ms_between(facts.gone_us, facts.recovered_us).map_or(0.0, |ms| ms / 1e3);
     let because = format!(
         "every expectation stood while {count} fault{} {} in force, and the steady state was proven back {}s after, within {}",

@@ -6,9 +6,13 @@ use crate::judge::{Outcome, Trial};
 use squall_experiments::dose::{Dose, Evidence, NetworkDose};
 use squall_experiments::event::{Finished, Happening, StopReason};
 use squall_experiments::experiment::Experiment;
+use squall_experiments::fault::Holding;
 use squall_experiments::ids::FaultId;
 use squall_experiments::run_life::RunState;
-use squall_experiments::wire::{Armed, Dosed, EndCause, Ended, FromAgent, FromController, Stop};
+use squall_experiments::wire::{
+    Armed, Dosed, EndCause, Ended, FromAgent, FromController, Refused, Resolved, Stop,
+};
+use std::collections::HashMap;
 
 const BEGAN_US: u64 = 1_000_000 * SECOND_US;
 /// 50 attempts a second.
@@ -48,6 +52,9 @@ pub(super) struct World {
     pub(super) loses_failures: bool,
     /// What the machine was told and what it did about it, in order.
     pub(super) record: Vec<(u64, Input, Vec<Effect>)>,
+    /// What there is to hit, and what each fault was aimed at.
+    pub(super) there: Vec<String>,
+    pub(super) aims: HashMap<FaultId, String>,
     attempts: u64,
     observing: bool,
 }
@@ -72,6 +79,8 @@ impl World {
             left_out: vec![false],
             loses_failures: false,
             record: Vec::new(),
+            there: vec!["a".into(), "b".into()],
+            aims: HashMap::new(),
             attempts: 0,
             observing: false,
         }
@@ -95,10 +104,23 @@ impl World {
     fn answer(&mut self, message: FromController) {
         match message {
             FromController::Arm(arm) => {
+                self.aims.insert(arm.id.clone(), arm.target.0.clone());
+                if self.answers && !self.there.contains(&arm.target.0) {
+                    return self.take(Input::Agent(no_longer_there(&arm.id)));
+                }
                 self.live.push(arm.id.clone());
                 if self.answers {
                     self.take(Input::Agent(armed(&arm.id)));
                 }
+            }
+            FromController::Resolve(question) if self.answers => {
+                let there = self.there.iter();
+                let answer = FromAgent::Resolved(Resolved {
+                    request: question.request,
+                    candidates: there.map(|name| fixture::candidate(name)).collect(),
+                    excluded: Vec::new(),
+                });
+                self.take(Input::Agent(answer));
             }
             FromController::Stop(stop) if self.ends => {
                 let gone: Vec<FaultId> = match stop {
@@ -211,8 +233,18 @@ pub(super) fn armed(id: &FaultId) -> FromAgent {
         id: id.clone(),
         holder: 1,
         evidence: Evidence::default(),
+        held: Holding::Kernel,
         at_us: 0,
         took_us: 1,
+    })
+}
+
+fn no_longer_there(id: &FaultId) -> FromAgent {
+    FromAgent::Refused(Refused {
+        id: id.clone(),
+        reason: "its target has ended".into(),
+        denied: true,
+        gone: true,
     })
 }
 

@@ -67,7 +67,6 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("incoming", "ingress"),
     ("inbound", "ingress"),
     ("in", "ingress"),
-    ("freeze", "pause"),
     ("suspend", "pause"),
     ("sigstop", "pause"),
     ("disk", "fill"),

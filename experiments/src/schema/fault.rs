@@ -13,7 +13,7 @@ pub(super) fn fault() -> Value {
     let kinds = FaultKind::ALL.map(|kind| (kind.word(), of_kind(kind)));
     json!({
         "oneOf": [
-            { "enum": ["kill", "partition", "pause"] },
+            { "enum": ["kill", "partition", "pause", "freeze"] },
             one_of("Exactly one fault", kinds),
         ],
         "description": "What is injected",
@@ -34,7 +34,10 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::Memory => memory(),
         FaultKind::Dns => redirect::dns(),
         FaultKind::Http => redirect::http(),
-        FaultKind::Pause => pause(),
+        FaultKind::Pause => lasting("Processes stand still for as long as the step is held"),
+        FaultKind::Freeze => lasting(
+            "A cgroup stands still for as long as the step is held; forbidden by a node unless its policy allows it",
+        ),
         FaultKind::Fill => disk::fill(),
         FaultKind::Io => disk::io(),
         FaultKind::Exhaust => disk::exhaust(),
@@ -186,12 +189,8 @@ fn kill() -> Value {
     or_short(signal(), long, "Processes are sent a signal")
 }
 
-fn pause() -> Value {
-    let mut nothing = object(
-        "Processes stand still for as long as the step is held",
-        [],
-        &[],
-    );
+fn lasting(description: &str) -> Value {
+    let mut nothing = object(description, [], &[]);
     nullable(&mut nothing);
     nothing
 }

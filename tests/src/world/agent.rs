@@ -303,6 +303,7 @@ impl Agent {
             lease,
             seed: SEED,
             means,
+            pulse: None,
         }))?;
         Ok(id)
     }
@@ -335,6 +336,7 @@ impl Agent {
                 lease,
                 seed: SEED,
                 means: None,
+                pulse: None,
             }))?;
         }
         let mut all = Vec::new();

@@ -12,7 +12,7 @@ use super::{Result, shout, until};
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// The v1 hierarchies the lab uses: its controllers', and the one in which systemd keeps its units; v2 has one for all.
-const V1_HIERARCHIES: [&str; 4] = ["cpu", "cpuacct", "memory", "systemd"];
+const V1_HIERARCHIES: [&str; 5] = ["cpu", "cpuacct", "memory", "freezer", "systemd"];
 
 /// The period of a CPU quota in microseconds: the kernel's default.
 const PERIOD_US: u32 = 100_000;
@@ -58,6 +58,33 @@ impl Cgroup {
             cgroup.folders.push(folder);
         }
         cgroup.favour()?;
+        Ok(cgroup)
+    }
+
+    /// Thaws it, whoever froze it: what is frozen on v1 cannot even be killed, and a test would wait for ever.
+    pub fn thaw(&self) {
+        for (file, word) in [("cgroup.freeze", "0"), ("freezer.state", "THAWED")] {
+            // One of them is there.
+            let _ = self.write(file, word);
+        }
+    }
+
+    /// Makes one below this one, which has no controllers of v2 of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn below(&self, name: &str) -> Result<Self> {
+        let mut cgroup = Self {
+            path: format!("{}/{name}", self.path),
+            folders: Vec::new(),
+            unified: self.unified,
+        };
+        for parent in &self.folders {
+            let folder = parent.join(name);
+            fs::create_dir(&folder)
+                .map_err(|e| format!("cannot create {}: {e}", folder.display()))?;
+            cgroup.folders.push(folder);
+        }
         Ok(cgroup)
     }
 

@@ -123,17 +123,25 @@ fn folders(at: &Path, into: &mut Vec<String>) {
 fn processes() -> BTreeMap<String, Vec<String>> {
     let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let marked = format!("{MARK}={}", mark());
+    let agent = super::agent::program("squall-agent")
+        .and_then(|path| Ok(path.canonicalize()?))
+        .ok();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
         let environment = read("environ");
-        if !environment
+        let is_marked = environment
             .split(|byte| *byte == 0)
-            .any(|variable| variable == marked.as_bytes())
-        {
-            continue;
-        }
+            .any(|variable| variable == marked.as_bytes());
         let pid = entry.file_name().to_string_lossy().into_owned();
         let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        // A holder is started with no environment at all; it is ours if it runs the program that was built beside us.
+        let is_ours = || {
+            let runs = fs::read_link(entry.path().join("exe")).unwrap_or_default();
+            command.starts_with("squall-agent:") && agent.as_ref().is_some_and(|own| runs == *own)
+        };
+        if !is_marked && !is_ours() {
+            continue;
+        }
         let program = command.split(' ').next().unwrap_or_default();
         let name = format!("{} {pid}", program.rsplit('/').next().unwrap_or_default());
         for file in fs::read_dir(entry.path().join("fd"))

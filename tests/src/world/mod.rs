@@ -16,6 +16,7 @@ pub mod netns;
 pub mod pods;
 pub mod shop;
 pub mod stalls;
+pub mod talker;
 pub mod tcp;
 pub mod victim;
 pub mod volley;

@@ -34,7 +34,15 @@ impl Echo {
     /// # Errors
     /// When the address or the port is taken.
     pub fn start(netns: &Netns, at: SocketAddr) -> Result<Self> {
-        let listener = netns.enter(|| Ok(TcpListener::bind(at)?))?;
+        netns.enter(|| Self::start_here(at))
+    }
+
+    /// The same, in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the address or the port is taken.
+    pub fn start_here(at: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(at)?;
         listener.set_nonblocking(true)?;
         let (over, ends) = (Arc::<AtomicBool>::default(), Arc::<Ends>::default());
         let (until, told) = (Arc::clone(&over), Arc::clone(&ends));

@@ -77,11 +77,7 @@ fn start(programs: &Path) -> Result<Real> {
         "--encoding=UTF8",
     ]);
     output(&mut initdb)?;
-    // One database wants a client's certificate; the first line that fits decides.
-    let rules = at("data/pg_hba.conf");
-    let others = fs::read_to_string(&rules)?;
-    let rule = "hostssl template1 all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca";
-    fs::write(&rules, format!("{rule}\n{others}"))?;
+    demand_certificate(&at("data/pg_hba.conf"))?;
     let address = daemon::free()?;
     let mut command = unprivileged(programs.join("postgres"), END);
     command.args([
@@ -109,6 +105,13 @@ fn start(programs: &Path) -> Result<Real> {
         certificates,
         secrets,
     })
+}
+
+/// One database wants a client's certificate; the first line that fits decides.
+fn demand_certificate(rules: &str) -> Result<()> {
+    let others = fs::read_to_string(rules)?;
+    let rule = "hostssl template1 all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca";
+    Ok(fs::write(rules, format!("{rule}\n{others}"))?)
 }
 
 /// A login costs both sides thousands of hashes, and unoptimised on a busy machine seconds: attempts must not pile up.

@@ -11,27 +11,32 @@ mod cli;
 mod dose;
 mod fleet;
 mod halt;
+mod journal;
 mod kill_matrix;
 mod lab_itself;
 mod library;
 mod node;
+mod owner;
 mod pods;
 mod policy;
 mod pressure;
 mod redirect;
 mod scene;
+mod steps;
 mod tcp;
 mod walk;
+mod watchdog;
 
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
 
 use lab::world::agent::Agent;
-use lab::world::{shop, victim};
+use lab::world::{shop, talker, victim};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = victim::main_if_victim().or_else(shop::main_if_instance) {
+    let other = victim::main_if_victim().or_else(talker::main_if_talker);
+    if let Some(code) = other.or_else(shop::main_if_instance) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
             trials.extend(tcp::trials(&capabilities));
+            trials.extend(owner::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));
             trials.extend(walk::trials(&capabilities));
         }
@@ -58,13 +64,16 @@ fn main() -> ExitCode {
     }
     trials.extend(pressure::trials());
     trials.extend(pods::trials());
+    trials.extend(journal::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
+    trials.extend(watchdog::trials());
     trials.extend(cli::trials());
     trials.extend(fleet::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));
+        trials.extend(steps::trials());
     }
     let mut exit = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(left) = pods::close() {

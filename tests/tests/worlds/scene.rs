@@ -95,7 +95,7 @@ impl Scene {
                 })?);
                 Stage::Ports(Box::new(wire))
             }
-            FaultKind::Cpu | FaultKind::Memory => {
+            FaultKind::Cpu | FaultKind::Memory | FaultKind::Freeze => {
                 let group = Cgroup::create(&tag)?;
                 let started = Victim::start(&tag)?;
                 group.adopt(started.pid())?;
@@ -156,7 +156,9 @@ impl Scene {
     /// The victim as the target of a fault of this kind.
     pub(crate) fn target_for(&self, kind: FaultKind) -> Target {
         let process = json!({ "command": self.tag });
-        written(if kind.is_network() {
+        written(if kind == FaultKind::Freeze {
+            json!({ "cgroup": format!("/{}", self.tag) })
+        } else if kind.is_network() {
             json!({ "netns": { "process": process } })
         } else {
             json!({ "process": process })
@@ -178,6 +180,7 @@ impl Scene {
         match kind {
             FaultKind::Pause | FaultKind::Kill => true,
             FaultKind::Cpu | FaultKind::Memory => matches!(self.stage, Stage::Group(_)),
+            FaultKind::Freeze => false,
             FaultKind::Fill | FaultKind::Io => matches!(self.stage, Stage::Disk),
             FaultKind::Exhaust => matches!(self.stage, Stage::Ports(_)),
             _ => self.wire().is_some(),
@@ -227,6 +230,7 @@ impl Scene {
             Stage::Web(wire, _) => web_suffering(wire, since, time),
             Stage::Echo(wire, echo) => echo_suffering(wire, echo, since, time),
             Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
+            Stage::Group(_) if self.kind == FaultKind::Freeze => self.standstill(since, time),
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
             Stage::Alone => self.standstill(since, time),
@@ -306,6 +310,14 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let (FaultKind::Freeze, Stage::Group(group)) = (self.kind, &self.stage) {
+            group.thaw();
+        }
+    }
+}
+
 /// A dose nobody can overlook. A new kind of fault does not compile without one.
 pub(crate) fn strong(kind: FaultKind) -> Fault {
     let filter = json!({ "to": { "hosts": [named(Ip::V4).to_string()] } });
@@ -329,7 +341,7 @@ pub(crate) fn strong(kind: FaultKind) -> Fault {
             let to = json!({ "hosts": [named(Ip::V4).to_string()], "ports": ["8080"] });
             json!({ "effect": { "abort": 503 }, "filter": { "to": to, "direction": "egress" } })
         }
-        FaultKind::Pause => json!({}),
+        FaultKind::Pause | FaultKind::Freeze => json!({}),
         FaultKind::Fill => {
             json!({ "path": "/tmp", "goal": { "size": "16MiB" } })
         }

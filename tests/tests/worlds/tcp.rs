@@ -18,8 +18,8 @@ use squall_experiments::dose::{Dose, TcpDose};
 use squall_experiments::fault::FaultKind;
 use squall_experiments::wire::{Armed, Ended};
 
-use crate::as_root;
 use crate::dose::{emulated, inject};
+use crate::{as_root, beside_others};
 
 /// Longer than an answer takes, on an emulated machine too.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,15 +37,20 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     let able = capabilities
         .of(FaultKind::Tcp)
         .is_some_and(|c| !c.means.is_empty());
-    let each: [(&str, Body); 5] = [
+    if !able {
+        return Vec::new();
+    }
+    let beside: [(&str, Body); 3] = [
         ("reset_at_both_ends", reset),
         ("reset_of_a_share", share),
         ("refused_but_for_those_there", refuse),
-        ("closed_late", close),
-        ("stalled_and_going_on", stall),
     ];
-    let each = each.map(|(name, test)| as_root(format!("dose::tcp_{name}"), test));
-    each.into_iter().filter(|_| able).collect()
+    // These look at how long things take.
+    let alone: [(&str, Body); 2] = [("closed_late", close), ("stalled_and_going_on", stall)];
+    let named = |name| format!("dose::tcp_{name}");
+    let beside = beside.map(|(name, test)| beside_others(named(name), test));
+    let alone = alone.map(|(name, test)| as_root(named(name), test));
+    beside.into_iter().chain(alone).collect()
 }
 
 /// The named service over both IP versions, and its neighbour.

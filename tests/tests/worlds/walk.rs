@@ -247,7 +247,10 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         let means = self.chance.one_of(means).copied();
-        let lease = *self.chance.one_of(&["300ms", "2s", "30s"]).unwrap_or(&"2s");
+        let lease = *self
+            .chance
+            .one_of(&["300ms", "2s", "30s", "30s"])
+            .unwrap_or(&"2s");
         if self.live().len() >= FAULTS_MAX {
             return Ok(());
         }
@@ -349,9 +352,9 @@ impl<'a> Walk<'a> {
         let way = self.chance.below(6);
         let _ = writeln!(self.steps, "end {way}");
         match way {
-            0 => self.agent.signal(Signal::SIGKILL)?,
-            1 => self.agent.hang_up(),
-            2 => self.agent.signal(Signal::SIGTERM)?,
+            0 | 1 => self.agent.signal(Signal::SIGKILL)?,
+            2 => self.agent.hang_up(),
+            3 => self.agent.signal(Signal::SIGTERM)?,
             _ => {
                 self.agent.stop_all()?;
                 let begun = Instant::now();

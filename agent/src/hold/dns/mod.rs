@@ -170,7 +170,7 @@ impl Datagrams {
         let most = u32::try_from(WAITING_MAX).unwrap_or(u32::MAX) + UNREAD_MAX;
         let queue = Queue::bind(Copying::Whole, most)?;
         let answers = RawSender::open(OWN_PRIORITY)?;
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
+        let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let number = queue.number();
         let means = commit_by(&mut table, |means| draft(filter, means, number))?;
         let datagrams = Self {

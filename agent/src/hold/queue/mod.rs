@@ -13,6 +13,7 @@
 mod bytes;
 mod model;
 pub(super) mod waiting;
+mod warnings;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
@@ -25,8 +26,10 @@ use squall_experiments::filter::{Direction, ResolvedFilter};
 
 use self::model::{Fate, Model};
 use self::waiting::Waiting;
+use self::warnings::warnings;
 use super::held::{Held, HoldError, chain};
 use super::names;
+use super::owner::Owner;
 use super::steer;
 use crate::kernel::net::nfqueue::{Copying, Packet, Queue, Verdict};
 use crate::kernel::net::nft::expr::{Expressions, Meta, QueueMeans, Verdict as Leads};
@@ -62,6 +65,8 @@ pub(crate) struct UserQueue {
     copies: Option<RawSender>,
     copies_bytes: usize,
     started: Instant,
+    /// Whose packets alone are treated, where only some's are, and whether they are met in both directions.
+    owner: Option<(Owner, bool)>,
     tally: Tally,
 }
 
@@ -81,6 +86,9 @@ enum Job {
 #[derive(Debug, Default)]
 struct Tally {
     seen: u64,
+    /// Of those, others' packets, and the bytes of the owner's.
+    others: u64,
+    own_bytes: u64,
     lost: u64,
     delayed: u64,
     delay_sum_ns: u128,
@@ -95,6 +103,7 @@ impl UserQueue {
     pub(crate) fn arm(
         filter: &ResolvedFilter,
         shape: Shape,
+        owner: Option<Owner>,
     ) -> Result<(Self, Evidence), HoldError> {
         let failed = |e: nix::Error| HoldError::kernel("create", "the queue's timer")(e);
         let timer = TimerFd::new(
@@ -105,6 +114,8 @@ impl UserQueue {
         let doubles = shape.duplicate.probability > 0.0;
         let copying = if doubles || shape.corrupt.probability > 0.0 {
             Copying::Whole
+        } else if owner.is_some() {
+            Copying::Headers
         } else {
             Copying::Length
         };
@@ -116,7 +127,7 @@ impl UserQueue {
             None
         };
 
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
+        let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let tag = doubles.then_some(tag);
         let means = commit_rules(&mut table, filter, queue.number(), tag)?;
 
@@ -135,6 +146,7 @@ impl UserQueue {
             copies,
             copies_bytes: 0,
             started: Instant::now(),
+            owner: owner.map(|owner| (owner, filter.direction == Direction::Both)),
             tally: Tally::default(),
         };
         let read_back = queue.read_back(filter.direction, means)?;
@@ -202,13 +214,31 @@ impl UserQueue {
             let Some(packet) = received else {
                 return Ok(true);
             };
-            self.judge(packet, now_ns);
+            if self.is_ours(&packet, now_ns)? {
+                self.judge(packet, now_ns);
+            } else {
+                self.queue.decide(packet.id, Verdict::Accept, None);
+            }
         }
         Ok(false)
     }
 
-    fn judge(&mut self, mut packet: Packet, now_ns: u64) {
+    /// Whether a packet is treated at all.
+    fn is_ours(&mut self, packet: &Packet, now_ns: u64) -> Result<bool, HoldError> {
         self.tally.seen += 1;
+        let Some((owner, both)) = &mut self.owner else {
+            return Ok(true);
+        };
+        let ours = owner.owns(packet, *both, now_ns)?;
+        if ours {
+            self.tally.own_bytes += u64::from(packet.length);
+        } else {
+            self.tally.others += 1;
+        }
+        Ok(ours)
+    }
+
+    fn judge(&mut self, mut packet: Packet, now_ns: u64) {
         let fates = self.model.take(now_ns, packet.length);
         if let Some(Fate::Sent {
             due_ns, corrupt, ..
@@ -364,8 +394,12 @@ impl UserQueue {
         let unseen = queued.saturating_sub(tally.seen);
         let mean =
             (tally.delayed > 0).then(|| tally.delay_sum_ns as f64 / tally.delayed as f64 / 1e3);
+        let (matched, bytes) = match &self.owner {
+            Some(_) => (tally.seen - tally.others, tally.own_bytes),
+            None => (queued.max(tally.seen), bytes),
+        };
         NetworkDose {
-            matched: queued.max(tally.seen),
+            matched,
             bytes,
             dropped: tally.lost,
             delayed: tally.delayed,
@@ -549,23 +583,4 @@ pub(super) fn action_expression(means: QueueMeans) -> &'static str {
         QueueMeans::Native => "queue",
         QueueMeans::Compat => "target",
     }
-}
-
-fn warnings(direction: Direction, copying: Copying) -> Vec<String> {
-    let mut warnings = vec![
-        "packets that wait here are lost when another fault, or any other nftables or iptables chain, of this network \
-         namespace is taken away: the kernel empties every queue then"
-            .to_owned(),
-    ];
-    if direction != Direction::Ingress {
-        warnings.push(
-            "bulk TCP sent from here is throttled far below the link's rate while it is delayed on its way out (TCP small \
-             queues); to keep its throughput, delay it where it arrives"
-                .into(),
-        );
-    }
-    if copying == Copying::Whole {
-        warnings.push("matched traffic is limited to some hundred Mbit/s while whole packets pass through the holder".into());
-    }
-    warnings
 }

@@ -46,7 +46,7 @@ impl Redirect {
         filter: &ResolvedFilter,
         serve: Serve,
     ) -> Result<(Self, Vec<String>), HoldError> {
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
+        let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let (listeners, port) = listen(filter.direction)?;
         let service = Service::start(listeners, port, serve)?;
         let mut draft = Draft::default();

@@ -13,7 +13,7 @@
 
 mod existing;
 mod flows;
-mod segment;
+pub(super) mod segment;
 mod stall;
 
 use std::collections::{HashMap, HashSet};
@@ -29,6 +29,7 @@ use self::flows::{Flow, Flows};
 use self::segment::{ACK, FIN, FLAGS_AT, RST, SYN, Segment, WINDOW_AT};
 use self::stall::Standing;
 use super::held::{Held, HoldError};
+use super::owner::Owner;
 use super::queue::waiting::Waiting;
 use super::queue::{action_expression, commit_by, draft_hooks, hooks};
 use super::{names, redirect, steer};
@@ -65,6 +66,8 @@ pub(crate) struct TcpFault {
     lingering: HashSet<(SocketAddr, SocketAddr)>,
     destroys: bool,
     started: Instant,
+    /// Whose connections alone are hit, where only some's are.
+    owner: Option<Owner>,
     tally: Tally,
 }
 
@@ -84,6 +87,9 @@ enum Late {
 #[derive(Debug, Default)]
 struct Tally {
     seen: u64,
+    /// Of those, others' packets, and those by which it is only learnt whose a connection is.
+    others: u64,
+    learnt: u64,
     delayed: u64,
     delay_sum_ns: u128,
     overflowed: u64,
@@ -95,6 +101,7 @@ impl TcpFault {
         fault: &Tcp,
         filter: &ResolvedFilter,
         seed: u64,
+        owner: Option<Owner>,
     ) -> Result<(Self, Evidence), HoldError> {
         let filter = picked(fault.effect, filter);
         // What is held is perhaps changed, and for that it must be whole.
@@ -107,12 +114,16 @@ impl TcpFault {
         let tag = rand::random::<u32>() | 1;
         let sender = RawSender::open(tag)?;
         let sockets = Sockets::open()?;
-        let mut table = OwnedTable::create(Family::Inet, &names::fresh(std::process::id()))?;
+        let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let number = queue.number();
         let means = commit_by(&mut table, |means| {
             let mut draft = Draft::default();
-            let act = action(fault.effect).counter().queue(means, number, 1);
-            steer::draft_chains(&mut draft, Family::Inet, &filter, vec![act]);
+            let mut act = vec![action(fault.effect).counter().queue(means, number, 1)];
+            if owner.is_some() && matches!(fault.effect, TcpEffect::Close(_)) {
+                // Who closes a socket has it no longer when its FIN is sent: whose it is, is learnt when it begins.
+                act.push(flags(SYN | RST, SYN).queue(means, number, 1));
+            }
+            steer::draft_chains(&mut draft, Family::Inet, &filter, act);
             draft_hooks(&mut draft, filter.direction, Some(tag));
             draft
         })?;
@@ -130,9 +141,13 @@ impl TcpFault {
             lingering: HashSet::new(),
             destroys: true,
             started: Instant::now(),
+            owner,
             tally: Tally::default(),
         };
         let mut read_back = held.read_back(means)?;
+        if held.owner.is_some() {
+            held.learn()?;
+        }
         if matches!(fault.effect, TcpEffect::Reset | TcpEffect::Stall) {
             let called = held.call()?;
             read_back.push(format!("{called} connections are there already"));
@@ -181,12 +196,40 @@ impl TcpFault {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Whether a connection is the owner's, where there is one.
+    fn is_ours(&mut self, connection: &Connection) -> bool {
+        let now_ns = self.now_ns();
+        self.owner
+            .as_mut()
+            .is_none_or(|owner| owner.has_open(connection.inode, now_ns))
+    }
+
+    /// Learns whose the connections are that are there: their next packet may be their last.
+    fn learn(&mut self) -> Result<(), HoldError> {
+        let now_ns = self.now_ns();
+        let connections = self.sockets.connections()?;
+        if let Some(owner) = &mut self.owner {
+            for connection in connections {
+                owner.learn(
+                    connection.local,
+                    connection.remote,
+                    connection.inode,
+                    now_ns,
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the connections that are there show themselves; says how many.
     fn call(&mut self) -> Result<usize, HoldError> {
         let mut called = 0;
         for connection in self.sockets.connections()? {
             let calls = existing::calls(&self.filter, &connection);
-            if calls.is_empty() || !self.flows.draws(flow_of(&connection)) {
+            if calls.is_empty()
+                || !self.flows.draws(flow_of(&connection))
+                || !self.is_ours(&connection)
+            {
                 continue;
             }
             called += 1;
@@ -208,9 +251,19 @@ impl TcpFault {
                 return Ok(true);
             };
             self.tally.seen += 1;
+            let ours = match &mut self.owner {
+                None => true,
+                Some(owner) => {
+                    let both = self.filter.direction == Direction::Both;
+                    let now_ns =
+                        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    owner.owns(&packet, both, now_ns)?
+                }
+            };
+            self.tally.others += u64::from(!ours);
             match segment::parse(&packet.bytes, packet.length) {
-                Some(segment) => self.judge(&packet, &segment),
-                None => self.queue.decide(packet.id, Verdict::Accept, None),
+                Some(segment) if ours => self.judge(&packet, &segment),
+                _ => self.queue.decide(packet.id, Verdict::Accept, None),
             }
         }
         Ok(false)
@@ -221,6 +274,7 @@ impl TcpFault {
         let flow = Flow::of(segment.source, segment.destination);
         // Where large segments are cut up, parts without the flag come along.
         let ends = segment.flags & FIN != 0 || !matches!(self.effect, TcpEffect::Close(_));
+        self.tally.learnt += u64::from(!ends);
         let fate = if !ends || !self.flows.meet(flow, now_ns) {
             Verdict::Accept
         } else {
@@ -341,7 +395,8 @@ impl TcpFault {
         let mut lingering = HashSet::new();
         for connection in self.sockets.connections()? {
             let (leaving, arriving) = existing::sides(&self.filter, &connection);
-            if !(leaving || arriving) || !self.flows.draws(flow_of(&connection)) {
+            let met = (leaving || arriving) && self.flows.draws(flow_of(&connection));
+            if !met || !self.is_ours(&connection) {
                 continue;
             }
             let ends = (connection.local, connection.remote);
@@ -365,8 +420,13 @@ impl TcpFault {
 
     fn count(&self) -> Result<TcpDose, HoldError> {
         // `counter` stands in every way into a queue.
-        let (packets, _) = steer::read_action(&self.table, "counter")?;
+        let (counted, _) = steer::read_action(&self.table, "counter")?;
         let tally = &self.tally;
+        let packets = if self.owner.is_some() {
+            tally.seen - tally.others - tally.learnt
+        } else {
+            counted
+        };
         let mean =
             (tally.delayed > 0).then(|| tally.delay_sum_ns as f64 / tally.delayed as f64 / 1e3);
         Ok(TcpDose {
@@ -378,7 +438,7 @@ impl TcpFault {
             // What the kernel counted and we never saw passed by the queue's own limit.
             overflowed: tally.overflowed
                 + self.standing.beyond
-                + packets.saturating_sub(tally.seen),
+                + counted.saturating_sub(tally.seen),
         })
     }
 }
@@ -402,14 +462,16 @@ fn picked(effect: TcpEffect, filter: &ResolvedFilter) -> ResolvedFilter {
     filter
 }
 
+/// Goes on only with a segment that has these flags, of those looked at.
+fn flags(mask: u8, value: u8) -> Expressions {
+    Expressions::default()
+        .payload(Base::Transport, FLAGS_AT, 1)
+        .mask(&[mask])
+        .equals(&[value])
+}
+
 /// The part of the rule before its counter: which of a connection's packets, and what the kernel itself does to them.
 fn action(effect: TcpEffect) -> Expressions {
-    let flags = |mask: u8, value: u8| {
-        Expressions::default()
-            .payload(Base::Transport, FLAGS_AT, 1)
-            .mask(&[mask])
-            .equals(&[value])
-    };
     match effect {
         TcpEffect::Reset => flags(SYN | RST, 0),
         TcpEffect::Refuse => flags(SYN | ACK | FIN | RST, SYN),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::hold::checksum::checksum;
 
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const V4_BYTES: usize = 20;
 const V6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
@@ -46,7 +47,10 @@ pub(super) struct Segment {
 /// Reads a packet's headers. `length` is how long it really is: its end need not be there. `None` for a fragment, for IPv6
 /// with extensions, and for anything that is not TCP.
 pub(super) fn parse(packet: &[u8], length: u32) -> Option<Segment> {
-    let (source, destination, tcp_at) = addresses(packet)?;
+    let (source, destination, tcp_at, number) = addresses(packet)?;
+    if number != TCP {
+        return None;
+    }
     let header = packet.get(tcp_at..tcp_at + TCP_BYTES)?;
     let number = |at: usize| {
         let bytes = header.get(at..)?.first_chunk()?;
@@ -72,7 +76,35 @@ pub(super) fn parse(packet: &[u8], length: u32) -> Option<Segment> {
     })
 }
 
-fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr, usize)> {
+/// What has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// The transport, source and destination of a packet, and whether it begins a connection. `None` as with [`parse`].
+pub(crate) fn ends(packet: &[u8]) -> Option<(Transport, SocketAddr, SocketAddr, bool)> {
+    let (source, destination, at, number) = addresses(packet)?;
+    let transport = match number {
+        TCP => Transport::Tcp,
+        UDP => Transport::Udp,
+        _ => return None,
+    };
+    let ports = packet.get(at..at + 4)?;
+    let flags = packet.get(at + 13).filter(|_| number == TCP);
+    Some((
+        transport,
+        SocketAddr::new(source, u16::from_be_bytes([ports[0], ports[1]])),
+        SocketAddr::new(destination, u16::from_be_bytes([ports[2], ports[3]])),
+        flags.is_some_and(|flags| flags & SYN != 0),
+    ))
+}
+
+/// Both addresses, where the transport's header begins, and the transport's number.
+fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr, usize, u8)> {
     let v4 = |at: usize| Some(Ipv4Addr::from(*packet.get(at..)?.first_chunk::<4>()?));
     let v6 = |at: usize| Some(Ipv6Addr::from(*packet.get(at..)?.first_chunk::<16>()?));
     match packet.first()? >> 4 {
@@ -80,12 +112,12 @@ fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr, usize)> {
             let header = usize::from(packet[0] & 0x0f) * 4;
             let fragment = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]);
             // More fragments, or an offset.
-            if header < V4_BYTES || fragment & 0x3fff != 0 || *packet.get(9)? != TCP {
+            if header < V4_BYTES || fragment & 0x3fff != 0 {
                 return None;
             }
-            Some((v4(12)?.into(), v4(16)?.into(), header))
+            Some((v4(12)?.into(), v4(16)?.into(), header, *packet.get(9)?))
         }
-        6 if *packet.get(6)? == TCP => Some((v6(8)?.into(), v6(24)?.into(), V6_BYTES)),
+        6 => Some((v6(8)?.into(), v6(24)?.into(), V6_BYTES, *packet.get(6)?)),
         _ => None,
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct NetAbilities {
     pub(crate) send_raw: Works,
     /// Listing connections.
     pub(crate) list_sockets: Works,
+    /// Asking for the socket that a packet belongs to.
+    pub(crate) ask_sockets: Works,
 }
 
 impl NetAbilities {
@@ -79,6 +81,7 @@ impl NetAbilities {
             write_tcp: no(),
             send_raw: no(),
             list_sockets: no(),
+            ask_sockets: no(),
         }
     }
 
@@ -158,6 +161,18 @@ impl NetAbilities {
         ])
     }
 
+    /// Whether packets can be told apart by whose they are.
+    ///
+    /// # Errors
+    /// One reason for each missing part.
+    pub(crate) fn owners(&self) -> Result<(), Vec<String>> {
+        self.queue()?;
+        all_of(&[(
+            "answers about single sockets (modules tcp_diag, udp_diag)",
+            &self.ask_sockets,
+        )])
+    }
+
     /// Whether connections can be led to a holder.
     ///
     /// # Errors
@@ -232,6 +247,9 @@ fn probe_here() -> NetAbilities {
             Some(rule().write_tcp(14, &[0, 0])),
         ),
         send_raw: RawSender::open(1).map(|_| ()).map_err(|e| describe(&e)),
+        ask_sockets: Sockets::open()
+            .and_then(|mut sockets| sockets.try_out())
+            .map_err(|e| describe(&e)),
         list_sockets: Sockets::open()
             .and_then(|mut sockets| sockets.connections())
             .map(|_| ())

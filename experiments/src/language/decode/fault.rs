@@ -1,7 +1,9 @@
 //! The faults, each from its own fields; those on packets are in `network`.
 
 use super::{disk, dns, http, network, tcp};
-use crate::fault::{Cpu, CpuBase, Fault, Kill, Memory, MemoryBase, MemorySize, Pause, Signal};
+use crate::fault::{
+    Cpu, CpuBase, Fault, Freeze, Kill, Memory, MemoryBase, MemorySize, Pause, Signal,
+};
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::{closest, quoted};
@@ -26,6 +28,7 @@ const KINDS: &[&str] = &[
     "fill",
     "io",
     "exhaust",
+    "freeze",
     "tcp",
 ];
 
@@ -54,6 +57,7 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
                 None
             }
             "pause" => Some(Fault::Pause(Pause {})),
+            "freeze" => Some(Fault::Freeze(Freeze {})),
             word => {
                 cx.error(variant.at, format!("it is not said how much {word}"))
                     .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
@@ -74,7 +78,8 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "cpu" => cpu(cx, at, node).map(Fault::Cpu),
         "dns" => dns::dns(cx, at, node).map(Fault::Dns),
         "http" => http::http(cx, at, node).map(Fault::Http),
-        "pause" => pause(cx, at, node).map(Fault::Pause),
+        "pause" => lasting(cx, at, node, "a pause").map(|()| Fault::Pause(Pause {})),
+        "freeze" => lasting(cx, at, node, "a freeze").map(|()| Fault::Freeze(Freeze {})),
         "fill" => disk::fill(cx, at, node).map(Fault::Fill),
         "io" => disk::io(cx, at, node).map(Fault::Io),
         "exhaust" => disk::exhaust(cx, at, node).map(Fault::Exhaust),
@@ -149,15 +154,19 @@ fn kill(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Kill> {
     })
 }
 
-fn pause(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Pause> {
+/// A fault of which nothing is said but that it is there.
+fn lasting(cx: &mut Cx<'_, '_>, owner: At, node: &Node, what: &'static str) -> Option<()> {
     if is_short(node) {
-        cx.error(node.at, "a pause lasts as long as its step is held")
+        cx.error(node.at, format!("{what} lasts as long as its step is held"))
             .label("not said here")
-            .mend("write `fault: pause`, and how long in the step's `hold`");
+            .mend(format!(
+                "write `fault: {}`, and how long in the step's `hold`",
+                what.trim_start_matches("a ")
+            ));
         return None;
     }
-    Fields::open(cx, owner, node, "a pause", &[])?;
-    Some(Pause {})
+    Fields::open(cx, owner, node, what, &[])?;
+    Some(())
 }
 
 fn cpu(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Cpu> {

@@ -1,6 +1,6 @@
 //! Whether the parts of a step make sense together.
 
-use crate::fault::{CpuBase, Exhausted, Fault, MemoryBase, MemorySize};
+use crate::fault::{CpuBase, Exhausted, Fault, FaultKind, MemoryBase, MemorySize};
 use crate::filter::Filter;
 use crate::language::reader::Cx;
 use crate::language::source::At;
@@ -25,6 +25,7 @@ pub(super) fn together(cx: &mut Cx<'_, '_>, faults: &[(Fault, At)], target: &Tar
 fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
     let kind = fault.kind();
     match target {
+        Target::Process(_) | Target::Cgroup(_) | Target::Unit(_) if fault.may_have_owner() => {}
         Target::Process(_) | Target::Cgroup(_) | Target::Unit(_) if kind.is_network() => {
             let (what, mend) = match target {
                 Target::Process(selector) => (
@@ -49,7 +50,7 @@ fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
             };
             cx.error(
                 on,
-                format!("{kind} acts on packets, and so on a network namespace, not on {what}"),
+                format!("this {kind} acts on a network namespace, and cannot tell the packets of {what} in it"),
             )
             .related(at, "acts on packets")
             .mend(mend);
@@ -69,6 +70,14 @@ fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
             )
             .related(at, "acts on processes")
             .mend(mend);
+        }
+        Target::Process(_) if kind == FaultKind::Freeze => {
+            cx.error(
+                on,
+                "freeze acts on a whole cgroup, not on a process",
+            )
+            .related(at, "everything in the cgroup stands still")
+            .mend("name the `cgroup` or the `unit`; to make one process stand still, write `fault: pause`");
         }
         Target::Host(_) => on_host(cx, fault, at, on),
         Target::Pod(pod) if kind.is_network() && pod.container.is_some() => {
@@ -98,6 +107,11 @@ fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
             cx.error(on, "a pause of the host would be a pause of every process")
                 .related(at, "makes processes stand still")
                 .mend("name the processes: `on: { process: { name: payment } }`");
+        }
+        Fault::Freeze(_) => {
+            cx.error(on, "a freeze of the host would freeze Squall itself")
+                .related(at, "everything in the cgroup stands still")
+                .mend("name what is to stand still: `on: { unit: payment.service }`");
         }
         Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Pids => {
             cx.error(

@@ -305,7 +305,10 @@ pub(super) fn enough_to_hold(
     method: &[Step],
     confidence: Percent,
 ) {
-    let Some(hold) = method.iter().map(|step| step.hold).min_by_key(|h| h.get()) else {
+    // What is kept goes on being shown in the step that keeps it.
+    let is_kept = |at: &usize| method.get(at + 1).is_some_and(|next| next.keep_previous);
+    let shown = method.iter().enumerate().filter(|(at, _)| !is_kept(at));
+    let Some(hold) = shown.map(|(_, step)| step.hold).min_by_key(|h| h.get()) else {
         return;
     };
     for stated in states {

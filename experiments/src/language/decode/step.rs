@@ -1,6 +1,6 @@
 //! A step of the method: faults on a target, on a growing share of it, for a time.
 
-use super::{fault, sense, target};
+use super::{fault, follow, pulse, sense, target};
 use crate::experiment::Step;
 use crate::fault::Fault;
 use crate::language::reader::{Cx, Fields};
@@ -15,14 +15,53 @@ use std::rc::Rc;
 pub(super) fn list(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Step>> {
     let example = "`- fault: { delay: { time: 300ms } }`, `on: { netns: shop }`, `hold: 30s`";
     let items = cx.list(&entry.node, "a list of steps", example)?;
-    let steps: Vec<Option<Step>> = items.iter().map(|item| one(cx, item)).collect();
-    steps.into_iter().collect()
+    let steps: Vec<Option<(Step, Option<At>)>> = items.iter().map(|item| one(cx, item)).collect();
+    for (number, read) in steps.iter().enumerate() {
+        if let Some((_, Some(at))) = read {
+            let before = number.checked_sub(1).and_then(|before| steps.get(before));
+            kept(cx, *at, before);
+        }
+    }
+    let steps: Option<Vec<(Step, Option<At>)>> = steps.into_iter().collect();
+    steps.map(|steps| steps.into_iter().map(|(step, _)| step).collect())
 }
 
-fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Step> {
+/// The fields of a step.
+const FIELDS: [&str; 10] = [
+    "name",
+    "fault",
+    "faults",
+    "on",
+    "ramp",
+    "share",
+    "hold",
+    "pulse",
+    "follow",
+    "keepPrevious",
+];
+
+/// Whether there is anything to keep.
+fn kept(cx: &mut Cx<'_, '_>, at: At, before: Option<&Option<(Step, Option<At>)>>) {
+    match before {
+        None => {
+            cx.error(at, "there is no step before whose faults could stay")
+                .mend("remove `keepPrevious`, or put the step behind the one that it adds to");
+        }
+        Some(Some((before, _))) if before.follow.is_some() => {
+            cx.error(
+                at,
+                "the faults of a step that follows its target end with it",
+            )
+            .mend("put `follow` on this step, behind the one without it");
+        }
+        Some(_) => {}
+    }
+}
+
+/// A step, and where it says that the faults before stay.
+fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<(Step, Option<At>)> {
     let owner = node.head();
-    let known = ["name", "fault", "faults", "on", "ramp", "share", "hold"];
-    let fields = Fields::open(cx, owner, node, "a step", &known)?;
+    let fields = Fields::open(cx, owner, node, "a step", &FIELDS)?;
     let name = fields.option("name", |e| {
         cx.words(&e.node, "a name", "`payment slows down`")
     });
@@ -37,16 +76,41 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Step> {
     if let (Some(faults), Some((target, at))) = (&faults, &on) {
         sense::together(cx, faults, target, *at);
     }
-    if let (Some(faults), Some(hold)) = (&faults, hold) {
-        sense::long_enough(cx, faults, hold);
+    let pulse = fields.option("pulse", |e| {
+        Some((pulse::pulse(cx, e)?, e.key_at.to(e.node.at)))
+    });
+    let follow = fields.option("follow", |e| {
+        let at = e.key_at.to(e.node.at);
+        Some(follow::follow(cx, e)?.map(|follow| (follow, at)))
+    });
+    let follow = follow.map(Option::flatten);
+    if let Some(Some((_, at))) = follow {
+        follow::sense(cx, at, faults.as_deref(), on.as_ref());
     }
-    Some(Step {
+    if let Some(faults) = &faults {
+        if let Some(hold) = hold {
+            sense::long_enough(cx, faults, hold);
+        }
+        if let Some(Some((beat, at))) = pulse {
+            pulse::sense(cx, beat, at, faults, hold);
+        }
+    }
+    let keeps = fields.option("keepPrevious", |e| {
+        let words = [("true", Some(e.key_at.to(e.node.at))), ("false", None)];
+        cx.word(&e.node, "an answer to `keepPrevious`", &words)
+    });
+    let keeps = keeps?.flatten();
+    let step = Step {
         name: name?,
         faults: faults?.into_iter().map(|(f, _)| f).collect(),
         on: on?.0,
         ramp: ramp?,
         hold: hold?,
-    })
+        pulse: pulse?.map(|(pulse, _)| pulse),
+        follow: follow?.map(|(follow, _)| follow),
+        keep_previous: keeps.is_some(),
+    };
+    Some((step, keeps))
 }
 
 /// `fault:` for one, `faults:` for several at once.

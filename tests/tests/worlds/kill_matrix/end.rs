@@ -182,6 +182,7 @@ impl End {
                 | FaultKind::Fill
                 | FaultKind::Io
                 | FaultKind::Exhaust
+                | FaultKind::Freeze
                 | FaultKind::Tcp => None,
             },
             Self::NetnsDeleted => match kind {
@@ -191,7 +192,8 @@ impl End {
                 | FaultKind::Pause
                 | FaultKind::Fill
                 | FaultKind::Io
-                | FaultKind::Exhaust => Some(
+                | FaultKind::Exhaust
+                | FaultKind::Freeze => Some(
                     "it is aimed at a process, which stays in its network namespace when the name is deleted",
                 ),
                 FaultKind::Delay

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,7 +23,7 @@ use serde_json::json;
 use squall_experiments::target::Candidate;
 use squall_experiments::units::Lease;
 use squall_experiments::wire::{Armed, FromAgent};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::end::{End, LEASE};
 use super::{Cell, Told};
@@ -76,6 +77,8 @@ struct Round<'a> {
     failed: BTreeMap<usize, String>,
     /// What is armed, by its cell's place.
     armed: BTreeMap<usize, Armed>,
+    /// What was armed in cells that went wrong: ended before the others are judged by what is left.
+    fallen: Vec<Armed>,
     /// When the leases end, where it is they that end the faults.
     lease_end: Option<Instant>,
 }
@@ -102,6 +105,7 @@ impl<'a> Round<'a> {
             scenes,
             failed: BTreeMap::new(),
             armed: BTreeMap::new(),
+            fallen: Vec::new(),
             lease_end: None,
         })
     }
@@ -114,7 +118,8 @@ impl<'a> Round<'a> {
     fn live_and_die(&mut self) -> Result<Suffered> {
         let place = Place::make(self.end)?;
         let bare = Fingerprint::take(&self.namespaces())?;
-        let mut agent = place.agent()?;
+        let policy = everything_allowed()?;
+        let mut agent = place.agent(policy.path())?;
         let candidates = self.resolve(&mut agent)?;
         let idle = Fingerprint::take(&self.namespaces())?;
         let places: Vec<usize> = (0..self.cells.len()).collect();
@@ -125,7 +130,7 @@ impl<'a> Round<'a> {
             places.len()
         });
         self.arm(&mut agent, before, &candidates);
-        let successor = place.upgrade(&mut agent)?;
+        let successor = place.upgrade(&mut agent, policy.path())?;
         self.arm(&mut agent, after, &candidates);
         self.feel();
         if self.end.is_by_lease() {
@@ -135,6 +140,10 @@ impl<'a> Round<'a> {
         self.judge(&watched);
         let before = if self.end.spares_the_agent() {
             self.hear_of_the_end(&mut agent);
+            for fallen in &self.fallen {
+                // One that does not end shows in what is left.
+                let _ = agent.stop(&fallen.id);
+            }
             idle
         } else {
             drop((agent, successor));
@@ -192,7 +201,7 @@ impl<'a> Round<'a> {
     /// A cell that went wrong is looked at no more.
     fn out(&mut self, place: usize, result: Result<()>) {
         if let Err(error) = result {
-            self.armed.remove(&place);
+            self.fallen.extend(self.armed.remove(&place));
             self.failed.entry(place).or_insert(error.to_string());
         }
     }
@@ -401,11 +410,13 @@ impl Place {
         })
     }
 
-    fn agent(&self) -> Result<Agent> {
+    /// An agent there, whose node allows every kind of fault.
+    fn agent(&self, policy: &Path) -> Result<Agent> {
+        let policy = ["--policy", policy.to_str().ok_or("a path that is no text")?];
         match self {
-            Self::Plain => Agent::start(),
+            Self::Plain => Agent::start_with(&policy),
             Self::Group(group) => {
-                let agent = Agent::start()?;
+                let agent = Agent::start_with(&policy)?;
                 group.adopt(agent.pid())?;
                 Ok(agent)
             }
@@ -413,22 +424,22 @@ impl Place {
                 // By its descriptor: what lies in a folder that is full now cannot be seen any more.
                 let open = File::open(program("squall-agent")?)?;
                 let program = format!("/proc/self/fd/{}", open.as_raw_fd());
-                disk::full(|log| Agent::start_as(Path::new(&program), &[], Stdio::from(log)))
+                disk::full(|log| Agent::start_as(Path::new(&program), &policy, Stdio::from(log)))
             }
             Self::Replaced(folder) => {
-                Agent::start_as(&installed(folder.path()), &[], Stdio::inherit())
+                Agent::start_as(&installed(folder.path()), &policy, Stdio::inherit())
             }
         }
     }
 
     /// Puts another file in the place of the agent's, as a package manager does, and starts an agent from it while the old
     /// one still holds its faults. None where there is nothing to upgrade.
-    fn upgrade(&self, old: &mut Agent) -> Result<Option<Agent>> {
+    fn upgrade(&self, old: &mut Agent, policy: &Path) -> Result<Option<Agent>> {
         let Self::Replaced(folder) = self else {
             return Ok(None);
         };
         install(folder.path())?;
-        let new = self.agent()?;
+        let new = self.agent(policy)?;
         let running = fs::read_link(format!("/proc/{}/exe", old.pid()))?;
         if !running.to_string_lossy().ends_with(" (deleted)") {
             return Err(format!("the agent still runs {}", running.display()).into());
@@ -461,6 +472,13 @@ impl Place {
         }
         Ok(ended)
     }
+}
+
+/// The policy of a node that allows what is forbidden by default: what a journal holds. Where no end fills the disk.
+fn everything_allowed() -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::new_in("/run")?;
+    writeln!(file, "allow: [ freeze ]")?;
+    Ok(file)
 }
 
 fn installed(folder: &Path) -> PathBuf {

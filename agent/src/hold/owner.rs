@@ -1,0 +1,248 @@
+//! Whose a packet is, in a network namespace that others share.
+//!
+//! No mark is set and no cgroup's class: nodes route and filter by those. A packet that waits in the holder's queue is looked up
+//! instead: the kernel says which socket it belongs to (sock_diag), and /proc who has that socket open. The packet waits
+//! meanwhile, so that the first one of a connection is attributed as well as all others, and so is every packet of a
+//! connection that was there before. This needs no cgroup of a certain generation, and is the same on every kernel.
+//!
+//! Limits: TCP and UDP only, as other packets have no socket that could be asked for. A socket that several processes have
+//! open belongs to each of them. A connection that waits to be accepted belongs to who listens.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use super::held::HoldError;
+use super::redirect::LO;
+use super::tcp::segment::{Transport, ends};
+use crate::kernel::cgroup;
+use crate::kernel::net::nfqueue::Packet;
+use crate::kernel::net::sockets::{Asked, Sockets};
+
+/// How long an answer about a socket is believed: it may be closed, and its ports used by another, or handed to another
+/// process. A packet that begins a connection is looked up in any case.
+const BELIEVED_NS: u64 = 50_000_000;
+/// Conversations that are remembered, for packets that come after their socket was closed.
+const REMEMBERED_MAX: usize = 65_536;
+/// How long, once nothing is heard of them: longer than a connection takes to end (tcp(7), TIME_WAIT).
+const REMEMBERED_NS: u64 = 120_000_000_000;
+/// netfilter's number of the hook at which what arrives is met (`NF_INET_PRE_ROUTING`).
+const PREROUTING: u8 = 0;
+
+/// Who is meant.
+#[derive(Debug)]
+pub(crate) enum Whose {
+    /// These processes.
+    Processes(Vec<u32>),
+    /// Those in this cgroup, and in the groups below it.
+    Group(cgroup::Group),
+}
+
+/// Tells the packets of some from those of others.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    whose: Whose,
+    sockets: Sockets,
+    /// Sockets that the owner had open when last looked, and when that was.
+    inodes: HashSet<u32>,
+    looked_ns: Option<u64>,
+    said: HashMap<Conversation, Said>,
+}
+
+type Conversation = (Transport, SocketAddr, SocketAddr);
+
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    mine: bool,
+    asked_ns: u64,
+    heard_ns: u64,
+}
+
+impl Owner {
+    /// In the current network namespace.
+    pub(crate) fn new(whose: Whose) -> Result<Self, HoldError> {
+        let mut owner = Self {
+            whose,
+            sockets: Sockets::open()?,
+            inodes: HashSet::new(),
+            looked_ns: None,
+            said: HashMap::new(),
+        };
+        owner.look(0);
+        Ok(owner)
+    }
+
+    /// For the evidence.
+    pub(crate) fn in_words(&self) -> String {
+        let who = match &self.whose {
+            Whose::Processes(pids) => {
+                let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+                format!("process {}", pids.join(", "))
+            }
+            Whose::Group(group) => format!("cgroup {}", group.path),
+        };
+        format!(
+            "only packets of sockets that {who} has open, {} of them now; each is looked up while it waits",
+            self.inodes.len()
+        )
+    }
+
+    /// Whether a packet belongs to the owner: as its sender where it leaves, as its receiver where it arrives, as either
+    /// where it goes over `lo` and is met only once.
+    pub(crate) fn owns(
+        &mut self,
+        packet: &Packet,
+        both: bool,
+        now_ns: u64,
+    ) -> Result<bool, HoldError> {
+        let Some((transport, source, destination, begins)) = ends(&packet.bytes) else {
+            return Ok(false);
+        };
+        let arrives = packet.hook == PREROUTING;
+        let mut mine = false;
+        if arrives {
+            mine |= self.has(
+                (transport, destination, source),
+                packet.link,
+                begins,
+                now_ns,
+            )?;
+        }
+        if !arrives || (both && packet.link == LO) {
+            mine |= self.has(
+                (transport, source, destination),
+                packet.link,
+                begins,
+                now_ns,
+            )?;
+        }
+        Ok(mine)
+    }
+
+    /// Whether the owner has a socket open.
+    pub(crate) fn has_open(&mut self, inode: u32, now_ns: u64) -> bool {
+        if inode == 0 {
+            return false;
+        }
+        let fresh = |looked_ns: u64| now_ns.saturating_sub(looked_ns) < BELIEVED_NS;
+        if !self.inodes.contains(&inode) || !self.looked_ns.is_some_and(fresh) {
+            self.look(now_ns);
+        }
+        self.inodes.contains(&inode)
+    }
+
+    fn has(
+        &mut self,
+        conversation: Conversation,
+        link: u32,
+        begins: bool,
+        now_ns: u64,
+    ) -> Result<bool, HoldError> {
+        let known = self.said.get_mut(&conversation);
+        if let Some(said) = known {
+            said.heard_ns = now_ns;
+            if !begins && now_ns.saturating_sub(said.asked_ns) < BELIEVED_NS {
+                return Ok(said.mine);
+            }
+        }
+        let before = self.said.get(&conversation).map(|said| said.mine);
+        let (transport, local, remote) = conversation;
+        let asked = Asked {
+            is_tcp: transport == Transport::Tcp,
+            local,
+            remote,
+            link,
+        };
+        let mine = match self.sockets.inode_of(asked)? {
+            // Nobody's: closed by its program, or not accepted yet. It is whose it was, or whose the listener is.
+            None | Some(0) => match before {
+                Some(before) if !begins => before,
+                _ if transport == Transport::Tcp => {
+                    let listener = self.sockets.inode_of(asked.listener())?;
+                    self.has_open(listener.unwrap_or(0), now_ns)
+                }
+                _ => false,
+            },
+            Some(inode) => self.has_open(inode, now_ns),
+        };
+        self.remember(conversation, mine, now_ns);
+        Ok(mine)
+    }
+
+    /// Notes whose a TCP connection is, by its socket.
+    pub(crate) fn learn(&mut self, local: SocketAddr, remote: SocketAddr, inode: u32, now_ns: u64) {
+        let mine = self.has_open(inode, now_ns);
+        self.remember((Transport::Tcp, local, remote), mine, now_ns);
+    }
+
+    fn remember(&mut self, conversation: Conversation, mine: bool, now_ns: u64) {
+        if self.said.len() >= REMEMBERED_MAX {
+            self.said
+                .retain(|_, said| now_ns.saturating_sub(said.heard_ns) < REMEMBERED_NS);
+        }
+        if self.said.len() < REMEMBERED_MAX {
+            let said = Said {
+                mine,
+                asked_ns: now_ns,
+                heard_ns: now_ns,
+            };
+            self.said.insert(conversation, said);
+        }
+    }
+
+    /// The sockets that the owner has open now. A process that has just ended has none.
+    fn look(&mut self, now_ns: u64) {
+        let pids = match &self.whose {
+            Whose::Processes(pids) => pids.clone(),
+            Whose::Group(group) => cgroup::processes_below(&group.fd),
+        };
+        self.inodes = pids.into_iter().flat_map(open_sockets).collect();
+        self.looked_ns = Some(now_ns);
+    }
+}
+
+/// The inodes of a process's sockets (proc_pid_fd(5)).
+fn open_sockets(pid: u32) -> Vec<u32> {
+    let inode = |entry: std::io::Result<std::fs::DirEntry>| {
+        let link = std::fs::read_link(entry.ok()?.path()).ok()?;
+        let number = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        number.parse().ok()
+    };
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    open.into_iter().flatten().filter_map(inode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    /// Asks the real kernel about sockets of this very process; another process has none of them.
+    #[test]
+    fn sockets_are_known_by_their_packets() {
+        let mut mine = Owner::new(Whose::Processes(vec![std::process::id()])).expect("sock_diag");
+        let mut others = Owner::new(Whose::Processes(vec![1])).expect("sock_diag");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let client = TcpStream::connect(at).expect("a connection");
+        let from = client.local_addr().expect("bound");
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let udp = datagrams.local_addr().expect("bound");
+        let far = "127.0.0.1:9".parse().expect("an address");
+        for (owner, expected) in [(&mut mine, true), (&mut others, false)] {
+            let mut has = |conversation| owner.has(conversation, LO, false, 0).expect("an answer");
+            assert_eq!(has((Transport::Tcp, from, at)), expected, "the client");
+            assert_eq!(
+                has((Transport::Tcp, at, from)),
+                expected,
+                "not accepted yet"
+            );
+            assert_eq!(has((Transport::Tcp, at, far)), expected, "to a listener");
+            assert_eq!(has((Transport::Udp, udp, far)), expected, "a datagram");
+            assert!(!has((Transport::Udp, far, udp)), "nobody's");
+        }
+        drop((client, listener));
+        let later = BELIEVED_NS;
+        let still = mine.has((Transport::Tcp, from, at), LO, false, later);
+        assert!(still.expect("an answer"), "what is closed is whose it was");
+    }
+}

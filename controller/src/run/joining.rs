@@ -1,0 +1,190 @@
+//! The faults of a step that follows its target: which targets are hit, who joins and who is let go. Pure.
+
+use super::faults::{FaultInRun, Faults, Trouble};
+use super::follow::Change;
+use squall_experiments::dose::Dose;
+use squall_experiments::event::{Happening, TargetJoined, TargetLeft};
+use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::fault_life::{FaultEvent, FaultState};
+use squall_experiments::ids::{FaultId, TargetId};
+use squall_experiments::plan::PlannedFault;
+use squall_experiments::target::Candidate;
+use squall_experiments::wire::Arm;
+
+/// A target that joined so shortly before the end need not have shown a dose: the second word of its holder is due by then.
+const DOSE_WITHIN_US: u64 = 2_000_000;
+
+/// What is to be said and done for a [`Change`].
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    pub(super) said: Vec<Happening>,
+    pub(super) end: Vec<FaultId>,
+    pub(super) arm: Vec<Arm>,
+    pub(super) trouble: Option<Trouble>,
+}
+
+impl Faults {
+    /// The targets that a step hits, the earliest first. A kill is no sign: it goes on by itself after its target's end.
+    pub(super) fn hit(&self, step: usize) -> Vec<TargetId> {
+        let mut hit: Vec<TargetId> = Vec::new();
+        for fault in self.of_step(step).filter(|fault| fault.stays()) {
+            let is_hit = match fault.state {
+                Some(FaultState::Arming | FaultState::Armed) => true,
+                // Told to end: it is hit until it has.
+                state => state.is_some_and(FaultState::may_act),
+            };
+            let id = &fault.planned.target.id;
+            if is_hit && !hit.contains(id) {
+                hit.push(id.clone());
+            }
+        }
+        hit
+    }
+
+    fn of_step(&self, step: usize) -> impl Iterator<Item = &FaultInRun> {
+        self.iter().filter(move |fault| fault.step == step)
+    }
+
+    /// What the change makes of a step's faults.
+    pub(super) fn change(&mut self, step: usize, change: &Change, matching: &[Candidate]) -> Moves {
+        let mut moves = Moves::default();
+        moves.trouble = self.clear_doubts(step, matching, &mut moves.said);
+        for (targets, why) in [
+            (&change.lost, "it is not found any more"),
+            (
+                &change.surplus,
+                "fewer match now, and so the share is smaller",
+            ),
+        ] {
+            for target in targets {
+                self.let_go(step, target, why, &mut moves);
+            }
+        }
+        for candidate in &change.join {
+            self.join(step, candidate, change.candidates, &mut moves);
+        }
+        moves
+    }
+
+    /// A holder was killed, and nobody has looked since whether its target was too.
+    pub(super) fn doubted(&self) -> Option<&String> {
+        self.iter().find_map(|fault| fault.doubt.as_ref())
+    }
+
+    /// Holders that were killed: with their target, or in its stead.
+    fn clear_doubts(
+        &mut self,
+        step: usize,
+        matching: &[Candidate],
+        said: &mut Vec<Happening>,
+    ) -> Option<Trouble> {
+        let mut trouble = None;
+        for fault in self.all_mut().filter(|fault| fault.step == step) {
+            let Some(reason) = fault.doubt.take() else {
+                continue;
+            };
+            let target = &fault.planned.target;
+            // A process is known by when it started; a group is the same one with other processes in it.
+            let is_there = target.pid.is_some() && matching.iter().any(|m| m.id == target.id);
+            if is_there {
+                trouble.get_or_insert(Trouble {
+                    reason,
+                    denied: false,
+                });
+            } else if !std::mem::replace(&mut fault.left, true) {
+                said.push(left(step, target, "it has ended, and the holder with it"));
+            }
+        }
+        trouble
+    }
+
+    fn let_go(&mut self, step: usize, target: &TargetId, why: &str, moves: &mut Moves) {
+        let mut of = None;
+        let on = |fault: &&mut FaultInRun| fault.step == step && fault.planned.target.id == *target;
+        for fault in self.all_mut().filter(on) {
+            let Some(state) = fault.state.filter(|state| state.may_act()) else {
+                continue;
+            };
+            // A crash loop finds by itself what came in its target's place.
+            if !fault.stays() || fault.told {
+                continue;
+            }
+            fault.told = true;
+            fault.left = true;
+            fault.state = state.next(FaultEvent::Stop).ok().or(fault.state);
+            moves.end.push(fault.planned.id.clone());
+            of = Some(fault.planned.target.clone());
+        }
+        moves.said.extend(of.map(|target| left(step, &target, why)));
+    }
+
+    fn join(&mut self, step: usize, target: &Candidate, candidates: usize, moves: &mut Moves) {
+        let place = self.take_place(step);
+        let faults: Vec<PlannedFault> = self
+            .each(step)
+            .iter()
+            .filter(|planned| stays(&planned.fault))
+            .enumerate()
+            .map(|(which, planned)| PlannedFault {
+                id: FaultId(format!("{}/{step}.{place}.{which}", self.run())),
+                target: target.clone(),
+                ..planned.clone()
+            })
+            .collect();
+        let begin = self.iter().count();
+        for planned in &faults {
+            self.add(planned.clone(), step, true);
+        }
+        moves.arm.extend(self.ask_for(begin..begin + faults.len()));
+        moves.said.push(Happening::TargetJoined(TargetJoined {
+            step,
+            target: target.clone(),
+            faults,
+            candidates,
+            hit: self.hit(step).len(),
+        }));
+    }
+
+    /// Faults that were to be in force and did nothing. Of those that follow, one whose target was let go, or that came a moment
+    /// before the end, need not have; but of each kind at least one must have.
+    pub(super) fn idle(&self, stopped_us: Option<u64>) -> Vec<String> {
+        let did = |fault: &FaultInRun| {
+            fault.armed_us.is_some() && fault.dose.as_ref().is_some_and(Dose::in_force)
+        };
+        let late = |fault: &FaultInRun| {
+            let armed_us = fault.armed_us.unwrap_or(u64::MAX);
+            fault.follows
+                && stopped_us.is_some_and(|at| at < armed_us.saturating_add(DOSE_WITHIN_US))
+        };
+        let idle = |fault: &&FaultInRun| {
+            if did(fault) {
+                return false;
+            }
+            let alike = |other: &FaultInRun| {
+                other.step == fault.step && other.planned.fault == fault.planned.fault && did(other)
+            };
+            let excused = fault.left || (fault.follows && late(fault));
+            !(excused && self.iter().any(alike))
+        };
+        self.iter().filter(idle).map(FaultInRun::words).collect()
+    }
+}
+
+impl FaultInRun {
+    /// Whether it is in force until it is ended, and so shows that its target is hit.
+    fn stays(&self) -> bool {
+        stays(&self.planned.fault)
+    }
+}
+
+fn stays(fault: &Fault) -> bool {
+    fault.kind() != FaultKind::Kill
+}
+
+fn left(step: usize, target: &Candidate, reason: &str) -> Happening {
+    Happening::TargetLeft(TargetLeft {
+        step,
+        target: target.clone(),
+        reason: reason.to_owned(),
+    })
+}
