@@ -13,6 +13,7 @@ pub mod fingerprint;
 pub mod http;
 mod netlink;
 pub mod netns;
+pub mod pods;
 pub mod shop;
 pub mod stalls;
 pub mod talker;
