@@ -14,6 +14,8 @@ pub mod http;
 mod netlink;
 pub mod netns;
 pub mod pods;
+pub mod postgres;
+pub mod service;
 pub mod shop;
 pub mod stalls;
 pub mod talker;
