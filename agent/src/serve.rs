@@ -391,6 +391,7 @@ impl Agent {
             prey,
             pulse: arm.pulse,
             on_behalf_of: None,
+            pressure: self.ready.policy.limits.pressure.clone(),
             journal: (arm.fault.kind().holding() == Holding::Journal)
                 .then(|| self.ready.policy.journal.0.clone()),
         }

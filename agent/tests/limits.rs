@@ -102,10 +102,9 @@ async fn a_fill_counts_as_df_does_and_yields_to_those_who_need_its_reserve() {
     agent.arm("f", fault, victim.selector(), LEASE).await;
     until("the fill", || free(&tmp) == 16 * MIB);
     std::fs::write(tmp.join("more"), vec![1; 12 << 20]).unwrap();
-    let said = dose(
-        &mut agent,
-        |dose| matches!(dose, Dose::Fill(dose) if dose.yielded == 1),
-    );
+    let said = dose(&mut agent, |dose| {
+        matches!(dose, Dose::Fill(_)) && dose.back_off().is_some_and(|back| back.times == 1)
+    });
     said.await;
     assert_eq!(free(&tmp), 16 * MIB);
     let reason = refusal(&mut agent, fault, victim.selector()).await;
@@ -160,6 +159,35 @@ async fn reads_writes_and_syncs_are_the_kernels_to_count() {
     );
     assert!(writes >= 64 && reads >= 150, "{reads} {writes} {told:?}");
     assert!(!armed.evidence.read_back.is_empty());
+}
+
+/// A node on which work waits for a processor most of the time, and which minds that.
+#[tokio::test]
+async fn a_load_gives_way_to_a_node_that_is_short() {
+    if skip() || std::fs::read("/proc/pressure/cpu").is_err() {
+        return eprintln!("skipped: this kernel tells no pressure, or not to this user");
+    }
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&policy, "limits: { pressure: { cpu: 5% } }").unwrap();
+    let over = std::sync::Arc::new(());
+    for _ in 0..=std::thread::available_parallelism().unwrap().get() {
+        let told = std::sync::Arc::downgrade(&over);
+        std::thread::spawn(move || while told.strong_count() > 0 {});
+    }
+    let victim = Victim::deaf();
+    let mut agent = Agent::start_with(&["--policy", policy.path().to_str().unwrap()]).await;
+    let fault = r#"{"cpu": {"load": "100%"}}"#;
+    agent.arm("f", fault, victim.selector(), LEASE).await;
+    let gave_way = |dose: &Dose| dose.back_off().is_some_and(|back| back.times >= 3);
+    let told = dose(&mut agent, gave_way).await;
+    let back = told.back_off().unwrap();
+    assert!(back.share < 0.75, "{back:?}");
+    assert!(
+        back.why.contains("the node's cpu pressure (some) was"),
+        "{back:?}"
+    );
+    let lowered = |dose: &Dose| matches!(dose, Dose::Cpu(dose) if dose.cores < 0.7);
+    dose(&mut agent, lowered).await;
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(crate) mod queue;
 pub(crate) mod redirect;
 pub(crate) mod speech;
 pub(crate) mod steer;
+pub(crate) mod strain;
 pub(crate) mod supervise;
 pub(crate) mod sweep;
 pub(crate) mod tcp;
