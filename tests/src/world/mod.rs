@@ -13,6 +13,8 @@ pub mod fingerprint;
 pub mod http;
 mod netlink;
 pub mod netns;
+pub mod postgres;
+pub mod service;
 pub mod shop;
 pub mod stalls;
 pub mod talker;
