@@ -240,6 +240,36 @@ async fn inodes_are_used_up_but_for_the_rest() {
     make(3).unwrap();
 }
 
+/// File pages are charged to the target's cgroup, up to the share of its limit, and gone with their holder.
+#[tokio::test]
+async fn page_cache_is_taken_up_to_the_share_and_gone_with_its_holder() {
+    const LIMIT: u64 = 64 * MIB;
+    if skip() {
+        return;
+    }
+    let group = Group::new("cache");
+    group.limit(LIMIT);
+    let victim = Victim::deaf();
+    group.add(victim.pid());
+    let before = group.memory();
+    let mut agent = Agent::start().await;
+    let fault = r#"{"exhaust": {"what": "pageCache", "path": "/var/tmp", "goal": {"to": "75%"}}}"#;
+    let armed = agent.arm("f", fault, victim.selector(), LEASE).await;
+    let near = |bytes: u64| bytes.abs_diff(LIMIT / 4 * 3) < 3 * MIB;
+    until("the cache", || near(group.memory()));
+    let told = dose(
+        &mut agent,
+        |dose| matches!(dose, Dose::Exhaust(dose) if dose.held > 0 && near(dose.limit * 4096 - dose.left * 4096)),
+    );
+    told.await;
+    signal(armed.holder, Signal::SIGKILL);
+    until("the memory's return", || group.memory() < before + 3 * MIB);
+    agent.ended().await;
+    let fault = r#"{"exhaust": {"what": "pageCache", "path": "/dev/shm", "goal": {"to": "75%"}}}"#;
+    let reason = refusal(&mut agent, fault, victim.selector()).await;
+    assert!(reason.contains("memory itself"), "{reason}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_exhausted_is_said() {
     if skip() {

@@ -1,5 +1,5 @@
 //! Something limited that is used up: threads of this process in the target's cgroup, sockets that are bound to the
-//! target's ports, unnamed files. All of them are this process's own and end with it; no child is started that could
+//! target's ports, unnamed files, a file in memory. All of them are this process's own and end with it; no child is started that could
 //! be left over.
 //!
 //! The rest that is left over is a level: what others give back meanwhile is taken as well, once a second. What others
@@ -8,6 +8,7 @@
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
+use super::page_cache::Cached;
 use super::place::{self, Place};
 use super::strain::{self, LOOK_EVERY, Strain};
 use crate::kernel::{cgroup, ports, process};
@@ -59,6 +60,7 @@ enum Source {
         place: Place,
         files: Vec<std::fs::File>,
     },
+    PageCache(Cached),
 }
 
 struct Spent {
@@ -77,7 +79,11 @@ pub(crate) fn arm(
     let source = match fault.what {
         Exhausted::Pids => pids(grip)?,
         Exhausted::Ports => ports_of(grip)?,
-        Exhausted::Inodes => inodes(fault, grip)?,
+        Exhausted::Inodes => Source::Inodes {
+            place: place_of(fault, grip)?,
+            files: Vec::new(),
+        },
+        Exhausted::PageCache => page_cache(fault, grip)?,
     };
     let mut spent = Spent {
         source,
@@ -176,16 +182,23 @@ fn ports_of(grip: &Grip) -> Result<Source, HoldError> {
     })
 }
 
-fn inodes(fault: &Exhaust, grip: &Grip) -> Result<Source, HoldError> {
+fn place_of(fault: &Exhaust, grip: &Grip) -> Result<Place, HoldError> {
     let Some(path) = &fault.path else {
         return Err(HoldError::Unable(
-            "it is not said which file system's inodes: write `path:`".to_owned(),
+            "it is not said which file system is meant: write `path:`".to_owned(),
         ));
     };
-    Ok(Source::Inodes {
-        place: place::find(path, grip)?,
-        files: Vec::new(),
-    })
+    place::find(path, grip)
+}
+
+fn page_cache(fault: &Exhaust, grip: &mut Grip) -> Result<Source, HoldError> {
+    let place = place_of(fault, grip)?;
+    let Some((group, v2)) = super::memory::take_group(grip) else {
+        return Err(HoldError::Unable(
+            "the target is in no cgroup with the memory controller: enable that, or name another target".to_owned(),
+        ));
+    };
+    Cached::new(place, group, v2).map(Source::PageCache)
 }
 
 impl Spent {
@@ -196,6 +209,7 @@ impl Spent {
                 range.iter().filter(|(_, held)| held.is_some()).count() as u64
             }
             Source::Inodes { files, .. } => files.len() as u64,
+            Source::PageCache(cached) => cached.held(),
         }
     }
 
@@ -204,6 +218,7 @@ impl Spent {
             Source::Pids { .. } => "idle threads in the target's cgroup",
             Source::Ports { .. } => "TCP sockets bound in the target's network namespace",
             Source::Inodes { .. } => "unnamed files",
+            Source::PageCache(_) => "an unnamed file in memory, charged to the target's cgroup",
         }
     }
 
@@ -223,6 +238,10 @@ impl Spent {
                 limit: range.len() as u64,
                 left: (range.len() as u64).saturating_sub(self.held() + busy),
             }),
+            Source::PageCache(cached) => {
+                let (limit, left) = cached.room()?;
+                Ok(Supply { limit, left })
+            }
             Source::Inodes { place, .. } => {
                 let room = place.room()?;
                 if room.files == 0 {
@@ -242,6 +261,7 @@ impl Spent {
     /// Sees to it that so many can be held, and of descriptors as many as there may come to be.
     fn prepare(&self, wanted: u64, limit: u64) -> Result<(), HoldError> {
         let most = match self.source {
+            Source::PageCache(_) => return Ok(()),
             Source::Pids { .. } => THREADS_MAX,
             _ => DESCRIPTORS_MAX - OWN,
         };
@@ -279,7 +299,7 @@ impl Spent {
         clippy::cast_precision_loss,
         reason = "a share of a number of things"
     )]
-    fn spared(&mut self, more: u64) -> u64 {
+    fn spared(&mut self, more: u64) -> Result<u64, HoldError> {
         let held = self.held();
         let asked = held + more;
         let share = self.strain.share(held as f64 / asked.max(1) as f64);
@@ -293,6 +313,8 @@ impl Spent {
                 }
             }
             Source::Inodes { files, .. } => files.truncate(files.len() - back as usize),
+            Source::PageCache(cached) if back > 0 => cached.keep(allowed)?,
+            Source::PageCache(_) => {}
             Source::Ports { range, .. } => {
                 for (_, held) in range.iter_mut().rev().filter(|(_, held)| held.is_some()) {
                     if back > 0 {
@@ -302,14 +324,14 @@ impl Spent {
                 }
             }
         }
-        asked - allowed
+        Ok(asked - allowed)
     }
 
     /// Takes the next few, as long as more than the rest is left.
     fn step(&mut self) -> Result<(), HoldError> {
         let supply = self.supply()?;
         let mut rest = self.fault.goal.leaves(supply.limit);
-        rest += self.spared(supply.left.saturating_sub(rest));
+        rest += self.spared(supply.left.saturating_sub(rest))?;
         let wanted = supply.left.saturating_sub(rest).min(STEP);
         let more = match &mut self.source {
             Source::Pids { threads, kept, .. } => take_threads(threads, kept, wanted),
@@ -324,6 +346,10 @@ impl Spent {
                 more
             }
             Source::Inodes { place, files } => take_files(place, files, wanted)?,
+            Source::PageCache(cached) => {
+                let more = supply.left.saturating_sub(rest);
+                cached.take(more, supply.limit.saturating_sub(rest))?
+            }
         };
         self.next = Instant::now() + if more { Duration::ZERO } else { LOOK_EVERY };
         Ok(())

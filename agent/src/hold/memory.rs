@@ -91,7 +91,7 @@ pub(crate) fn arm(
     Ok((Box::new(taken), evidence))
 }
 
-fn take_group(grip: &mut Grip) -> Option<(cgroup::Group, bool)> {
+pub(super) fn take_group(grip: &mut Grip) -> Option<(cgroup::Group, bool)> {
     let by = |what: &dyn Fn(&cgroup::Group) -> bool| grip.groups.iter().position(what);
     let v1 = by(&|g| g.controllers.iter().any(|c| c == "memory"));
     let (at, v2) = match v1 {

@@ -22,6 +22,7 @@ pub(crate) mod names;
 mod net_tests;
 pub(crate) mod network;
 pub(crate) mod owner;
+mod page_cache;
 pub(crate) mod partition;
 pub(crate) mod pause;
 mod place;
