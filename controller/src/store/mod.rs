@@ -6,11 +6,13 @@
 mod callers;
 mod members;
 mod place;
+mod started;
 mod writer;
 
 pub use callers::ApiTokenKept;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
+pub use started::Started;
 pub use writer::Writer;
 
 use sqlx::sqlite::{

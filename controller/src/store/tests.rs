@@ -19,6 +19,8 @@ fn created(run: &RunId) -> Happening {
         capabilities: Capabilities::default(),
         version: "0".into(),
         expectations: Vec::new(),
+        environment: None,
+        by: None,
     }))
 }
 
