@@ -1,5 +1,6 @@
 //! `squall serve`.
 
+use super::database::{self, DatabaseError};
 use super::{BAD_INPUT, INCONCLUSIVE, say};
 use crate::api::listen::{self, ListenError};
 use crate::api::{Api, router};
@@ -38,10 +39,14 @@ pub(super) struct Args {
     /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    database: database::Args,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -61,9 +66,11 @@ enum ServeError {
 pub(super) async fn serve(args: &Args) -> ExitCode {
     match through(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (ServeError::Listen(_) | ServeError::Config { .. })) => {
-            say::failed(BAD_INPUT, &error)
-        }
+        Err(
+            error @ (ServeError::Listen(_)
+            | ServeError::Config { .. }
+            | ServeError::Database(DatabaseError::Server(_))),
+        ) => say::failed(BAD_INPUT, &error),
         Err(error) => say::failed(INCONCLUSIVE, &error),
     }
 }
@@ -72,7 +79,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     more_descriptors();
     let config = config(args.config.as_deref())?;
     let directory = store::place();
-    let store = Store::open(&directory).await?;
+    let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;

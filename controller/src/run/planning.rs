@@ -266,9 +266,16 @@ pub(super) fn place(
     labels: Option<&Labels>,
     mut candidate: Candidate,
 ) -> Candidate {
+    if let Target::Pod(pods) = target {
+        candidate
+            .namespace
+            .get_or_insert_with(|| pods.namespace.clone());
+    }
     candidate.zone = labels.and_then(zone_of).map(str::to_owned);
     let of_target = match target {
         Target::Unit(unit) => Some(format!("unit {unit}")),
+        // Those that one set of labels selects stand in for one another.
+        Target::Pod(pods) if !pods.labels.is_empty() => Some(pods.to_string()),
         _ => None,
     };
     let of_node = || labels.and_then(|labels| labels.get(GROUP_LABEL)).cloned();
