@@ -14,5 +14,6 @@ pub mod live;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod stage;
 pub mod store;
 mod words;

@@ -21,6 +21,7 @@ pub mod join;
 pub mod language;
 pub mod pattern;
 pub mod plan;
+pub mod policy;
 pub mod probe;
 pub mod proof;
 pub mod pulse;

@@ -14,6 +14,7 @@ mod load;
 mod log;
 mod network;
 mod observer;
+mod policy;
 mod probe;
 mod product;
 mod pulse;
@@ -25,3 +26,4 @@ mod target;
 mod tcp;
 
 pub(crate) use experiment::experiment;
+pub(crate) use policy::policy;
