@@ -51,7 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
     let trigger = prop_oneof![3 => Just(Trigger::Hand), 2 => Just(Trigger::Automated)];
     let held = prop::bool::weighted(0.85);
     prop_oneof![
-        10 => (any::<bool>(), trigger, 0..4_usize, held.clone())
+        10 => (any::<bool>(), trigger, 0..4_usize, held)
             .prop_map(|(production, trigger, starter, held)| Op::Run { production, trigger, starter, held }),
         1 => (0..TEXTS).prop_map(Op::Edit),
         1 => Just(Op::Dress),
@@ -185,24 +185,7 @@ impl World {
                 trigger,
                 starter,
                 held,
-            } => {
-                let starter = PEOPLE[starter];
-                let decision = self.decide(production, trigger, starter);
-                if !decision.allowed {
-                    return Ok(());
-                }
-                self.is_earned(production, trigger, starter)?;
-                let (digest, ended_us) = (self.digest.clone(), self.now_us);
-                let by_itself = production && trigger == Trigger::Automated;
-                self.truth.push(Fact::Ran {
-                    digest,
-                    production,
-                    by_itself,
-                    held,
-                    ended_us,
-                });
-                self.keep(production, decision.stage, held, self.now_us, None);
-            }
+            } => self.run(production, trigger, PEOPLE[starter], held)?,
             Op::Edit(which) => {
                 let before = self.digest.clone();
                 let changes = self.text != which;
@@ -229,30 +212,48 @@ impl World {
                 production,
                 held,
                 age_days,
-            } => {
-                let ended_us = self.now_us - age_days * DAY_US;
-                self.keep(
-                    production,
-                    Stage::NonProduction,
-                    held,
-                    ended_us,
-                    Some(if trusted { KEY } else { "x" }),
-                );
-                // What another says of production is nobody's word: its key speaks for staging.
-                if trusted && !production {
-                    let digest = self.digest.clone();
-                    self.truth.push(Fact::Ran {
-                        digest,
-                        production,
-                        by_itself: false,
-                        held,
-                        ended_us,
-                    });
-                }
-            }
+            } => self.import(trusted, production, held, self.now_us - age_days * DAY_US),
             Op::Clock { hours } => self.now_us += hours * DAY_US / 24,
         }
         Ok(())
+    }
+
+    fn run(
+        &mut self,
+        production: bool,
+        trigger: Trigger,
+        starter: &str,
+        held: bool,
+    ) -> Result<(), TestCaseError> {
+        let decision = self.decide(production, trigger, starter);
+        if !decision.allowed {
+            return Ok(());
+        }
+        self.is_earned(production, trigger, starter)?;
+        self.truth.push(Fact::Ran {
+            digest: self.digest.clone(),
+            production,
+            by_itself: production && trigger == Trigger::Automated,
+            held,
+            ended_us: self.now_us,
+        });
+        self.keep(production, decision.stage, held, self.now_us, None);
+        Ok(())
+    }
+
+    fn import(&mut self, trusted: bool, production: bool, held: bool, ended_us: i64) {
+        let key = if trusted { KEY } else { "x" };
+        self.keep(production, Stage::NonProduction, held, ended_us, Some(key));
+        // What another says of production is nobody's word: its key speaks for staging.
+        if trusted && !production {
+            self.truth.push(Fact::Ran {
+                digest: self.digest.clone(),
+                production,
+                by_itself: false,
+                held,
+                ended_us,
+            });
+        }
     }
 
     fn vote(&mut self, by: &str, agree: bool) -> Result<(), TestCaseError> {
