@@ -18,7 +18,19 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What somebody is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
     /// Reads.
@@ -108,7 +120,9 @@ impl Grants {
     #[must_use]
     pub fn has_everywhere(&self, role: Role) -> bool {
         let wide = |g: &Grant| g.environments.is_none() && g.namespaces.is_none();
-        self.0.iter().any(|grant| grant.role.includes(role) && wide(grant))
+        self.0
+            .iter()
+            .any(|grant| grant.role.includes(role) && wide(grant))
     }
 
     /// Whether the role is theirs in this environment, for some namespace of it.
@@ -122,9 +136,8 @@ impl Grants {
     /// none, and nobody who is bound to namespaces may touch it.
     #[must_use]
     pub fn may(&self, role: Role, environment: &str, namespaces: &[Option<String>]) -> bool {
-        let good = |g: &Grant| {
-            g.role.includes(role) && g.is_in(environment) && g.covers(namespaces)
-        };
+        let good =
+            |g: &Grant| g.role.includes(role) && g.is_in(environment) && g.covers(namespaces);
         self.0.iter().any(good)
     }
 }

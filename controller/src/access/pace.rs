@@ -80,7 +80,8 @@ impl Pace {
         fn quiet<K: Hash + Eq + Clone>(limiter: &Limiter<K>) {
             limiter.retain_recent();
         }
-        if self.0.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == 0 {
+        let asked = self.0.asked.fetch_add(1, Ordering::Relaxed);
+        if asked.is_multiple_of(FORGET_EVERY) {
             quiet(&self.0.tokens);
             quiet(&self.0.addresses);
             quiet(&self.0.bad);
@@ -100,9 +101,11 @@ mod tests {
         assert!(pace.token("a") && pace.token("a") && !pace.token("a") && pace.token("b"));
         assert!(pace.address(one) && pace.address(one) && !pace.address(one));
         assert!(pace.address(other));
-        let taken = (0..BAD_AT_ONCE.get() + 50).filter(|_| pace.bad(one)).count();
+        let taken = (0..BAD_AT_ONCE.get() + 50)
+            .filter(|_| pace.bad(one))
+            .count();
         // A few more where the machine is so slow that a second has gone by.
-        assert!(taken >= 400 && taken < 450, "{taken}");
+        assert!((400..450).contains(&taken), "{taken}");
         assert!(pace.bad(other));
     }
 }

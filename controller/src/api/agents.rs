@@ -1,9 +1,9 @@
 //! Agents: how they join, open their links, renew their certificates; and what people ask and say of them.
 
-use super::caller::Caller;
 use super::listen::Peer;
 use super::problem::Problem;
 use super::{Api, now_us};
+use crate::access::Caller;
 use crate::fleet::authority::Issued;
 use crate::fleet::registry::Connected;
 use crate::fleet::secret;
@@ -191,7 +191,7 @@ pub(super) async fn revoke(
         return Err(Problem::missing("agent", &node));
     }
     api.registry.hang_up(&node);
-    tracing::info!(by = caller.0, node, "shut an agent out");
+    tracing::info!(by = caller.name, node, "shut an agent out");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -204,6 +204,6 @@ pub(super) async fn forget(
         return Err(Problem::missing("agent", &node));
     }
     api.registry.hang_up(&node);
-    tracing::info!(by = caller.0, node, "forgot an agent");
+    tracing::info!(by = caller.name, node, "forgot an agent");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,16 +5,22 @@
 //! | anybody | - | `/healthz`, `/readyz` |
 //! | a node | a join token | become an agent |
 //! | an agent | its certificate | open its link, renew its certificate |
-//! | a person or program | an API token | everything below `/api/v1` |
+//! | a person or program | an API token | below `/api/v1` what its roles let it: [`endpoints`](crate::access::endpoints) |
 
+mod access;
 mod agents;
+mod audit;
 mod caller;
 pub mod listen;
+mod once;
+mod page;
+mod practice;
 pub mod problem;
 mod tokens;
 
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
+use crate::practice::Practice;
 use crate::store::Store;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -23,13 +29,20 @@ use axum::middleware;
 use axum::routing::{delete, get, post};
 use problem::Problem;
 use squall_experiments::join::{JOIN_PATH, LINK_PATH, RENEW_PATH};
+use squall_experiments::language::FILE_BYTES_MAX;
 use std::sync::Arc;
 
+pub use access::{AccessMade, AccessWanted, Whoami};
 pub use agents::AgentSeen;
+pub use page::Page;
+pub use practice::{AnswersWanted, ApprovalWanted, EvidenceKey, PromotionWanted, VoteWanted};
 pub use tokens::{JoinTokenMade, JoinTokenWanted};
 
 /// The most bytes of a request's body: a certificate request has one KiB.
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The same where an experiment file is in it, with every character escaped.
+const FILE_BODY_BYTES_MAX: usize = 2 * FILE_BYTES_MAX + BODY_BYTES_MAX;
 
 /// What every answer is made from. Cloning it is another handle to the same.
 #[derive(Clone)]
@@ -40,6 +53,8 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// Who is there.
     pub registry: Registry,
+    /// The policy, and what it asks for.
+    pub practice: Practice,
 }
 
 /// All that is served.
@@ -50,6 +65,8 @@ pub fn router(api: Api) -> Router {
         .route("/agents/{node}/revoke", post(agents::revoke))
         .route("/join-tokens", get(tokens::list).post(tokens::create))
         .route("/join-tokens/{id}", delete(tokens::revoke))
+        .merge(earning())
+        .merge(who_may())
         .route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
     Router::new()
         .nest("/api/v1", people)
@@ -63,6 +80,55 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// How a file earns its stage.
+fn earning() -> Router<Api> {
+    let files = Router::new()
+        .route(
+            "/environments/{environment}/promotions",
+            post(practice::promotion),
+        )
+        .route(
+            "/environments/{environment}/approvals",
+            get(practice::approvals).post(practice::ask),
+        )
+        .route(
+            "/environments/{environment}/answers",
+            post(practice::answer),
+        )
+        .layer(DefaultBodyLimit::max(FILE_BODY_BYTES_MAX));
+    files
+        .route("/policy", get(practice::policy))
+        .route(
+            "/environments/{environment}/approvals/{id}",
+            get(practice::approval),
+        )
+        .route(
+            "/environments/{environment}/approvals/{id}/votes",
+            post(practice::vote),
+        )
+        .route(
+            "/environments/{environment}/evidence",
+            get(practice::evidence),
+        )
+        .route(
+            "/environments/{environment}/evidence/{run}/statement",
+            get(practice::statement),
+        )
+        .route("/evidence", post(practice::import))
+        .route("/evidence/key", get(practice::key))
+        .route("/runs/{run}/preflight", get(practice::preflight))
+}
+
+/// Who may what, and who did what.
+fn who_may() -> Router<Api> {
+    Router::new()
+        .route("/tokens", get(access::list).post(access::create))
+        .route("/tokens/{id}", delete(access::revoke))
+        .route("/whoami", get(access::whoami))
+        .route("/audit", get(audit::list))
+        .route("/audit/verification", get(audit::verify))
+}
+
 /// Ready is who can keep what happens.
 async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     api.store.members().await?;
@@ -74,5 +140,9 @@ fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
+#[cfg(test)]
+mod access_tests;
+#[cfg(test)]
+mod practice_tests;
 #[cfg(test)]
 mod tests;

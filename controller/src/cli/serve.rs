@@ -7,6 +7,7 @@ use crate::api::{Api, router};
 use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
+use crate::practice::{Practice, PracticeError};
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::Write;
@@ -28,6 +29,9 @@ pub(super) struct Args {
     /// A name or address under which agents and people reach it; this machine's own names are always among them
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
+    /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
+    #[arg(long, value_name = "FILE.yaml")]
+    policy: Option<PathBuf>,
     #[command(flatten)]
     database: database::Args,
 }
@@ -42,6 +46,8 @@ enum ServeError {
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Practice(#[from] PracticeError),
     #[error("the first API token cannot be written to `{}`", path.display())]
     Token {
         path: PathBuf,
@@ -65,6 +71,12 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
+    let practice = Practice::open(&directory, args.policy.as_deref())?;
+    if args.policy.is_none() {
+        tracing::warn!(
+            "no --policy: one environment, `default`, outside production and without limits"
+        );
+    }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
     let listener = listen::bind(args.listen).await?;
@@ -77,6 +89,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         store,
         authority,
         registry: Registry::default(),
+        practice,
     };
     tokio::select! {
         () = listen::serve(listener, tls, router(api)) => {}

@@ -50,6 +50,23 @@ pub const QUESTIONS: [(&str, By); ITEMS as usize] = [
     ("Can it be said why now is safe?", By::Person),
 ];
 
+/// Whether a person answers this question.
+///
+/// # Errors
+/// There is no such question, or nobody is asked it.
+pub fn is_asked(item: u8) -> Result<(), String> {
+    let at = usize::from(item).checked_sub(1);
+    match at.and_then(|at| QUESTIONS.get(at)) {
+        Some((_, By::Person)) => Ok(()),
+        Some((question, By::Machine)) => Err(format!(
+            "question {item} ({question}) is not answered but looked at"
+        )),
+        None => Err(format!(
+            "there is no question {item}: they are 1 to {ITEMS}"
+        )),
+    }
+}
+
 /// A person's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -19,7 +19,7 @@ pub(super) fn limits(ask: &Ask<'_>, facts: &Facts<'_>) -> Vec<Requirement> {
         runs(limits, facts),
         duration(limits, ask.experiment),
         faults(limits, ask.experiment),
-        namespaces(limits, ask.experiment),
+        in_namespaces(limits, ask.experiment),
         open(ask, facts),
         blackout(facts),
     ];
@@ -157,7 +157,7 @@ fn faults(limits: &Limits, experiment: &Experiment) -> Option<Requirement> {
     })
 }
 
-fn namespaces(limits: &Limits, experiment: &Experiment) -> Option<Requirement> {
+fn in_namespaces(limits: &Limits, experiment: &Experiment) -> Option<Requirement> {
     let allowed = limits.namespaces.as_ref()?;
     let outside: Vec<String> = experiment
         .method
@@ -181,10 +181,20 @@ fn namespaces(limits: &Limits, experiment: &Experiment) -> Option<Requirement> {
     })
 }
 
+/// The namespaces of Kubernetes that an experiment's targets name, step by step.
+#[must_use]
+pub fn namespaces(experiment: &Experiment) -> Vec<Option<String>> {
+    experiment
+        .method
+        .iter()
+        .map(|step| namespace(&step.on))
+        .collect()
+}
+
 /// The namespace of Kubernetes that a target names. Read from the target as it is written, so that it is found in
 /// whatever kinds of target there are.
 #[must_use]
-pub(super) fn namespace(target: &Target) -> Option<String> {
+fn namespace(target: &Target) -> Option<String> {
     fn find(value: &serde_json::Value) -> Option<String> {
         let fields = value.as_object()?;
         let said = fields.get("namespace").and_then(|name| name.as_str());

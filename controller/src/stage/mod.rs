@@ -30,6 +30,7 @@ pub use approval::{Approval, Vote, VoteRefused};
 pub use checklist::{Answer, Checked};
 pub use evidence::Evidence;
 pub use gate::{Ask, Decision, Facts, Requirement, Together, Trigger, decide};
+pub use limits::namespaces;
 pub use standing::{Standing, standing};
 
 /// Whether two names are one person's: tokens are named by people, and people do not mind capitals.
