@@ -346,22 +346,23 @@ impl Policy {
         self.environments.iter().find(|e| e.name == name)
     }
 
-    /// What a controller without a policy has: one environment outside production, for all of its agents.
+    /// What a controller without a policy has: environments of these names, outside production and without limits of their own.
     #[must_use]
-    pub fn without_file() -> Self {
+    pub fn without_file(names: impl IntoIterator<Item = String>) -> Self {
+        let environment = |name| Environment {
+            name,
+            stage: Stage::NonProduction,
+            nodes: BTreeMap::new(),
+            from: Vec::new(),
+            needs: Needs::default(),
+            automated: None,
+            approvals: Approvals::default(),
+            checklist: Environment::checklist_default(),
+            limits: Limits::default(),
+            hours: None,
+        };
         Self {
-            environments: vec![Environment {
-                name: "default".to_owned(),
-                stage: Stage::NonProduction,
-                nodes: BTreeMap::new(),
-                from: Vec::new(),
-                needs: Needs::default(),
-                automated: None,
-                approvals: Approvals::default(),
-                checklist: Environment::checklist_default(),
-                limits: Limits::default(),
-                hours: None,
-            }],
+            environments: names.into_iter().map(environment).collect(),
             trust: Vec::new(),
         }
     }

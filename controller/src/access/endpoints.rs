@@ -47,6 +47,11 @@ const fn secret(mut endpoint: Endpoint) -> Endpoint {
     endpoint
 }
 
+const fn stop(mut endpoint: Endpoint) -> Endpoint {
+    endpoint.is_stop = true;
+    endpoint
+}
+
 use Role::{Admin, Approver, Operator, Viewer};
 use Scope::{Anywhere, Environment, Everywhere};
 
@@ -58,7 +63,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/join-tokens", Admin, Everywhere),
     secret(endpoint("POST", "/join-tokens", Admin, Everywhere)),
     endpoint("DELETE", "/join-tokens/{id}", Admin, Everywhere),
+    endpoint("GET", "/runs", Viewer, Anywhere),
+    endpoint("POST", "/runs", Operator, Anywhere),
+    endpoint("GET", "/runs/{run}", Viewer, Anywhere),
+    endpoint("GET", "/runs/{run}/events", Viewer, Anywhere),
+    endpoint("GET", "/runs/{run}/report", Viewer, Anywhere),
     endpoint("GET", "/runs/{run}/preflight", Viewer, Anywhere),
+    // Whoever may start anything may stop everything.
+    stop(endpoint("POST", "/runs/{run}/stop", Operator, Anywhere)),
+    endpoint("GET", "/halt", Viewer, Anywhere),
+    stop(endpoint("POST", "/halt", Operator, Anywhere)),
+    endpoint("DELETE", "/halt", Operator, Everywhere),
     endpoint("GET", "/policy", Viewer, Anywhere),
     endpoint("GET", "/whoami", Viewer, Anywhere),
     endpoint(

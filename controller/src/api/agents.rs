@@ -1,9 +1,9 @@
 //! Agents: how they join, open their links, renew their certificates; and what people ask and say of them.
 
+use super::caller::Caller;
 use super::listen::Peer;
 use super::problem::Problem;
 use super::{Api, now_us};
-use crate::access::Caller;
 use crate::fleet::authority::Issued;
 use crate::fleet::registry::Connected;
 use crate::fleet::secret;

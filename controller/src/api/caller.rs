@@ -7,7 +7,7 @@
 use super::listen::Peer;
 use super::problem::Problem;
 use super::{Api, now_us, once};
-use crate::access::Caller;
+pub(super) use crate::access::Caller;
 use crate::access::endpoints::{self, Endpoint, Scope};
 use crate::fleet::secret::ApiSecret;
 use crate::store::Deed;

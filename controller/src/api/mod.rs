@@ -11,16 +11,19 @@ mod access;
 mod agents;
 mod audit;
 mod caller;
+mod halts;
 pub mod listen;
 mod once;
 mod page;
 mod practice;
 pub mod problem;
+mod runs;
 mod tokens;
 
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
 use crate::practice::Practice;
+use crate::run::desk::Desk;
 use crate::store::Store;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -34,8 +37,10 @@ use std::sync::Arc;
 
 pub use access::{AccessMade, AccessWanted, Whoami};
 pub use agents::AgentSeen;
+pub use halts::{HaltSeen, HaltWanted};
 pub use page::Page;
 pub use practice::{AnswersWanted, ApprovalWanted, EvidenceKey, PromotionWanted, VoteWanted};
+pub use runs::{RunSeen, RunStarted, RunWanted};
 pub use tokens::{JoinTokenMade, JoinTokenWanted};
 
 /// The most bytes of a request's body: a certificate request has one KiB.
@@ -55,6 +60,8 @@ pub struct Api {
     pub registry: Registry,
     /// The policy, and what it asks for.
     pub practice: Practice,
+    /// Where runs are started and stopped.
+    pub desk: Desk,
 }
 
 /// All that is served.
@@ -63,6 +70,20 @@ pub fn router(api: Api) -> Router {
         .route("/agents", get(agents::list))
         .route("/agents/{node}", delete(agents::forget))
         .route("/agents/{node}/revoke", post(agents::revoke))
+        .route(
+            "/runs",
+            get(runs::list)
+                .post(runs::start)
+                .layer(DefaultBodyLimit::max(FILE_BODY_BYTES_MAX)),
+        )
+        .route("/runs/{run}", get(runs::one))
+        .route("/runs/{run}/events", get(runs::events))
+        .route("/runs/{run}/report", get(runs::report))
+        .route("/runs/{run}/stop", post(runs::stop))
+        .route(
+            "/halt",
+            get(halts::seen).post(halts::halt).delete(halts::lift),
+        )
         .route("/join-tokens", get(tokens::list).post(tokens::create))
         .route("/join-tokens/{id}", delete(tokens::revoke))
         .merge(earning())

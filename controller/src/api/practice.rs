@@ -115,12 +115,12 @@ impl From<PracticeError> for Problem {
 }
 
 /// An experiment file that was sent, and that the caller may have to do with.
-struct Sent {
+pub(super) struct Sent {
     experiment: Experiment,
     digest: String,
 }
 
-fn sent(
+pub(super) fn sent(
     caller: &Caller,
     role: Role,
     environment: &str,

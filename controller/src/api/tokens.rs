@@ -1,8 +1,8 @@
 //! Join tokens: made, listed, taken back.
 
+use super::caller::Caller;
 use super::problem::Problem;
 use super::{Api, now_us};
-use crate::access::Caller;
 use crate::fleet::secret;
 use crate::store::{JoinTokenKept, NewJoinToken};
 use axum::extract::{Path, State};

@@ -8,18 +8,26 @@ use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::practice::{Practice, PracticeError};
+use crate::run::StandStill;
+use crate::run::budget::Bounded;
+use crate::run::desk::Desk;
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The first API token, below the data directory: for whoever may read it, who is on this machine and owns the controller.
 pub(super) const ADMIN_TOKEN_FILE: &str = "admin.token";
+
+/// Runs that are under way when the controller is told to end have so long to end their faults. What takes longer ends with its lease.
+const END_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,6 +40,9 @@ pub(super) struct Args {
     /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
     #[arg(long, value_name = "FILE.yaml")]
     policy: Option<PathBuf>,
+    /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     database: database::Args,
 }
@@ -48,6 +59,8 @@ enum ServeError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Practice(#[from] PracticeError),
+    #[error("the configuration `{}` cannot be used: {why}", path.display())]
+    Config { path: PathBuf, why: String },
     #[error("the first API token cannot be written to `{}`", path.display())]
     Token {
         path: PathBuf,
@@ -59,23 +72,25 @@ enum ServeError {
 pub(super) async fn serve(args: &Args) -> ExitCode {
     match through(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (ServeError::Listen(_) | ServeError::Database(DatabaseError::Server(_)))) => {
-            say::failed(BAD_INPUT, &error)
-        }
+        Err(
+            error @ (ServeError::Listen(_)
+            | ServeError::Config { .. }
+            | ServeError::Database(DatabaseError::Server(_))),
+        ) => say::failed(BAD_INPUT, &error),
         Err(error) => say::failed(INCONCLUSIVE, &error),
     }
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
     more_descriptors();
+    let config = config(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
-    let practice = Practice::open(&directory, args.policy.as_deref())?;
+    let named = config.environments.keys().cloned().collect();
+    let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
     if args.policy.is_none() {
-        tracing::warn!(
-            "no --policy: one environment, `default`, outside production and without limits"
-        );
+        tracing::warn!("no --policy: every environment counts as outside production");
     }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
@@ -85,15 +100,31 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         "squall: serving on https://{address}, data in {}",
         directory.display()
     );
+    for run in store.interrupt_runs(now_us()).await? {
+        tracing::warn!(%run, "a run was interrupted by the end of the controller");
+    }
+    let registry = Registry::default();
+    let still = StandStill::open(store.clone(), &directory).await?;
+    let desk = Desk::new(
+        store.clone(),
+        registry.clone(),
+        practice.bounded(&config.environments),
+        still.clone(),
+    );
+    desk.set_gate(practice.gate(&store));
+    desk.set_ended(practice.ended(&store));
+    let (stops, desk_of_halt) = (desk.clone(), desk.clone());
     let api = Api {
         store,
         authority,
-        registry: Registry::default(),
         practice,
+        registry,
+        desk,
     };
     tokio::select! {
         () = listen::serve(listener, tls, router(api)) => {}
-        () = told_to_end() => {}
+        () = still.watch(|| desk_of_halt.stop_all()) => {}
+        () = told_to_end() => stops.end(END_MAX).await,
     }
     Ok(())
 }
@@ -106,6 +137,29 @@ fn more_descriptors() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is (RLIMIT_NOFILE)");
     }
+}
+
+/// What `--config` says.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Config {
+    environments: BTreeMap<String, Bounded>,
+}
+
+fn config(path: Option<&Path>) -> Result<Config, ServeError> {
+    let Some(path) = path else {
+        return Ok(Config::default());
+    };
+    let bad = |why: String| ServeError::Config {
+        path: path.to_owned(),
+        why,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }
 
 async fn told_to_end() {
@@ -158,9 +212,8 @@ async fn first_token(store: &Store, directory: &Path) -> Result<(), ServeError> 
         path: path.clone(),
         source,
     })?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
     store
-        .add_api_token(&token.id, token.hash(), "admin", now_us, None)
+        .add_api_token(&token.id, token.hash(), "admin", now_us(), None)
         .await?;
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! The gates of [`stage`](crate::stage) with what they need: the policy in force, the key that signs, the store, and a
 //! look at the runbook.
 
+mod at_the_desk;
 mod key;
 mod runbook;
 
 pub use key::{KEY_FILE, KeyError, signer};
 
 use crate::access::Pace;
+use crate::run::desk::ENVIRONMENT;
 use crate::stage::statement::{self, Envelope, Signer, StatementError};
 use crate::stage::{Ask, Decision, Evidence, Facts, Together, Trigger, decide};
 use crate::store::{Store, StoreError};
@@ -109,14 +111,22 @@ impl Practice {
         }
     }
 
-    /// The policy of a file, or that of a controller without one; the key of a directory, made where there is none.
+    /// The policy of a file, or that of a controller without one, with environments of these names (`default` where there are none); the
+    /// key of a directory, made where there is none.
     ///
     /// # Errors
     /// The policy or the key cannot be used.
-    pub fn open(directory: &Path, policy: Option<&Path>) -> Result<Self, PracticeError> {
+    pub fn open(
+        directory: &Path,
+        policy: Option<&Path>,
+        mut names: Vec<String>,
+    ) -> Result<Self, PracticeError> {
+        if names.is_empty() {
+            names.push(ENVIRONMENT.to_owned());
+        }
         let policy = match policy {
             Some(path) => read_policy(path)?,
-            None => Policy::without_file(),
+            None => Policy::without_file(names),
         };
         Ok(Self::new(policy, signer(directory)?))
     }

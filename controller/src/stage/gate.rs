@@ -12,10 +12,11 @@ use squall_experiments::verdict::Verdict;
 use std::collections::BTreeMap;
 
 /// How a run is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Trigger {
     /// By a person, who watches.
+    #[default]
     Hand,
     /// By a schedule, a program or a change in Git.
     Automated,

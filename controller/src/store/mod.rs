@@ -12,6 +12,7 @@ mod earned;
 mod members;
 mod once;
 mod place;
+mod started;
 mod writer;
 
 pub use audit::{Broken, Deed, Entry, Verified};
@@ -20,6 +21,7 @@ pub use database::{BadServer, Dialect, Server, make_directory};
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use once::Known;
 pub use place::place;
+pub use started::Started;
 pub use writer::Writer;
 
 use sqlx::any::AnyRow;
