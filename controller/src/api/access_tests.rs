@@ -167,7 +167,10 @@ async fn hostile_bodies_paths_and_headers_are_refused_and_break_nothing() {
         json!({ "agree": true, "because": "" }),
         json!({ "minutes": 1e300, "uses": -1 }),
     ];
-    for endpoint in ENDPOINTS.iter().filter(|e| e.method == "POST") {
+    for endpoint in ENDPOINTS
+        .iter()
+        .filter(|e| e.method == "POST" && !e.is_stop)
+    {
         for body in &bodies {
             let path = path(endpoint);
             let (status, _) =

@@ -3,7 +3,7 @@
 use super::access_tests::{everywhere, send, token};
 use super::problem::Problem;
 use super::tests::World;
-use super::{EvidenceKey, Page};
+use super::{EvidenceKey, Page, RunSeen, RunStarted};
 use crate::access::{Grant, Role};
 use crate::practice::Start;
 use crate::stage::fixture::{FILE, POLICY, policy};
@@ -378,4 +378,61 @@ async fn who_is_bound_to_a_namespace_has_to_do_with_nothing_else() {
     assert_eq!(status(in_namespace("shop")).await, StatusCode::OK);
     assert_eq!(status(in_namespace("bank")).await, StatusCode::FORBIDDEN);
     assert_eq!(status(FILE.to_owned()).await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn runs_pass_the_gate_and_are_seen_where_they_ran() {
+    let world = World::new().await;
+    world.practice.set_policy(policy(POLICY));
+    let people = people(&world).await;
+    let only = async |role, environment: &str| {
+        let grant = Grant {
+            environments: Some(vec![environment.into()]),
+            ..Grant::everywhere(role)
+        };
+        token(&world, "eve", vec![grant], None).await
+    };
+    let start = async |token: &str, environment: &str| {
+        let wanted = json!({ "file": FILE, "environment": environment });
+        ask::<RunStarted>(&world, token, "POST", "/runs", Some(wanted)).await
+    };
+    let refused = start(&people.operator, "production").await.unwrap_err();
+    assert!(
+        refused.status == 403 && refused.reasons.len() > 9,
+        "{refused:?}"
+    );
+    let staging = only(Role::Operator, "staging").await;
+    assert!(
+        start(&staging, "production")
+            .await
+            .unwrap_err()
+            .reasons
+            .is_empty()
+    );
+    let run = start(&staging, "staging").await.unwrap().run;
+    let preflight: Decision = ask(
+        &world,
+        &staging,
+        "GET",
+        &format!("/runs/{run}/preflight"),
+        None,
+    )
+    .await
+    .unwrap();
+    assert!(preflight.allowed && preflight.environment == "staging");
+    let production = only(Role::Viewer, "production").await;
+    for path in ["", "/report", "/events", "/preflight"] {
+        let path = format!("/runs/{run}{path}");
+        let (seen, _) = send(&world, Some(&staging), "GET", &path, None, &[]).await;
+        let (hidden, _) = send(&world, Some(&production), "GET", &path, None, &[]).await;
+        assert_eq!(
+            (seen, hidden),
+            (StatusCode::OK, StatusCode::NOT_FOUND),
+            "{path}"
+        );
+    }
+    let list: Vec<RunSeen> = ask(&world, &production, "GET", "/runs", None)
+        .await
+        .unwrap();
+    assert!(list.is_empty());
 }

@@ -80,6 +80,8 @@ impl World {
             .await
             .unwrap();
         let desk = Desk::new(store.clone(), registry.clone(), Default::default(), still);
+        desk.set_gate(practice.gate(&store));
+        desk.set_ended(practice.ended(&store));
         let api = Api {
             store: store.clone(),
             authority: authority.clone(),
