@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::filter::{Direction, Endpoint, Filter, Host, Network, Ports};
-use squall_experiments::ids::{FaultId, TargetId};
+use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::units::{Lease, Percent};
 
 /// What kind of thing a candidate is.
@@ -24,6 +24,8 @@ pub(crate) enum Site {
     Group,
     /// A network namespace that is not the node's.
     Netns,
+    /// A pod or container.
+    Container,
 }
 
 /// What is asked for.
@@ -96,6 +98,11 @@ pub(crate) enum Denial {
         "target {0} is not held by this agent: it ended, or was never resolved here; resolve it again"
     )]
     UnknownTarget(TargetId),
+    /// Another run has it.
+    #[error(
+        "run {0} has a fault on this target: one run at a time hits a target; end that one first"
+    )]
+    OfAnotherRun(RunId),
     /// This fault cannot act on such a thing.
     #[error("{kind} cannot be aimed at {site}: {mend}")]
     WrongTarget {
@@ -349,7 +356,7 @@ fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
     let kind = fault.kind();
     let wrong = |site, mend| Err(Denial::WrongTarget { kind, site, mend });
     match (kind.is_network(), site) {
-        (true, Site::Host | Site::Netns) => Ok(()),
+        (true, Site::Host | Site::Netns | Site::Container) => Ok(()),
         (true, Site::Process | Site::Group) if fault.may_have_owner() => Ok(()),
         (true, Site::Process) => wrong(
             "a process",
@@ -369,11 +376,11 @@ fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Freeze => {
             wrong("the host", "name the cgroup or unit that is to stand still")
         }
-        (false, Site::Process) if kind == FaultKind::Freeze => wrong(
+        (false, Site::Process | Site::Container) if kind == FaultKind::Freeze => wrong(
             "a process",
             "everything in its cgroup would stand still too; name the cgroup or unit, or use `pause`",
         ),
-        (false, Site::Process | Site::Group | Site::Host) => Ok(()),
+        (false, Site::Process | Site::Group | Site::Host | Site::Container) => Ok(()),
     }
 }
 

@@ -1,10 +1,14 @@
 //! What a fault hits: how a file names it, and how an agent answers.
 
+mod container;
+
 use crate::ids::TargetId;
 use crate::units::Percent;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+pub use container::{ContainerSelector, PodSelector, Runtime};
 
 /// What a step is aimed at. Every match is a candidate; the share says how many of them are hit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +24,10 @@ pub enum Target {
     Unit(String),
     /// A network namespace.
     Netns(NetnsSelector),
+    /// Pods of Kubernetes, as the node's container runtime knows them.
+    Pod(PodSelector),
+    /// Containers, in pods or not.
+    Container(ContainerSelector),
 }
 
 /// The node has nothing to select by.
@@ -165,6 +173,35 @@ pub struct Candidate {
     /// Its cgroup's path, where a fault would enter it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// The set of replicas that it is one of, where that is known: a pod's owner, a unit, a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The namespace of Kubernetes that it belongs to, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The zone of its node, where that is known. The controller says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+/// One target among all nodes: its name is its node's alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetAt {
+    /// The node.
+    pub node: String,
+    /// Its name there.
+    pub id: TargetId,
+}
+
+impl Candidate {
+    /// Where it is.
+    #[must_use]
+    pub fn at(&self) -> TargetAt {
+        TargetAt {
+            node: self.node.clone(),
+            id: self.id.clone(),
+        }
+    }
 }
 
 impl fmt::Display for ProcessSelector {
@@ -190,6 +227,8 @@ impl fmt::Display for Target {
             Self::Unit(unit) => write!(f, "unit {unit}"),
             Self::Netns(NetnsSelector::Name(name)) => write!(f, "netns {name}"),
             Self::Netns(NetnsSelector::Process(selector)) => write!(f, "the netns of {selector}"),
+            Self::Pod(selector) => selector.fmt(f),
+            Self::Container(selector) => selector.fmt(f),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod compare;
 mod connection;
+mod container;
 mod disk;
 mod dns;
 mod experiment;
@@ -13,6 +14,7 @@ mod kubernetes;
 mod load;
 mod log;
 mod network;
+mod nodes;
 mod observer;
 mod probe;
 mod product;
