@@ -8,11 +8,9 @@ use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::run::StandStill;
-use crate::run::budget::Bounded;
-use crate::run::desk::Desk;
+use crate::run::desk::{Desk, Rules};
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -36,7 +34,7 @@ pub(super) struct Args {
     /// A name or address under which agents and people reach it; this machine's own names are always among them
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
-    /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
+    /// A YAML file: which agents belong to each environment, how much of it may be hit at once, and what of this machine probes may use
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -77,7 +75,7 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 
 async fn through(args: &Args) -> Result<(), ServeError> {
     more_descriptors();
-    let config = config(args.config.as_deref())?;
+    let rules = rules(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
@@ -94,12 +92,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     }
     let registry = Registry::default();
     let still = StandStill::open(store.clone(), &directory).await?;
-    let desk = Desk::new(
-        store.clone(),
-        registry.clone(),
-        config.environments,
-        still.clone(),
-    );
+    let desk = Desk::new(store.clone(), registry.clone(), rules, still.clone());
     let (stops, desk_of_halt) = (desk.clone(), desk.clone());
     let api = Api {
         store,
@@ -125,16 +118,9 @@ fn more_descriptors() {
     }
 }
 
-/// What `--config` says.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Config {
-    environments: BTreeMap<String, Bounded>,
-}
-
-fn config(path: Option<&Path>) -> Result<Config, ServeError> {
+fn rules(path: Option<&Path>) -> Result<Rules, ServeError> {
     let Some(path) = path else {
-        return Ok(Config::default());
+        return Ok(Rules::default());
     };
     let bad = |why: String| ServeError::Config {
         path: path.to_owned(),

@@ -12,6 +12,7 @@ mod joining;
 pub mod machine;
 mod nodes;
 mod planning;
+mod reach;
 mod record;
 mod stand_still;
 mod verdict;
@@ -33,6 +34,7 @@ mod world;
 pub use drive::{here, plan_here};
 pub use halt::{Halt, Halting, Urgency};
 pub use planning::Planned;
+pub use reach::Reach;
 pub use record::Feed;
 pub use stand_still::{Halted, StandStill};
 
