@@ -75,6 +75,15 @@ async fn a_file_system_is_filled_where_the_target_sees_it_and_empty_again_when_t
     let full = std::fs::write(tmp.join("more"), vec![1; 3 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     std::fs::remove_file(tmp.join("more")).unwrap();
+    // The agent's filter of system calls, and the holder's own.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", armed.holder)).unwrap();
+    let filters = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Seccomp_filters:"));
+    assert!(
+        filters.last().is_none_or(|number| number.trim() >= "2"),
+        "{status}"
+    );
     let said = dose(
         &mut agent,
         |dose| matches!(dose, Dose::Fill(dose) if dose.held_bytes == 62 * MIB && dose.free_bytes == 2 * MIB),
