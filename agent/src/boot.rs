@@ -210,6 +210,9 @@ fn prepare() {
     if let Err(error) = privileges::shed() {
         tracing::warn!(%error, "capabilities that are not needed stay");
     }
+    if let Err(error) = process::enter_the_nodes_cgroups() {
+        tracing::debug!(%error, "cgroups are seen as from here: in a container, grant CAP_SYS_ADMIN and CAP_SYS_PTRACE to press on others'");
+    }
     if let Err(error) = confine::agent() {
         let error = crate::hold::held::chain(&error);
         tracing::warn!(error, "system calls that are not needed stay");
