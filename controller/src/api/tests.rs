@@ -70,7 +70,13 @@ impl World {
         let still = StandStill::open(store.clone(), folder.path())
             .await
             .unwrap();
-        let desk = Desk::new(store.clone(), registry.clone(), Default::default(), still);
+        let desk = Desk::new(
+            store.clone(),
+            registry.clone(),
+            Default::default(),
+            Default::default(),
+            still,
+        );
         let api = Api {
             store: store.clone(),
             authority: authority.clone(),

@@ -10,6 +10,7 @@ use crate::fleet::secret::ApiSecret;
 use crate::run::StandStill;
 use crate::run::budget::Bounded;
 use crate::run::desk::Desk;
+use crate::run::local::Local;
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeMap;
@@ -98,6 +99,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         store.clone(),
         registry.clone(),
         config.environments,
+        config.local,
         still.clone(),
     );
     let (stops, desk_of_halt) = (desk.clone(), desk.clone());
@@ -130,6 +132,7 @@ fn more_descriptors() {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Config {
     environments: BTreeMap<String, Bounded>,
+    local: Local,
 }
 
 fn config(path: Option<&Path>) -> Result<Config, ServeError> {
