@@ -173,3 +173,14 @@ struct FileArg {
     /// The experiment file; `-` is standard input
     file: PathBuf,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_can_be_parsed() {
+        Cli::command().debug_assert();
+    }
+}

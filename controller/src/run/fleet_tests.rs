@@ -475,7 +475,7 @@ fn happen(fleet: &mut Fleet, any: &Any) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Every run ends, once, with a verdict; nothing is asked for or kept alive once a stop is decided, so that a lease later nothing
     /// is in force anywhere; a held run had every fault in force; and a replay of what it heard comes to the same.

@@ -230,7 +230,7 @@ method:
     nodes: {{ names: [ node-0, node-1, node-2 ] }}
     ramp: {ramp}
     hold: {hold}
-baseline: 2s
+baseline: 4s
 recovery: 20s
 lease: 2s
 ",
