@@ -215,16 +215,24 @@ impl Town {
     /// Every node's service answers 300 ms late.
     fn file(&self, ramp: &str, hold: &str) -> Result<PathBuf> {
         let file = self.home.path().join("late.yaml");
+        // Each service is asked, so that each fault has something to delay.
+        let probe = |number| {
+            let url = format!("http://{}:{PORT}/", address(number, 2));
+            format!(
+                "  - name: service {number}
+    probe: {{ load: {{ url: \"{url}\", rate: 30/s, timeout: 3s }} }}
+    expect: [ success >= 90%, p90 <= 1s ]
+"
+            )
+        };
+        let probes: String = (0..NODES).map(probe).collect();
         let text = format!(
             "apiVersion: squall/v1
 kind: Experiment
 metadata: {{ name: late-everywhere, owner: lab, runbook: \"https://wiki.example/late\" }}
 hypothesis: Users are served while answers come 300 ms late on every node.
 steadyState:
-  - name: service
-    probe: {{ load: {{ url: \"http://{}:{PORT}/\", rate: 20/s, timeout: 3s }} }}
-    expect: [ success >= 90%, p90 <= 1s ]
-method:
+{probes}method:
   - fault: {{ delay: {{ time: 300ms, direction: egress, from: {{ port: {PORT} }} }} }}
     on: {{ host: {{}} }}
     nodes: {{ names: [ node-0, node-1, node-2 ] }}
@@ -233,8 +241,7 @@ method:
 baseline: 4s
 recovery: 20s
 lease: 2s
-",
-            address(0, 2)
+"
         );
         fs::write(&file, text)?;
         Ok(file)
@@ -283,7 +290,7 @@ fn spans_three_nodes() -> Result<()> {
     let mut town = Town::new()?;
 
     // Through to the end: held, with the faults and the doses of all three nodes in the report.
-    let (code, report) = town.start("[ 1, all ]", "3s")?.end()?;
+    let (code, report) = town.start("[ 1, all ]", "4s")?.end()?;
     expect(
         "a run over three nodes is held",
         code == Some(0),
