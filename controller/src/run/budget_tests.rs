@@ -49,6 +49,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         per_service: d,
         per_zone: e,
         per_node: f,
+        per_run: None,
         last_replica: LastReplica::Hit,
     })
 }
