@@ -55,7 +55,7 @@ impl Checking {
     pub(super) async fn check(&self) -> Seen {
         Seen::only(match self.call().await {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Unanswered(reason(error.as_ref())),
+            Err(error) => Outcome::Unanswered(words(&reason(error.as_ref()))),
         })
     }
 
@@ -146,6 +146,14 @@ impl Checking {
                 }
             }
         })
+    }
+}
+
+/// What the library itself finds wrong with the other side's bytes, it calls detected; what the other side found, received.
+fn words(reason: &str) -> String {
+    match reason.starts_with("connection error detected") {
+        true => format!("the answer is not HTTP/2: {reason}"),
+        false => reason.to_owned(),
     }
 }
 

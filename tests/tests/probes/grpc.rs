@@ -22,11 +22,9 @@ const PYTHON: &str = "/usr/bin/python3";
 const SERVER: &str = include_str!("health_server.py");
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let module = PathBuf::from("/usr/lib/python3/dist-packages/grpc/__init__.py");
-    let there = Some(module).filter(|module| module.exists());
     vec![
         needing(
-            there,
+            installed(),
             "python3-grpcio",
             "grpc::a_real_server_is_understood",
             |_| real(),
@@ -35,14 +33,20 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// gRPC's server, on a port in the open, one without a health service, one behind TLS, and one that wants a client's certificate.
-struct Real {
-    service: Service,
-    ports: Vec<u16>,
-    certificates: Certificates,
+/// Where Debian has gRPC's Python package, if it has it here.
+pub(crate) fn installed() -> Option<PathBuf> {
+    let module = PathBuf::from("/usr/lib/python3/dist-packages/grpc/__init__.py");
+    Some(module).filter(|module| module.exists())
 }
 
-fn start() -> Result<Real> {
+/// gRPC's server, on a port in the open, one without a health service, one behind TLS, and one that wants a client's certificate.
+pub(crate) struct Real {
+    pub(crate) service: Service,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) certificates: Certificates,
+}
+
+pub(crate) fn start() -> Result<Real> {
     let (folder, certificates) = (folder()?, Certificates::new()?);
     let copy = |name: &str, from: PathBuf| -> Result<PathBuf> {
         let to = folder.path().join(name);

@@ -5,6 +5,7 @@ mod ask;
 mod certificates;
 mod daemon;
 mod dns;
+mod failures;
 mod grpc;
 mod journal;
 mod kubernetes;
@@ -16,6 +17,7 @@ mod prometheus;
 mod redis;
 mod service;
 mod stub;
+mod user;
 mod webhook;
 mod whole_run;
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let trials = [
+        failures::trials(),
         prometheus::trials(),
         webhook::trials(),
         grpc::trials(),
@@ -42,6 +45,9 @@ fn main() -> ExitCode {
         whole_run::trials(),
     ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
+    if let Some(table) = failures::table() {
+        eprintln!("\n{table}\n");
+    }
     daemon::end_all();
     exit
 }

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// Ends it at once, and lets it give its shared memory back.
 const END: Signal = Signal::SIGQUIT;
@@ -31,20 +31,20 @@ pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
 }
 
 /// Where Debian has the newest server's programs: not on the path, as several may be there.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let folders = versions.map(|version| version.path().join("bin"));
     folders.filter(|bin| bin.join("initdb").exists()).max()
 }
 
-struct Real {
-    service: Service,
-    address: SocketAddr,
-    certificates: Certificates,
-    secrets: TempDir,
+pub(crate) struct Real {
+    pub(crate) service: Service,
+    pub(crate) address: SocketAddr,
+    pub(crate) certificates: Certificates,
+    pub(crate) secrets: TempDir,
 }
 
-fn start(programs: &Path) -> Result<Real> {
+pub(crate) fn start(programs: &Path) -> Result<Real> {
     let (folder, secrets, certificates) = (folder()?, TempDir::new()?, Certificates::new()?);
     let at = |name: &str| folder.path().join(name).display().to_string();
     fs::write(at("password"), PASSWORD)?;

@@ -117,8 +117,10 @@ impl Judged {
             Rule::Pairs(pairs) => self.pair_words(pairs),
             Rule::Burn(burning) => self.burn_words(burning),
             _ => format!(
-                "{} {of} did not satisfy {}",
-                self.in_phase.violating, self.expectation
+                "{} {of} did not satisfy {}{}",
+                self.in_phase.violating,
+                self.expectation,
+                self.absent()
             ),
         };
         let samples = match &self.rule {
@@ -139,6 +141,21 @@ impl Judged {
             measured: measured + &why,
             samples,
             no_data: false,
+        }
+    }
+
+    /// How many answers had nothing at the path that is looked at.
+    fn absent(&self) -> String {
+        let seen = self.in_phase;
+        match (
+            &self.expectation.measure,
+            seen.trials.saturating_sub(seen.numbers),
+        ) {
+            (Measure::Body(_), 1..) => format!(
+                ", as {} were no JSON or had nothing there",
+                seen.trials - seen.numbers
+            ),
+            _ => String::new(),
         }
     }
 
