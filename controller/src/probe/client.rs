@@ -275,13 +275,17 @@ pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
     {
         format!("the other side does not speak TLS: {inner}")
     } else if inner.to_string().starts_with(CUT_OFF) {
-        "the other side closed the connection without a word, as those do that want a client's certificate (`cert` and `key`)".into()
+        format!("the other side closed the connection without a word, {WANTS_CERTIFICATE}")
     } else if is_http.is_some_and(hyper::Error::is_parse) {
         format!("the answer is not HTTP: {inner}")
     } else {
         inner.to_string()
     }
 }
+
+/// What may be behind a connection over TLS that is closed before anything is answered.
+pub(super) const WANTS_CERTIFICATE: &str =
+    "as those do that want a client's certificate (`cert` and `key`)";
 
 /// How rustls begins to say that a connection ended without TLS' own end.
 const CUT_OFF: &str = "peer closed connection without sending TLS close_notify";

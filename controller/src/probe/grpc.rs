@@ -2,7 +2,7 @@
 
 mod message;
 
-use super::client::reason;
+use super::client::{WANTS_CERTIFICATE, reason};
 use super::dial::Dialing;
 use super::{ProbeError, Seen};
 use crate::judge::Outcome;
@@ -55,8 +55,19 @@ impl Checking {
     pub(super) async fn check(&self) -> Seen {
         Seen::only(match self.call().await {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Unanswered(words(&reason(error.as_ref()))),
+            Err(error) => Outcome::Unanswered(self.words(reason(error.as_ref()))),
         })
+    }
+
+    /// What the library itself finds wrong with the other side's bytes, it calls detected; what the other side found, received.
+    fn words(&self, reason: String) -> String {
+        if reason.starts_with("connection error detected") {
+            format!("the answer is not HTTP/2: {reason}")
+        } else if reason.starts_with("connection closed") && self.dialing.is_tls() {
+            format!("{reason}, {WANTS_CERTIFICATE}")
+        } else {
+            reason
+        }
     }
 
     async fn call(&self) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
@@ -146,14 +157,6 @@ impl Checking {
                 }
             }
         })
-    }
-}
-
-/// What the library itself finds wrong with the other side's bytes, it calls detected; what the other side found, received.
-fn words(reason: &str) -> String {
-    match reason.starts_with("connection error detected") {
-        true => format!("the answer is not HTTP/2: {reason}"),
-        false => reason.to_owned(),
     }
 }
 
