@@ -34,7 +34,8 @@ pub(super) fn postgres(failure: Failure, servers: &Servers) -> Result<Cell> {
             let words: &[&str] = &["no answer within 300ms"];
             vec![
                 Case::new(PEER, peer(servers.silent), words).in_vain(),
-                Case::new(POSTGRES, asleep, words).in_vain(),
+                // The server gives up as soon as the probe does: on a busy machine its own words may be there first.
+                Case::new(POSTGRES, asleep, &[]).in_vain(),
             ]
         }
         Failure::Tls => {
