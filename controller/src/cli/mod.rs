@@ -5,6 +5,7 @@
 
 mod agents;
 mod check;
+mod database;
 mod enough;
 mod files;
 mod kept;

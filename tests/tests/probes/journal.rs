@@ -1,9 +1,9 @@
 //! The `log` probe on journals that systemd's own writer writes.
 
 use crate::ask::{Asking, unanswered};
-use crate::service::needing;
 use crate::user::Unprivileged;
 use lab::world::Result;
+use lab::world::service::needing;
 use libtest_mimic::Trial;
 use squall_controller::judge::{self, Outcome};
 use std::fmt::Write as _;

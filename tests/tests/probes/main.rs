@@ -1,6 +1,8 @@
 //! Probes against the real thing, and each of its failures: down, slow, wrong certificate, wrong password,
 //! garbage, nothing. They touch loopback and their own folders alone; one whole run needs root.
 
+#![allow(clippy::print_stderr, reason = "the matrix is a result, too")]
+
 mod ask;
 mod certificates;
 mod daemon;
@@ -15,7 +17,6 @@ mod peer;
 mod postgres;
 mod prometheus;
 mod redis;
-mod service;
 mod stub;
 mod user;
 mod webhook;
@@ -23,6 +24,8 @@ mod whole_run;
 
 use lab::world::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -74,4 +77,11 @@ fn with(
             .map(|()| Completion::Completed)
             .map_err(|error| Failed::from(error.to_string()))
     })
+}
+
+/// A file with a secret in it, and how a probe names it.
+pub fn secret(folder: &Path, name: &str, value: &str) -> Result<String> {
+    let path = folder.join(name);
+    fs::write(&path, value)?;
+    Ok(format!("password: {{ file: {} }}", path.display()))
 }

@@ -1,9 +1,10 @@
 //! The real servers that the cells share. One whose program is not installed leaves its cells out, and says so.
 
 use crate::certificates::Certificates;
-use crate::service::Service;
 use crate::{daemon, dns, grpc, peer, postgres, prometheus, redis};
 use lab::world::Result;
+use lab::world::postgres::programs;
+use lab::world::service::Service;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -44,7 +45,7 @@ impl Servers {
         });
         Ok(Self {
             prometheus: there(program(prometheus::PROGRAM.0), |_| prometheus::real())?,
-            postgres: there(postgres::programs(), |programs| postgres::start(programs))?,
+            postgres: there(programs(), |programs| postgres::start(programs))?,
             redis: there(program("redis-check-rdb"), |program| redis::start(program))?,
             grpc: there(grpc::installed(), |_| grpc::start())?,
             dns: dns?,

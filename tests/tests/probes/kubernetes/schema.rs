@@ -5,7 +5,7 @@
 //! called k3s, kind or minikube in the others starts containers, whose images are fetched elsewhere).
 
 use super::{answers, edges};
-use crate::service::needing;
+use lab::world::service::needing;
 use lab::world::{Result, output};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};

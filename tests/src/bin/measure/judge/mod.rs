@@ -99,8 +99,11 @@ fn of_runs(what: impl Into<String>, hits: u64, runs: u64) -> Row {
     Row::alone(what, "%", percent(share(hits, runs).0))
 }
 
+/// A figure of a sample, and its name.
+type Figure = (&'static str, fn(&[f64]) -> f64);
+
 /// Of a sample: its median, its 95th percentile, its mean. Wald's bound is one of the mean.
-const FIGURES: [(&str, fn(&[f64]) -> f64); 3] = [
+const FIGURES: [Figure; 3] = [
     ("p50", |of| quantile(of, 0.5)),
     ("p95", |of| quantile(of, 0.95)),
     ("mean", mean),
