@@ -15,6 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use squall_experiments::probe::{Auth, Source};
+use squall_experiments::secret::Said;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
@@ -118,7 +120,7 @@ impl Client {
             _ => return Err(bad_url("write http:// or https:// in front".into())),
         };
         let mut secrets = Secrets::default();
-        let headers = headers(probe, source, &mut secrets)?;
+        let headers = headers(probe, &source.headers, source.auth.as_ref(), &mut secrets)?;
         let version = match http {
             Http::One => Version::HTTP_11,
             Http::Two => Version::HTTP_2,
@@ -226,9 +228,15 @@ fn bad_name(probe: &str, why: &InvalidDnsNameError) -> ProbeError {
     }
 }
 
-fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<HeaderMap, ProbeError> {
+/// Header fields, with the one that proves who asks.
+pub(super) fn headers(
+    probe: &str,
+    said: &BTreeMap<String, Said>,
+    auth: Option<&Auth>,
+    secrets: &mut Secrets,
+) -> Result<HeaderMap, ProbeError> {
     let mut headers = HeaderMap::new();
-    for (name, said) in &source.headers {
+    for (name, said) in said {
         let (value, is_secret) = secrets.said(probe, said)?;
         let bad = || ProbeError::Header {
             probe: probe.to_owned(),
@@ -240,7 +248,7 @@ fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<Header
         value.set_sensitive(is_secret);
         headers.append(key, value);
     }
-    let proof = match &source.auth {
+    let proof = match auth {
         None => return Ok(headers),
         Some(Auth::Bearer(place)) => {
             format!("Bearer {}", secrets.read(probe, place)?.reveal())

@@ -3,6 +3,8 @@
 use super::Failure;
 use super::cell::{Case, Cell};
 use super::servers::Servers;
+use crate::certificates::Certificates;
+use crate::grpc::Real;
 use crate::{peer, stub::Stub};
 use lab::world::Result;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn};
@@ -21,43 +23,28 @@ pub(super) fn grpc(failure: Failure, servers: &Servers) -> Result<Cell> {
         return Ok(Cell::Senseless(NOT_INSTALLED));
     };
     let peer = |address: SocketAddr| format!("address: \"{address}\"");
-    let at = |port: usize, more: &str| {
-        let port = real.ports[port];
-        format!("address: \"localhost:{port}\"{more}")
-    };
+    let at = |port: usize, more: &str| grpc_at(real, port, more);
     Ok(Cell::Runs(match failure {
         Failure::Down => vec![Case::new("nobody", peer(servers.nobody), &["refused"])],
         Failure::Slow => {
             let case = Case::new(PEER, peer(servers.silent), &["no answer within 300ms"]);
             vec![case.in_vain()]
         }
-        Failure::Tls => {
-            let ca = |of: &crate::certificates::Certificates, more: &str| {
-                format!(", tls: {{ ca: {}{more} }}", of.ca().display())
-            };
-            let own = ca(&real.certificates, "");
-            let other_name = ca(&real.certificates, ", serverName: orders.shop");
+        Failure::Tls => grpc_tls(real, servers),
+        Failure::Auth => {
+            let wrong = format!(
+                ", service: guarded, auth: {{ bearer: {{ file: {} }} }}",
+                servers.path("wrong")
+            );
             vec![
                 Case::new(
                     GRPC,
-                    at(2, &ca(&servers.foreign, "")),
-                    &["invalid peer certificate"],
+                    at(0, ", service: guarded"),
+                    &["UNAUTHENTICATED", "no token"],
                 ),
-                Case::new(
-                    GRPC,
-                    at(2, &other_name),
-                    &["certificate not valid for name"],
-                ),
-                Case::new(GRPC, at(3, &own), &["ertificate"]),
-                Case::new(GRPC, at(0, &own), &["does not speak TLS"]),
-                Case::new(GRPC, at(2, ""), &["connection closed"]),
+                Case::new(GRPC, at(0, &wrong), &["UNAUTHENTICATED", "•••"]),
             ]
         }
-        Failure::Auth => vec![Case::new(
-            GRPC,
-            at(0, ", service: guarded"),
-            &["UNAUTHENTICATED", "no token"],
-        )],
         Failure::Garbage => vec![
             Case::new(PEER, peer(servers.rubbish), &["not HTTP/2"]),
             Case::new(
@@ -71,6 +58,34 @@ pub(super) fn grpc(failure: Failure, servers: &Servers) -> Result<Cell> {
             Case::new(GRPC, at(1, ""), &["UNIMPLEMENTED", "no health service"]),
         ],
     }))
+}
+
+fn grpc_at(real: &Real, port: usize, more: &str) -> String {
+    let port = real.ports[port];
+    format!("address: \"localhost:{port}\"{more}")
+}
+
+fn grpc_tls(real: &Real, servers: &Servers) -> Vec<Case> {
+    let at = |port: usize, more: &str| grpc_at(real, port, more);
+    let ca =
+        |of: &Certificates, more: &str| format!(", tls: {{ ca: {}{more} }}", of.ca().display());
+    let own = ca(&real.certificates, "");
+    let other_name = ca(&real.certificates, ", serverName: orders.shop");
+    vec![
+        Case::new(
+            GRPC,
+            at(2, &ca(&servers.foreign, "")),
+            &["invalid peer certificate"],
+        ),
+        Case::new(
+            GRPC,
+            at(2, &other_name),
+            &["certificate not valid for name"],
+        ),
+        Case::new(GRPC, at(3, &own), &["ertificate"]),
+        Case::new(GRPC, at(0, &own), &["does not speak TLS"]),
+        Case::new(GRPC, at(2, ""), &["connection closed"]),
+    ]
 }
 
 pub(super) fn dns(failure: Failure, servers: &Servers) -> Result<Cell> {
