@@ -9,12 +9,14 @@ mod callers;
 mod database;
 mod members;
 mod place;
+mod started;
 mod writer;
 
 pub use callers::ApiTokenKept;
 pub use database::{BadServer, Dialect, Server, make_directory};
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
+pub use started::Started;
 pub use writer::Writer;
 
 use sqlx::any::AnyRow;
