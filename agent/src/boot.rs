@@ -210,6 +210,9 @@ fn prepare() {
     if let Err(error) = privileges::shed() {
         tracing::warn!(%error, "capabilities that are not needed stay");
     }
+    if let Err(error) = process::enter_the_nodes_cgroups() {
+        tracing::debug!(%error, "cgroups are seen as from here: in a container, grant CAP_SYS_ADMIN and CAP_SYS_PTRACE to press on others'");
+    }
     // A held target is a descriptor, and there may be thousands.
     let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
         .unwrap_or((1024, 1024));

@@ -7,6 +7,7 @@ use crate::api::{Api, router};
 use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
+use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
 use crate::run::budget::Bounded;
 use crate::run::desk::Desk;
@@ -36,6 +37,9 @@ pub(super) struct Args {
     /// A name or address under which agents and people reach it; this machine's own names are always among them
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
+    /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
+    #[arg(long, value_name = "FILE.yaml")]
+    policy: Option<PathBuf>,
     /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -53,6 +57,8 @@ enum ServeError {
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Practice(#[from] PracticeError),
     #[error("the configuration `{}` cannot be used: {why}", path.display())]
     Config { path: PathBuf, why: String },
     #[error("the first API token cannot be written to `{}`", path.display())]
@@ -81,6 +87,11 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
+    let named = config.environments.keys().cloned().collect();
+    let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
+    if args.policy.is_none() {
+        tracing::warn!("no --policy: every environment counts as outside production");
+    }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
     let listener = listen::bind(args.listen).await?;
@@ -97,13 +108,16 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let desk = Desk::new(
         store.clone(),
         registry.clone(),
-        config.environments,
+        practice.bounded(&config.environments),
         still.clone(),
     );
+    desk.set_gate(practice.gate(&store));
+    desk.set_ended(practice.ended(&store));
     let (stops, desk_of_halt) = (desk.clone(), desk.clone());
     let api = Api {
         store,
         authority,
+        practice,
         registry,
         desk,
     };
