@@ -102,7 +102,7 @@ impl From<Refused> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, said)
             }
             Refused::Taken(_) | Refused::Halted(_) => Self::new(StatusCode::CONFLICT, said),
-            Refused::Gate(reasons) => Self {
+            Refused::Gate(reasons) | Refused::Local(reasons) => Self {
                 reasons,
                 ..Self::new(StatusCode::FORBIDDEN, said)
             },

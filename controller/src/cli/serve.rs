@@ -11,6 +11,7 @@ use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
 use crate::run::budget::Bounded;
 use crate::run::desk::Desk;
+use crate::run::local::Local;
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeMap;
@@ -89,9 +90,6 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let authority = Arc::new(Authority::open(&directory)?);
     let named = config.environments.keys().cloned().collect();
     let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
-    if args.policy.is_none() {
-        tracing::warn!("no --policy: every environment counts as outside production");
-    }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
     let listener = listen::bind(args.listen).await?;
@@ -100,6 +98,9 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         "squall: serving on https://{address}, data in {}",
         directory.display()
     );
+    if args.policy.is_none() {
+        tracing::warn!("no --policy: every environment counts as outside production");
+    }
     for run in store.interrupt_runs(now_us()).await? {
         tracing::warn!(%run, "a run was interrupted by the end of the controller");
     }
@@ -109,6 +110,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         store.clone(),
         registry.clone(),
         practice.bounded(&config.environments),
+        config.local,
         still.clone(),
     );
     desk.set_gate(practice.gate(&store));
@@ -144,6 +146,7 @@ fn more_descriptors() {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Config {
     environments: BTreeMap<String, Bounded>,
+    local: Local,
 }
 
 fn config(path: Option<&Path>) -> Result<Config, ServeError> {
