@@ -87,9 +87,6 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let authority = Arc::new(Authority::open(&directory)?);
     let named = rules.environments.keys().cloned().collect();
     let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
-    if args.policy.is_none() {
-        tracing::warn!("no --policy: every environment counts as outside production");
-    }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
     let listener = listen::bind(args.listen).await?;
@@ -98,6 +95,9 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         "squall: serving on https://{address}, data in {}",
         directory.display()
     );
+    if args.policy.is_none() {
+        tracing::warn!("no --policy: every environment counts as outside production");
+    }
     for run in store.interrupt_runs(now_us()).await? {
         tracing::warn!(%run, "a run was interrupted by the end of the controller");
     }
