@@ -319,7 +319,12 @@ fn by_which_means(
     capabilities: &Capabilities,
 ) -> Result<Means, Denial> {
     let kind = asked.fault.kind();
-    let known = capabilities.of(kind);
+    // Whose a packet is, is found out while it waits for the holder; a partition of one owner's is held as a loss of all.
+    let owned = kind.is_network() && matches!(asked.site, Some(Site::Process | Site::Group));
+    let known = capabilities.of(match kind {
+        FaultKind::Partition if owned => FaultKind::Loss,
+        kind => kind,
+    });
     let mut means: Vec<Means> = known.map_or(Vec::new(), |c| c.means.clone());
     if let Some(wanted) = asked.means {
         if !means.is_empty() && !means.contains(&wanted) {
@@ -331,8 +336,6 @@ fn by_which_means(
         }
         means.retain(|means| *means == wanted);
     }
-    // Whose a packet is, is found out while it waits for the holder.
-    let owned = kind.is_network() && matches!(asked.site, Some(Site::Process | Site::Group));
     if owned {
         means.retain(|means| *means == Means::Queue);
     }

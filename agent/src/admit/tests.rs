@@ -111,8 +111,8 @@ fn expected(
     }
     let fits = match (kind, target) {
         (_, 5) => false,
-        (0, site) => site != 5,
-        (1 | HTTP, site) => matches!(site, 0 | 3 | 4),
+        (0 | 1, site) => site != 5,
+        (HTTP, site) => matches!(site, 0 | 3 | 4),
         (2 | PAUSE, site) => matches!(site, 1 | 2 | 4),
         (_, site) => site != 3,
     };
@@ -128,12 +128,12 @@ fn expected(
     if kind == HTTP && live.values().any(|o| o.kind == HTTP && crosses(o)) {
         return "deny";
     }
-    if kind != 0 {
-        return "accept";
-    }
-    if target == 1 || target == 2 {
+    if kind <= 1 && matches!(target, 1 | 2) {
         // Only the queue can tell whose a packet is.
         return if shaping & 2 != 0 { "queue" } else { "deny" };
+    }
+    if kind != 0 {
+        return "accept";
     }
     let crossed = live.values().any(|other| other.detoured && crosses(other));
     match (shaping & 1 != 0, shaping & 2 != 0) {

@@ -9,11 +9,9 @@ use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
-use crate::run::budget::Bounded;
-use crate::run::desk::Desk;
+use crate::run::desk::{Desk, Rules};
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -40,7 +38,7 @@ pub(super) struct Args {
     /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
     #[arg(long, value_name = "FILE.yaml")]
     policy: Option<PathBuf>,
-    /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
+    /// A YAML file: which agents belong to each environment, how much of it may be hit at once, and what of this machine probes may use
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -83,15 +81,12 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 
 async fn through(args: &Args) -> Result<(), ServeError> {
     more_descriptors();
-    let config = config(args.config.as_deref())?;
+    let rules = rules(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
-    let named = config.environments.keys().cloned().collect();
+    let named = rules.environments.keys().cloned().collect();
     let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
-    if args.policy.is_none() {
-        tracing::warn!("no --policy: every environment counts as outside production");
-    }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
     let listener = listen::bind(args.listen).await?;
@@ -100,17 +95,19 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         "squall: serving on https://{address}, data in {}",
         directory.display()
     );
+    if args.policy.is_none() {
+        tracing::warn!("no --policy: every environment counts as outside production");
+    }
     for run in store.interrupt_runs(now_us()).await? {
         tracing::warn!(%run, "a run was interrupted by the end of the controller");
     }
     let registry = Registry::default();
     let still = StandStill::open(store.clone(), &directory).await?;
-    let desk = Desk::new(
-        store.clone(),
-        registry.clone(),
-        practice.bounded(&config.environments),
-        still.clone(),
-    );
+    let rules = Rules {
+        environments: practice.bounded(&rules.environments),
+        ..rules
+    };
+    let desk = Desk::new(store.clone(), registry.clone(), rules, still.clone());
     desk.set_gate(practice.gate(&store));
     desk.set_ended(practice.ended(&store));
     let (stops, desk_of_halt) = (desk.clone(), desk.clone());
@@ -139,16 +136,9 @@ fn more_descriptors() {
     }
 }
 
-/// What `--config` says.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Config {
-    environments: BTreeMap<String, Bounded>,
-}
-
-fn config(path: Option<&Path>) -> Result<Config, ServeError> {
+fn rules(path: Option<&Path>) -> Result<Rules, ServeError> {
     let Some(path) = path else {
-        return Ok(Config::default());
+        return Ok(Rules::default());
     };
     let bad = |why: String| ServeError::Config {
         path: path.to_owned(),
