@@ -10,6 +10,7 @@ pub mod clock;
 pub mod demo;
 pub mod fleet;
 pub mod judge;
+pub mod leader;
 pub mod live;
 pub mod probe;
 pub mod report;

@@ -9,12 +9,14 @@
 
 mod agents;
 mod caller;
+mod led;
 pub mod listen;
 pub mod problem;
 mod tokens;
 
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
+use crate::leader::Leadership;
 use crate::store::Store;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -40,6 +42,8 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// Who is there.
     pub registry: Registry,
+    /// Whether this controller leads.
+    pub leader: Leadership,
 }
 
 /// All that is served.
@@ -56,6 +60,8 @@ pub fn router(api: Api) -> Router {
         .route(JOIN_PATH, post(agents::join))
         .route(RENEW_PATH, post(agents::renew))
         .route(LINK_PATH, get(agents::link))
+        // Around all that was named so far.
+        .layer(middleware::from_fn_with_state(api.clone(), led::led))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
@@ -63,10 +69,14 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Ready is who can keep what happens.
-async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
-    api.store.members().await?;
-    Ok("ready\n")
+/// Ready is who can do its part: the leader, and one that stands by for a leader that is alive. Both need the database.
+async fn ready(State(api): State<Api>) -> Result<String, Problem> {
+    api.store.leader().await?;
+    if api.leader.leads() {
+        return Ok("ready: leads\n".into());
+    }
+    let leader = api.leader.elsewhere().ok_or_else(led::nobody)?;
+    Ok(format!("ready: stands by for {leader}\n"))
 }
 
 /// Microseconds since the Unix epoch.

@@ -69,6 +69,7 @@ impl World {
             store: store.clone(),
             authority: authority.clone(),
             registry: registry.clone(),
+            leader: crate::leader::Leadership::alone(),
         };
         let serving = tokio::spawn(listen::serve(listener, tls, router(api)));
         Self {

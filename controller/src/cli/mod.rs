@@ -163,3 +163,13 @@ struct FileArg {
     /// The experiment file; `-` is standard input
     file: PathBuf,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_all_commands_fit_together() {
+        Cli::command().debug_assert();
+    }
+}

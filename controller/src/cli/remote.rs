@@ -6,7 +6,7 @@ use crate::fleet::authority::CERTIFICATE_FILE;
 use crate::store;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use hyper::{Method, Request, StatusCode};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
@@ -104,8 +104,34 @@ impl At {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Bytes, RemoteError> {
+        let body = body.map(serde_json::to_vec).transpose();
+        let body = Bytes::from(body.map_err(RemoteError::Answer)?.unwrap_or_default());
+        let base = self.controller.trim_end_matches('/');
+        let url = format!("{base}/api/v1{path}");
+        let mut answer = self.exchange(&method, &url, body.clone()).await?;
+        // One that stands by says where the leader is; that has a certificate of the same authority.
+        if let Some(leader) = answer.elsewhere() {
+            answer = self.exchange(&method, &leader, body).await?;
+        }
+        if answer.status.is_success() {
+            return Ok(answer.body);
+        }
+        let said = match serde_json::from_slice::<Problem>(&answer.body) {
+            Ok(problem) => problem.detail,
+            Err(_) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
+        };
+        let status = answer.status;
+        Err(RemoteError::Refused { status, said })
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        url: &str,
+        body: Bytes,
+    ) -> Result<Heard, RemoteError> {
         let reach = |source: Box<dyn std::error::Error + Send + Sync>| RemoteError::Reach {
-            controller: self.controller.clone(),
+            controller: url.to_owned(),
             source,
         };
         let tls = HttpsConnectorBuilder::new()
@@ -114,33 +140,27 @@ impl At {
             .enable_http1()
             .build();
         let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(tls);
-        let body = body.map(serde_json::to_vec).transpose();
-        let body = body.map_err(RemoteError::Answer)?.unwrap_or_default();
-        let base = self.controller.trim_end_matches('/');
         let request = Request::builder()
             .method(method)
-            .uri(format!("{base}/api/v1{path}"))
+            .uri(url)
             .header(AUTHORIZATION, format!("Bearer {}", self.token()?))
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body))
             .map_err(|_| RemoteError::Address(self.controller.clone()))?;
         let exchange = async {
             let answer = client.request(request).await;
             let (head, body) = answer.map_err(|error| reach(error.into()))?.into_parts();
+            let location = head.headers.get(LOCATION);
+            let location = location.and_then(|to| to.to_str().ok()).map(str::to_owned);
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            Ok((head.status, body.map_err(reach)?.to_bytes()))
+            Ok(Heard {
+                status: head.status,
+                location,
+                body: body.map_err(reach)?.to_bytes(),
+            })
         };
-        let (status, body) = tokio::time::timeout(ANSWER_MAX, exchange)
-            .await
-            .map_err(|_| RemoteError::Slow)??;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let said = match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => problem.detail,
-            Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
-        };
-        Err(RemoteError::Refused { status, said })
+        let heard = tokio::time::timeout(ANSWER_MAX, exchange).await;
+        heard.map_err(|_| RemoteError::Slow)?
     }
 
     fn token(&self) -> Result<String, RemoteError> {
@@ -166,6 +186,20 @@ impl At {
             .with_safe_default_protocol_versions()
             .map_err(|error| bad(error.into()))?;
         Ok(versions.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+/// An answer.
+struct Heard {
+    status: StatusCode,
+    location: Option<String>,
+    body: Bytes,
+}
+
+impl Heard {
+    fn elsewhere(&self) -> Option<String> {
+        let sent_on = self.status == StatusCode::TEMPORARY_REDIRECT;
+        self.location.clone().filter(|_| sent_on)
     }
 }
 

@@ -5,6 +5,7 @@ mod link;
 pub mod registry;
 pub mod secret;
 mod session;
+pub mod shared;
 
 pub use link::{Heard, Sayer};
 pub use session::{Session, greet};

@@ -2,6 +2,7 @@
 
 use super::session::{self, Session};
 use super::{FleetError, Heard, link};
+use crate::leader::Term;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -47,16 +48,27 @@ struct Links {
 #[derive(Clone, Default)]
 pub struct Registry {
     links: Arc<Mutex<Links>>,
+    /// Until when its controller leads.
+    term: Term,
 }
 
 impl Registry {
+    /// Of a controller that leads until its term is over: then it says nothing but stops.
+    #[must_use]
+    pub fn new(term: Term) -> Self {
+        Self {
+            term,
+            ..Self::default()
+        }
+    }
+
     /// Serves one agent's link until it is gone, or another of the same node takes its place: an agent that lost its
     /// link may be back before the controller knows.
     pub async fn serve(&self, node: String, address: SocketAddr, upgraded: Upgraded) {
         let stream = TokioIo::new(upgraded);
         let framing = Some(link::framing());
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, framing).await;
-        match session::greet_on(socket)
+        match session::greet_on(socket, self.term.clone())
             .await
             .and_then(|s| named(s, &node))
         {
@@ -121,6 +133,15 @@ impl Registry {
     pub fn hang_up(&self, node: &str) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.present.remove(node);
+    }
+
+    /// Closes all links: their agents look for the leader.
+    pub fn hang_up_all(&self) {
+        let links = self.links.lock();
+        links
+            .unwrap_or_else(PoisonError::into_inner)
+            .present
+            .clear();
     }
 
     /// Who is there.

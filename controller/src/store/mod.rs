@@ -7,15 +7,17 @@
 pub(crate) mod both;
 mod callers;
 mod database;
+mod lease;
 mod members;
 mod place;
 mod writer;
 
 pub use callers::ApiTokenKept;
-pub use database::{BadServer, Dialect, Server, make_directory};
+pub use database::{BadServer, Dialect, Hold, Server, hold, make_directory};
+pub use lease::Lease;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
-pub use writer::Writer;
+pub use writer::{Trouble, Writer};
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row, query};
@@ -23,6 +25,8 @@ use squall_experiments::event::Event;
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Why runs cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,15 @@ pub enum StoreError {
     /// The directory.
     #[error("the data directory `{}` cannot be made; set SQUALL_DATA to one that can", path.display())]
     Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another controller is there.
+    #[error("the data directory `{}` cannot be held: if another controller serves from it, stop that one, or set SQUALL_DATA to another directory", path.display())]
+    Held {
         /// Which.
         path: PathBuf,
         /// What the kernel said.
@@ -98,6 +111,8 @@ pub enum StoreError {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
+    /// The token of this process's leadership; 0 where it writes for itself alone.
+    term: Arc<AtomicI64>,
 }
 
 /// One run, in a line.
@@ -123,10 +138,9 @@ impl Store {
         self.dialect
     }
 
-    /// What writes one run's events.
-    #[must_use]
-    pub fn writer(&self, run: &RunId) -> Writer {
-        Writer::new(self.pool.clone(), run)
+    /// As which leader it writes, if as one.
+    fn term(&self) -> Option<i64> {
+        Some(self.term.load(Ordering::Relaxed)).filter(|token| *token > 0)
     }
 
     /// The latest runs, the newest first.
