@@ -13,6 +13,7 @@ pub mod fingerprint;
 pub mod http;
 mod netlink;
 pub mod netns;
+pub mod pods;
 pub mod postgres;
 pub mod service;
 pub mod shop;
