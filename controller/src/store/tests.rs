@@ -116,7 +116,7 @@ async fn what_a_leader_writes_is_refused_once_another_leads() {
         assert_eq!(new.events(&run).await.unwrap().len(), 1);
         assert_eq!(new.runs(1).await.unwrap()[0].verdict, None);
         // The new leader ends it; the old one's late words change nothing.
-        assert_eq!(new.interrupt(9).await.unwrap(), [run.clone()]);
+        assert_eq!(new.interrupt(9).await.unwrap(), std::slice::from_ref(&run));
         assert!(old.interrupt(9).await.unwrap().is_empty());
         let kept = &new.runs(1).await.unwrap()[0];
         assert_eq!(kept.verdict, Some(Verdict::Inconclusive));
