@@ -249,9 +249,8 @@ impl Agent {
         if let Some(end) = self.finished.get(&arm.id).cloned() {
             return self.say(end);
         }
-        let kind = arm.fault.kind();
-        if arm.pulse.is_some() && !kind.can_pulse() {
-            return self.deny(&arm.id, &admit::Denial::NoPulse(kind));
+        if let Some(denial) = self.barred(arm) {
+            return self.deny(&arm.id, &denial);
         }
         let held = self
             .targets
@@ -304,6 +303,17 @@ impl Agent {
                 self.deny(&arm.id, &admit::Denial::UnknownTarget(arm.target.clone()));
             }
         }
+    }
+
+    /// What stands against it whatever the node can and allows.
+    fn barred(&self, arm: &wire::Arm) -> Option<admit::Denial> {
+        let kind = arm.fault.kind();
+        if arm.pulse.is_some() && !kind.can_pulse() {
+            return Some(admit::Denial::NoPulse(kind));
+        }
+        let mut live = self.faults.values();
+        let other = live.find(|entry| entry.live.target == arm.target && entry.run != arm.run)?;
+        Some(admit::Denial::OfAnotherRun(other.run.clone()))
     }
 
     fn deny(&mut self, id: &FaultId, denial: &admit::Denial) {
@@ -421,6 +431,7 @@ impl Agent {
                 Stop::Faults(ids) => ids.contains(id),
                 Stop::Run(run) => entry.run == *run,
                 Stop::All => true,
+                Stop::Others(runs) => !runs.contains(&entry.run),
             };
             if meant {
                 entry.end(now, None);

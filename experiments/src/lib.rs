@@ -19,6 +19,7 @@ pub mod follow;
 pub mod ids;
 pub mod join;
 pub mod language;
+pub mod nodes;
 pub mod pattern;
 pub mod plan;
 pub mod probe;

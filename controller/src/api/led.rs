@@ -6,8 +6,8 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// What only the leader knows, though it is only read.
-const LEADERS: &str = "/api/v1/agents";
+/// What any controller may do: say a halt, which the leader sees in the database.
+const ANYBODYS: &str = "/api/v1/halt";
 
 /// Lets through what this controller may answer. People and programs are sent on to the leader (307); an agent is told to try
 /// elsewhere, or again (503): it has all the addresses.
@@ -15,7 +15,10 @@ pub(super) async fn led(State(api): State<Api>, request: Request, next: Next) ->
     let path = request.uri().path();
     let people = path.starts_with("/api/");
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if api.leader.leads() || (people && reads && path != LEADERS) {
+    // Which agents are there and what happens now, the leader alone knows, though it is only read.
+    let live = path == "/api/v1/agents" || path.ends_with("/events");
+    let says_halt = path == ANYBODYS && request.method() == Method::POST;
+    if api.leader.leads() || (people && ((reads && !live) || says_halt)) {
         return next.run(request).await;
     }
     let Some(leader) = api.leader.elsewhere() else {

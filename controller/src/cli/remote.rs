@@ -5,17 +5,19 @@ use crate::api::problem::Problem;
 use crate::fleet::authority::CERTIFICATE_FILE;
 use crate::store;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use squall_experiments::event::Event;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,32 @@ pub(super) struct At {
     /// The file with the controller's authority (PEM); the one on this machine where nothing is said
     #[arg(long, value_name = "FILE", env = "SQUALL_AUTHORITY")]
     authority: Option<PathBuf>,
+}
+
+/// A controller that is asked only where it is named.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct MaybeAt {
+    /// The controller whose nodes and runs are meant; this node's where nothing is said
+    #[arg(long, value_name = "URL")]
+    controller: Option<String>,
+    /// The file with the API token; the controller's first where nothing is said
+    #[arg(long, value_name = "FILE", env = "SQUALL_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// The file with the controller's authority (PEM); the one on this machine where nothing is said
+    #[arg(long, value_name = "FILE", env = "SQUALL_AUTHORITY")]
+    authority: Option<PathBuf>,
+}
+
+impl MaybeAt {
+    /// The controller, where one is named.
+    pub(super) fn at(&self) -> Option<At> {
+        let controller = self.controller.clone()?;
+        Some(At {
+            controller,
+            token_file: self.token_file.clone(),
+            authority: self.authority.clone(),
+        })
+    }
 }
 
 /// Why there is no answer.
@@ -71,6 +99,12 @@ pub(super) enum RemoteError {
 }
 
 impl RemoteError {
+    /// Whether the controller understood, and said no.
+    pub(super) fn is_no(&self) -> bool {
+        let no = [StatusCode::FORBIDDEN, StatusCode::CONFLICT];
+        matches!(self, Self::Refused { status, .. } if no.contains(status))
+    }
+
     /// Whether the caller said something wrong.
     pub(super) fn is_input(&self) -> bool {
         match self {
@@ -105,62 +139,118 @@ impl At {
         body: Option<&impl Serialize>,
     ) -> Result<Bytes, RemoteError> {
         let body = body.map(serde_json::to_vec).transpose();
-        let body = Bytes::from(body.map_err(RemoteError::Answer)?.unwrap_or_default());
-        let base = self.controller.trim_end_matches('/');
-        let url = format!("{base}/api/v1{path}");
-        let mut answer = self.exchange(&method, &url, body.clone()).await?;
-        // One that stands by says where the leader is; that has a certificate of the same authority.
-        if let Some(leader) = answer.elsewhere() {
-            answer = self.exchange(&method, &leader, body).await?;
-        }
-        if answer.status.is_success() {
-            return Ok(answer.body);
-        }
-        let said = match serde_json::from_slice::<Problem>(&answer.body) {
-            Ok(problem) => problem.detail,
-            Err(_) => String::from_utf8_lossy(&answer.body).trim().to_owned(),
+        let body = body.map_err(RemoteError::Answer)?.unwrap_or_default();
+        let request = self.request(method, path)?;
+        let request = request
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|_| RemoteError::Address(self.controller.clone()))?;
+        let exchange = async {
+            let answer = self.exchange(request).await?;
+            self.whole(answer).await
         };
-        let status = answer.status;
-        Err(RemoteError::Refused { status, said })
+        let (status, body) = tokio::time::timeout(ANSWER_MAX, exchange)
+            .await
+            .map_err(|_| RemoteError::Slow)??;
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(refused(status, &body))
     }
 
+    /// Hears server-sent events until the controller has no more to say, from the one after `seen` on.
+    pub(super) async fn events(
+        &self,
+        path: &str,
+        seen: Option<usize>,
+        mut hear: impl FnMut(Event),
+    ) -> Result<(), RemoteError> {
+        let mut request = self.request(Method::GET, path)?;
+        request = request.header(ACCEPT, "text/event-stream");
+        if let Some(seen) = seen {
+            request = request.header("last-event-id", seen);
+        }
+        let request = request
+            .body(Full::new(Bytes::new()))
+            .map_err(|_| RemoteError::Address(self.controller.clone()))?;
+        let answer = tokio::time::timeout(ANSWER_MAX, self.exchange(request));
+        let answer = answer.await.map_err(|_| RemoteError::Slow)??;
+        if !answer.status().is_success() {
+            let (status, body) = self.whole(answer).await?;
+            return Err(refused(status, &body));
+        }
+        let mut body = answer.into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.reach(error.into()))?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                if let Some(data) = line.strip_prefix(b"data: ") {
+                    hear(serde_json::from_slice(data).map_err(RemoteError::Answer)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One answer. A controller that stands by says where the leader is, which is asked then: it has a certificate of the same authority.
     async fn exchange(
         &self,
-        method: &Method,
-        url: &str,
-        body: Bytes,
-    ) -> Result<Heard, RemoteError> {
-        let reach = |source: Box<dyn std::error::Error + Send + Sync>| RemoteError::Reach {
-            controller: url.to_owned(),
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, RemoteError> {
+        let client = self.client()?;
+        let mut again = request.clone();
+        let answer = client.request(request).await;
+        let answer = answer.map_err(|error| self.reach(error.into()))?;
+        let leader = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|to| to.to_str().ok());
+        let leader = leader.and_then(|to| to.parse().ok());
+        match leader {
+            Some(leader) if answer.status() == StatusCode::TEMPORARY_REDIRECT => {
+                *again.uri_mut() = leader;
+                let answer = client.request(again).await;
+                answer.map_err(|error| self.reach(error.into()))
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    fn reach(&self, source: Box<dyn std::error::Error + Send + Sync>) -> RemoteError {
+        RemoteError::Reach {
+            controller: self.controller.clone(),
             source,
-        };
+        }
+    }
+
+    fn client(&self) -> Result<Client<Connector, Full<Bytes>>, RemoteError> {
         let tls = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls()?)
             .https_only()
             .enable_http1()
             .build();
-        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(tls);
-        let request = Request::builder()
+        Ok(Client::builder(TokioExecutor::new()).build(tls))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<hyper::http::request::Builder, RemoteError> {
+        let base = self.controller.trim_end_matches('/');
+        Ok(Request::builder()
             .method(method)
-            .uri(url)
-            .header(AUTHORIZATION, format!("Bearer {}", self.token()?))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|_| RemoteError::Address(self.controller.clone()))?;
-        let exchange = async {
-            let answer = client.request(request).await;
-            let (head, body) = answer.map_err(|error| reach(error.into()))?.into_parts();
-            let location = head.headers.get(LOCATION);
-            let location = location.and_then(|to| to.to_str().ok()).map(str::to_owned);
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            Ok(Heard {
-                status: head.status,
-                location,
-                body: body.map_err(reach)?.to_bytes(),
-            })
-        };
-        let heard = tokio::time::timeout(ANSWER_MAX, exchange).await;
-        heard.map_err(|_| RemoteError::Slow)?
+            .uri(format!("{base}/api/v1{path}"))
+            .header(AUTHORIZATION, format!("Bearer {}", self.token()?)))
+    }
+
+    async fn whole(&self, answer: Response<Incoming>) -> Result<(StatusCode, Bytes), RemoteError> {
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| self.reach(error))?;
+        Ok((head.status, body.to_bytes()))
     }
 
     fn token(&self) -> Result<String, RemoteError> {
@@ -189,18 +279,14 @@ impl At {
     }
 }
 
-/// An answer.
-struct Heard {
-    status: StatusCode,
-    location: Option<String>,
-    body: Bytes,
-}
+type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
 
-impl Heard {
-    fn elsewhere(&self) -> Option<String> {
-        let sent_on = self.status == StatusCode::TEMPORARY_REDIRECT;
-        self.location.clone().filter(|_| sent_on)
-    }
+fn refused(status: StatusCode, body: &[u8]) -> RemoteError {
+    let said = match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.detail,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    RemoteError::Refused { status, said }
 }
 
 fn unread(

@@ -9,20 +9,28 @@ use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::fleet::shared::{self, SharedError};
 use crate::leader::{self, Candidate, Leadership};
+use crate::run::StandStill;
+use crate::run::budget::Bounded;
+use crate::run::desk::Desk;
 use crate::store::{self, Dialect, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The first API token, below the data directory: for whoever may read it, who is on this machine and owns the controller.
 pub(super) const ADMIN_TOKEN_FILE: &str = "admin.token";
+
+/// Runs that are under way when the controller is told to end have so long to end their faults. What takes longer ends with its lease.
+const END_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,6 +41,9 @@ pub(super) struct Args {
     /// of the same database send people to the first
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
+    /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     database: StoreArgs,
 }
@@ -49,6 +60,8 @@ enum ServeError {
     Shared(#[from] SharedError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("the configuration `{}` cannot be used: {why}", path.display())]
+    Config { path: PathBuf, why: String },
     #[error("the first API token cannot be written to `{}`", path.display())]
     Token {
         path: PathBuf,
@@ -60,15 +73,18 @@ enum ServeError {
 pub(super) async fn serve(args: &Args) -> ExitCode {
     match through(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (ServeError::Listen(_) | ServeError::Database(DatabaseError::Server(_)))) => {
-            say::failed(BAD_INPUT, &error)
-        }
+        Err(
+            error @ (ServeError::Listen(_)
+            | ServeError::Config { .. }
+            | ServeError::Database(DatabaseError::Server(_))),
+        ) => say::failed(BAD_INPUT, &error),
         Err(error) => say::failed(INCONCLUSIVE, &error),
     }
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
     more_descriptors();
+    let config = config(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let listener = listen::bind(args.listen).await?;
@@ -78,34 +94,52 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         store: store.clone(),
         directory: directory.clone(),
     };
+    let still = StandStill::open(store.clone(), &directory).await?;
     let served = format!("https://{address}, data in {}", directory.display());
+    let port = |authority: Authority, leader: Leadership| -> Result<Port, ServeError> {
+        let registry = Registry::new(leader.term());
+        let (bounds, still) = (config.environments.clone(), still.clone());
+        let api = Api {
+            store: store.clone(),
+            desk: Desk::new(store.clone(), registry.clone(), bounds, still),
+            authority: Arc::new(authority),
+            registry,
+            leader,
+        };
+        let tls = listen::tls(&api.authority, &args.names())?;
+        Ok(Port { api, tls, listener })
+    };
     match store.dialect() {
         Dialect::Sqlite => {
             let _hold = store::hold(&directory)?;
-            let authority = Arc::new(Authority::open(&directory)?);
             leader::only(&store, &advertised).await?;
             duties.begin().await?;
-            let port = Port::new(args, store, authority, Leadership::alone(), listener)?;
+            let port = port(Authority::open(&directory)?, Leadership::alone())?;
             say::err!("squall: serving on {served}");
+            let desk = port.api.desk.clone();
             tokio::select! {
                 () = port.serve() => {}
-                () = told_to_end() => {}
+                () = told_to_end() => desk.end(END_MAX).await,
             }
         }
         Dialect::Postgres => {
-            let authority = Arc::new(shared::authority(&store, &directory).await?);
+            let authority = shared::authority(&store, &directory).await?;
             let (candidate, leadership) = Candidate::new(store.clone(), advertised);
-            let port = Port::new(args, store, authority, leadership, listener)?;
-            let registry = port.api.registry.clone();
+            let port = port(authority, leadership)?;
             say::err!("squall: serving on {served}; the leader is chosen through the database");
-            let standing = candidate.stand(
-                async || duties.begin().await,
-                || registry.hang_up_all(),
-                told_to_end(),
-            );
+            let (desk, registry) = (port.api.desk.clone(), port.api.registry.clone());
+            let over = async {
+                told_to_end().await;
+                desk.end(END_MAX).await;
+            };
+            // Its runs are over, and its agents look for the next leader.
+            let end = || {
+                desk.stop_all();
+                registry.hang_up_all();
+            };
             tokio::select! {
                 () = port.serve() => {}
-                () = standing => {}
+                () = candidate.stand(async || duties.begin().await, end, over) => {}
             }
         }
     }
@@ -120,25 +154,14 @@ struct Port {
 }
 
 impl Port {
-    fn new(
-        args: &Args,
-        store: Store,
-        authority: Arc<Authority>,
-        leader: Leadership,
-        listener: TcpListener,
-    ) -> Result<Self, ServeError> {
-        let tls = listen::tls(&authority, &args.names())?;
-        let api = Api {
-            store,
-            authority,
-            registry: Registry::new(leader.term()),
-            leader,
-        };
-        Ok(Self { api, tls, listener })
-    }
-
+    /// Serves, and stops everything when that is said. Never ends.
     async fn serve(self) {
-        listen::serve(self.listener, self.tls, router(self.api)).await;
+        let desk = self.api.desk.clone();
+        let still = desk.still().clone();
+        tokio::select! {
+            () = listen::serve(self.listener, self.tls, router(self.api)) => {}
+            () = still.watch(|| desk.stop_all()) => {}
+        }
     }
 }
 
@@ -150,13 +173,8 @@ struct Duties {
 
 impl Duties {
     async fn begin(&self) -> Result<(), ServeError> {
-        let now_us = jiff::Timestamp::now().as_microsecond();
-        let interrupted = self
-            .store
-            .interrupt(u64::try_from(now_us).unwrap_or(0))
-            .await?;
-        for run in interrupted {
-            tracing::warn!(%run, "a run was interrupted: its controller ended while it ran");
+        for run in self.store.interrupt_runs(now_us()).await? {
+            tracing::warn!(%run, "a run was interrupted by the end of its controller");
         }
         first_token(&self.store, &self.directory).await
     }
@@ -170,6 +188,29 @@ fn more_descriptors() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is (RLIMIT_NOFILE)");
     }
+}
+
+/// What `--config` says.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Config {
+    environments: BTreeMap<String, Bounded>,
+}
+
+fn config(path: Option<&Path>) -> Result<Config, ServeError> {
+    let Some(path) = path else {
+        return Ok(Config::default());
+    };
+    let bad = |why: String| ServeError::Config {
+        path: path.to_owned(),
+        why,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }
 
 async fn told_to_end() {
@@ -235,9 +276,8 @@ async fn first_token(store: &Store, directory: &Path) -> Result<(), ServeError> 
         path: path.clone(),
         source,
     })?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
     store
-        .add_api_token(&token.id, token.hash(), "admin", now_us, None)
+        .add_api_token(&token.id, token.hash(), "admin", now_us(), None)
         .await?;
     Ok(())
 }

@@ -10,6 +10,7 @@ mod database;
 mod lease;
 mod members;
 mod place;
+mod started;
 mod writer;
 
 pub use callers::ApiTokenKept;
@@ -17,6 +18,7 @@ pub use database::{BadServer, Dialect, Hold, Server, hold, make_directory};
 pub use lease::Lease;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
+pub use started::Started;
 pub use writer::{Trouble, Writer};
 
 use sqlx::any::AnyRow;
@@ -97,6 +99,17 @@ pub enum StoreError {
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,
+    },
+    /// Writing.
+    #[error("event {sequence} of run {run} cannot be kept")]
+    Append {
+        /// The run.
+        run: String,
+        /// Its event's number.
+        sequence: i64,
+        /// Why not.
+        #[source]
+        source: Trouble,
     },
     /// No such run.
     #[error("there is no run `{0}`; `squall runs` lists them")]

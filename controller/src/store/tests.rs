@@ -1,7 +1,7 @@
 //! Runs, kept and read again.
 
 use super::both::on_both;
-use super::{Store, StoreError, Trouble};
+use super::{Started, Store, StoreError, Trouble};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::event::{Created, Event, Finished, Happening};
 use squall_experiments::ids::RunId;
@@ -20,6 +20,8 @@ pub(super) fn created(run: &RunId) -> Happening {
         capabilities: Capabilities::default(),
         version: "0".into(),
         expectations: Vec::new(),
+        environment: None,
+        by: None,
     }))
 }
 
@@ -97,6 +99,13 @@ async fn what_a_leader_writes_is_refused_once_another_leads() {
         let term = old.take_lead("https://a", hour, false).await.unwrap();
         old.write_as(term.unwrap());
         let run = RunId::from("2026-a");
+        let started = Started {
+            run: run.clone(),
+            environment: "default".into(),
+            by: "ann".into(),
+            at_us: 1,
+        };
+        assert!(old.start_run(&started).await.unwrap());
         let mut writer = old.writer(&run);
         let event = |at_us, what| Event { at_us, what };
         writer.append(&event(1, created(&run)));
@@ -116,13 +125,14 @@ async fn what_a_leader_writes_is_refused_once_another_leads() {
         assert_eq!(new.events(&run).await.unwrap().len(), 1);
         assert_eq!(new.runs(1).await.unwrap()[0].verdict, None);
         // The new leader ends it; the old one's late words change nothing.
-        assert_eq!(new.interrupt(9).await.unwrap(), std::slice::from_ref(&run));
-        assert!(old.interrupt(9).await.unwrap().is_empty());
+        let ended = new.interrupt_runs(9).await.unwrap();
+        assert_eq!(ended, std::slice::from_ref(&run));
+        assert!(old.interrupt_runs(9).await.unwrap().is_empty());
         let kept = &new.runs(1).await.unwrap()[0];
         assert_eq!(kept.verdict, Some(Verdict::Inconclusive));
         assert!(kept.because.as_ref().unwrap().starts_with("interrupted"));
         assert_eq!(new.events(&run).await.unwrap().len(), 2);
-        assert!(new.interrupt(9).await.unwrap().is_empty());
+        assert!(new.interrupt_runs(9).await.unwrap().is_empty());
     })
     .await;
 }
@@ -136,7 +146,7 @@ async fn a_run_on_a_laptop_is_nobody_elses_to_end() {
         let hour = std::time::Duration::from_secs(3600);
         let term = controller.take_lead("https://a", hour, true).await.unwrap();
         controller.write_as(term.unwrap());
-        assert!(controller.interrupt(9).await.unwrap().is_empty());
+        assert!(controller.interrupt_runs(9).await.unwrap().is_empty());
         assert_eq!(controller.runs(1).await.unwrap()[0].verdict, None);
     })
     .await;

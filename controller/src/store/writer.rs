@@ -1,10 +1,9 @@
 //! Writes one run's events behind the run's back: a slow disk must not hold up a stop.
 
-use super::{Dialect, Store, StoreError, failed};
-use sqlx::{AnyConnection, AnyPool, Row, query};
-use squall_experiments::event::{Event, Finished, Happening};
+use super::{Dialect, Store, StoreError};
+use sqlx::{AnyConnection, AnyPool, query};
+use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::RunId;
-use squall_experiments::verdict::Verdict;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -69,49 +68,19 @@ impl Store {
         }
     }
 
-    /// Ends, for the record, the runs of earlier leaders that have no end: their controller died, and their faults ended
-    /// with their leases. Which they were. `squall run`'s own are left alone: they may be under way.
-    ///
-    /// # Errors
-    /// The database does not take it.
-    pub async fn interrupt(&self, at_us: u64) -> Result<Vec<RunId>, StoreError> {
-        let failed = |source| failed("interrupted runs cannot be ended", source);
-        let Some(term) = self.term() else {
-            return Ok(Vec::new());
-        };
-        let left = query(
-            "SELECT runs.id, max(events.sequence) AS last FROM runs JOIN events ON events.run = runs.id \
-             WHERE runs.verdict IS NULL AND runs.term < $1 GROUP BY runs.id ORDER BY runs.id",
-        )
-        .bind(term)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)?;
-        let mut runs = Vec::new();
-        for row in left {
-            let run = RunId(row.get("id"));
-            let what = Happening::Finished(interrupted());
-            let event = Event { at_us, what };
-            let next = row.get::<i64, _>("last") + 1;
-            match append(&self.desk(&run), next, &event).await {
-                Ok(()) => runs.push(run),
-                Err(Trouble::Superseded) => break,
-                Err(Trouble::Database(source)) => return Err(failed(source)),
-            }
-        }
-        Ok(runs)
-    }
-}
-
-fn interrupted() -> Finished {
-    Finished {
-        verdict: Verdict::Inconclusive,
-        because:
-            "interrupted: the controller ended while it ran; its faults ended with their leases"
-                .into(),
-        detect_ms: None,
-        revert_ms: None,
-        recover_ms: None,
+    /// Writes one event of a run that has no writer.
+    pub(super) async fn append(
+        &self,
+        run: &RunId,
+        sequence: i64,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        let appended = append(&self.desk(run), sequence, event).await;
+        appended.map_err(|source| StoreError::Append {
+            run: run.0.clone(),
+            sequence,
+            source,
+        })
     }
 }
 

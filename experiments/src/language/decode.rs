@@ -14,6 +14,7 @@ mod kubernetes;
 mod load;
 mod log;
 mod network;
+mod nodes;
 mod observer;
 mod probe;
 mod product;
