@@ -127,23 +127,28 @@ async fn through(args: &Args) -> Result<(), ServeError> {
             let (candidate, leadership) = Candidate::new(store.clone(), advertised);
             let port = port(authority, leadership)?;
             say::err!("squall: serving on {served}; the leader is chosen through the database");
-            let (desk, registry) = (port.api.desk.clone(), port.api.registry.clone());
-            let over = async {
-                told_to_end().await;
-                desk.end(END_MAX).await;
-            };
-            // Its runs are over, and its agents look for the next leader.
-            let end = || {
-                desk.stop_all();
-                registry.hang_up_all();
-            };
-            tokio::select! {
-                () = port.serve() => {}
-                () = candidate.stand(async || duties.begin().await, end, over) => {}
-            }
+            stand(port, candidate, &duties).await;
         }
     }
     Ok(())
+}
+
+/// Serves beside others, and leads whenever none of them does, until this one is told to end.
+async fn stand(port: Port, candidate: Candidate, duties: &Duties) {
+    let (desk, registry) = (port.api.desk.clone(), port.api.registry.clone());
+    let over = async {
+        told_to_end().await;
+        desk.end(END_MAX).await;
+    };
+    // Its runs are over, and its agents look for the next leader.
+    let end = || {
+        desk.stop_all();
+        registry.hang_up_all();
+    };
+    tokio::select! {
+        () = port.serve() => {}
+        () = candidate.stand(async || duties.begin().await, end, over) => {}
+    }
 }
 
 /// The port, ready to be served.

@@ -44,7 +44,7 @@ impl Store {
         let now = self.dialect.now_us();
         let taken = query(AssertSqlSafe(format!(
             "UPDATE leader SET token = token + 1, address = $1, until_us = {now} + $2 \
-             WHERE until_us < {now} OR $3 = 1 RETURNING token"
+             WHERE until_us <= {now} OR $3 = 1 RETURNING token"
         )))
         .bind(address)
         .bind(micros(time))
@@ -92,7 +92,7 @@ impl Store {
     pub async fn leader(&self) -> Result<Lease, StoreError> {
         let now = self.dialect.now_us();
         let row = query(AssertSqlSafe(format!(
-            "SELECT token, address, CASE WHEN until_us >= {now} THEN 1 ELSE 0 END AS live FROM leader"
+            "SELECT token, address, CASE WHEN until_us > {now} THEN 1 ELSE 0 END AS live FROM leader"
         )))
         .fetch_one(&self.pool)
         .await
