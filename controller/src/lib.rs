@@ -4,6 +4,7 @@
 //! does not know the agent's; the two speak `squall_experiments::wire`.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod cli;
 pub mod clock;
@@ -12,8 +13,10 @@ pub mod fleet;
 pub mod judge;
 pub mod leader;
 pub mod live;
+pub mod practice;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod stage;
 pub mod store;
 mod words;

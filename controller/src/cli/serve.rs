@@ -9,6 +9,7 @@ use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::fleet::shared::{self, SharedError};
 use crate::leader::{self, Candidate, Leadership};
+use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
 use crate::run::budget::Bounded;
 use crate::run::desk::Desk;
@@ -41,6 +42,9 @@ pub(super) struct Args {
     /// of the same database send people to the first
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
+    /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
+    #[arg(long, value_name = "FILE.yaml")]
+    policy: Option<PathBuf>,
     /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -60,6 +64,8 @@ enum ServeError {
     Shared(#[from] SharedError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Practice(#[from] PracticeError),
     #[error("the configuration `{}` cannot be used: {why}", path.display())]
     Config { path: PathBuf, why: String },
     #[error("the first API token cannot be written to `{}`", path.display())]
@@ -87,6 +93,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let config = config(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
+    let practice = args.practice(&directory, &config)?;
     let listener = listen::bind(args.listen).await?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let advertised = args.advertised(address);
@@ -97,16 +104,20 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let still = StandStill::open(store.clone(), &directory).await?;
     let served = format!("https://{address}, data in {}", directory.display());
     let port = |authority: Authority, leader: Leadership| -> Result<Port, ServeError> {
+        let tls = listen::tls(&authority, &args.names())?;
         let registry = Registry::new(leader.term());
-        let (bounds, still) = (config.environments.clone(), still.clone());
+        let bounds = practice.bounded(&config.environments);
+        let desk = Desk::new(store.clone(), registry.clone(), bounds, still);
+        desk.set_gate(practice.gate(&store));
+        desk.set_ended(practice.ended(&store));
         let api = Api {
             store: store.clone(),
-            desk: Desk::new(store.clone(), registry.clone(), bounds, still),
             authority: Arc::new(authority),
+            practice,
             registry,
             leader,
+            desk,
         };
-        let tls = listen::tls(&api.authority, &args.names())?;
         Ok(Port { api, tls, listener })
     };
     match store.dialect() {
@@ -232,6 +243,15 @@ async fn told_to_end() {
 }
 
 impl Args {
+    /// How a file earns production here.
+    fn practice(&self, directory: &Path, config: &Config) -> Result<Practice, ServeError> {
+        if self.policy.is_none() {
+            tracing::warn!("no --policy: every environment counts as outside production");
+        }
+        let named = config.environments.keys().cloned().collect();
+        Ok(Practice::open(directory, self.policy.as_deref(), named)?)
+    }
+
     /// Under what the controller's certificate is good.
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();

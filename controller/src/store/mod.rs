@@ -3,20 +3,25 @@
 //! Events are written as they happen, so that a controller that dies leaves what it saw; a run without an end was
 //! interrupted, and is shown so.
 
+mod audit;
 #[cfg(test)]
 pub(crate) mod both;
 mod callers;
 mod database;
+mod earned;
 mod lease;
 mod members;
+mod once;
 mod place;
 mod started;
 mod writer;
 
-pub use callers::ApiTokenKept;
+pub use audit::{Broken, Deed, Entry, Verified};
+pub use callers::{ApiTokenKept, NewApiToken};
 pub use database::{BadServer, Dialect, Hold, Server, hold, make_directory};
 pub use lease::Lease;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
+pub use once::Known;
 pub use place::place;
 pub use started::Started;
 pub use writer::{Trouble, Writer};

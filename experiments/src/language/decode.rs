@@ -16,6 +16,7 @@ mod log;
 mod network;
 mod nodes;
 mod observer;
+mod policy;
 mod probe;
 mod product;
 mod pulse;
@@ -27,3 +28,4 @@ mod target;
 mod tcp;
 
 pub(crate) use experiment::experiment;
+pub(crate) use policy::policy;

@@ -100,7 +100,12 @@ pub(crate) fn experiment(cx: &mut Cx<'_, '_>, root: &Node) -> Option<Experiment>
 }
 
 /// A field that can say one thing only.
-fn constant(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, name: &str, wanted: &str) -> Option<bool> {
+pub(super) fn constant(
+    cx: &mut Cx<'_, '_>,
+    fields: &Fields<'_>,
+    name: &str,
+    wanted: &str,
+) -> Option<bool> {
     let entry = fields.need(cx, name, &format!("{name}: {wanted}"))?;
     let text = cx.text(&entry.node, name, &format!("`{name}: {wanted}`"))?;
     if text != wanted {
@@ -196,7 +201,7 @@ fn metadata(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Metadata> {
 }
 
 /// Lower-case words joined by hyphens, as DNS labels are (RFC 1123), so that a name fits wherever names go.
-fn name(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
+pub(super) fn name(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
     const NAME_BYTES_MAX: usize = 63;
     let text = cx.words(&entry.node, "a name", "`orders-survive-slow-payment`")?;
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
