@@ -166,12 +166,6 @@ fn who_may() -> Router<Api> {
         .route("/audit/verification", get(audit::verify))
 }
 
-/// Ready is who can keep what happens.
-async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
-    api.store.members().await?;
-    Ok("ready\n")
-}
-
 /// Microseconds since the Unix epoch.
 fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
