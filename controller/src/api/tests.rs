@@ -79,7 +79,13 @@ impl World {
         let still = StandStill::open(store.clone(), folder.path())
             .await
             .unwrap();
-        let desk = Desk::new(store.clone(), registry.clone(), Default::default(), still);
+        let desk = Desk::new(
+            store.clone(),
+            registry.clone(),
+            Default::default(),
+            Default::default(),
+            still,
+        );
         desk.set_gate(practice.gate(&store));
         desk.set_ended(practice.ended(&store));
         let api = Api {

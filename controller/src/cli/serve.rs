@@ -13,6 +13,7 @@ use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
 use crate::run::budget::Bounded;
 use crate::run::desk::Desk;
+use crate::run::local::Local;
 use crate::store::{self, Dialect, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
@@ -77,6 +78,7 @@ enum ServeError {
 }
 
 pub(super) async fn serve(args: &Args) -> ExitCode {
+    more_descriptors();
     match through(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(
@@ -89,7 +91,6 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
-    more_descriptors();
     let config = config(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
@@ -107,7 +108,13 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         let tls = listen::tls(&authority, &args.names())?;
         let registry = Registry::new(leader.term());
         let bounds = practice.bounded(&config.environments);
-        let desk = Desk::new(store.clone(), registry.clone(), bounds, still);
+        let desk = Desk::new(
+            store.clone(),
+            registry.clone(),
+            bounds,
+            config.local.clone(),
+            still,
+        );
         desk.set_gate(practice.gate(&store));
         desk.set_ended(practice.ended(&store));
         let api = Api {
@@ -211,6 +218,7 @@ fn more_descriptors() {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Config {
     environments: BTreeMap<String, Bounded>,
+    local: Local,
 }
 
 fn config(path: Option<&Path>) -> Result<Config, ServeError> {

@@ -9,6 +9,7 @@
 use super::budget::{Bounded, Budget, LastReplica, Limits};
 use super::crew::Crew;
 use super::halt::Halt;
+use super::local::Local;
 use super::record::Feed;
 use super::stand_still::StandStill;
 use super::{Order, drive, new_id};
@@ -110,6 +111,9 @@ pub enum Refused {
     /// The gate.
     #[error("{}", .0.join("; "))]
     Gate(Vec<String>),
+    /// Its probes would use what is the controller's own.
+    #[error("{}", .0.join("; "))]
+    Local(Vec<String>),
     /// It cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -125,6 +129,7 @@ struct Inner {
     store: Store,
     registry: Registry,
     environments: BTreeMap<String, Bounded>,
+    local: Local,
     gate: Mutex<Option<Gate>>,
     ended: Mutex<Option<Ended>>,
     budget: Arc<Mutex<Budget>>,
@@ -147,12 +152,14 @@ impl Desk {
         store: Store,
         registry: Registry,
         environments: BTreeMap<String, Bounded>,
+        local: Local,
         still: StandStill,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
             registry,
             environments,
+            local,
             gate: Mutex::new(None),
             ended: Mutex::new(None),
             budget: Arc::default(),
@@ -187,6 +194,10 @@ impl Desk {
         }
         let (experiment, digest) = read(&wanted)?;
         probe::check(&experiment.steady_state)?;
+        let local = self.0.local.refuses(&experiment);
+        if !local.is_empty() {
+            return Err(Refused::Local(local));
+        }
         let bounded = self.environment(&wanted.environment)?;
         self.stands_still()?;
         let run = wanted.run.clone().unwrap_or_else(new_id);

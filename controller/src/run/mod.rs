@@ -9,6 +9,8 @@ mod follow;
 mod gate;
 mod halt;
 mod joining;
+pub mod local;
+mod looking;
 pub mod machine;
 mod nodes;
 mod planning;
@@ -18,9 +20,13 @@ mod verdict;
 mod watch;
 
 #[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
 mod control_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod fleet_tests;
 #[cfg(test)]
 mod follow_tests;
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Probes against the real thing, and each of its failures: down, slow, wrong certificate, wrong password,
 //! garbage, nothing. They touch loopback and their own folders alone; one whole run needs root.
 
+#![allow(clippy::print_stderr, reason = "the matrix is a result, too")]
+
 mod ask;
 mod certificates;
 mod daemon;
 mod dns;
+mod failures;
 mod grpc;
 mod journal;
 mod kubernetes;
@@ -15,6 +18,7 @@ mod postgres;
 mod prometheus;
 mod redis;
 mod stub;
+mod user;
 mod webhook;
 mod whole_run;
 
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let trials = [
+        failures::trials(),
         prometheus::trials(),
         webhook::trials(),
         grpc::trials(),
@@ -43,6 +48,9 @@ fn main() -> ExitCode {
         whole_run::trials(),
     ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
+    if let Some(table) = failures::table() {
+        eprintln!("\n{table}\n");
+    }
     daemon::end_all();
     exit
 }
