@@ -133,7 +133,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
             leader::only(&store, &advertised).await?;
             duties.begin().await?;
             let port = port(Authority::open(&directory)?, Leadership::alone())?;
-            say::err!("squall: serving on {served}");
+            args.say(&served);
             let desk = port.api.desk.clone();
             tokio::select! {
                 () = port.serve() => {}
@@ -144,7 +144,9 @@ async fn through(args: &Args) -> Result<(), ServeError> {
             let authority = shared::authority(&store, &directory).await?;
             let (candidate, leadership) = Candidate::new(store.clone(), advertised);
             let port = port(authority, leadership)?;
-            say::err!("squall: serving on {served}; the leader is chosen through the database");
+            args.say(&format!(
+                "{served}; the leader is chosen through the database"
+            ));
             stand(port, candidate, &duties).await;
         }
     }
@@ -251,11 +253,16 @@ async fn told_to_end() {
 }
 
 impl Args {
-    /// How a file earns production here.
-    fn practice(&self, directory: &Path, config: &Config) -> Result<Practice, ServeError> {
+    /// The first words of a controller that serves.
+    fn say(&self, served: &str) {
+        say::err!("squall: serving on {served}");
         if self.policy.is_none() {
             tracing::warn!("no --policy: every environment counts as outside production");
         }
+    }
+
+    /// How a file earns production here.
+    fn practice(&self, directory: &Path, config: &Config) -> Result<Practice, ServeError> {
         let named = config.environments.keys().cloned().collect();
         Ok(Practice::open(directory, self.policy.as_deref(), named)?)
     }
