@@ -103,7 +103,7 @@ impl From<Refused> for Problem {
             }
             Refused::StandsBy => Self::new(StatusCode::SERVICE_UNAVAILABLE, said),
             Refused::Taken(_) | Refused::Halted(_) => Self::new(StatusCode::CONFLICT, said),
-            Refused::Gate(reasons) | Refused::Local(reasons) => Self {
+            Refused::Reach(reasons) | Refused::Gate(reasons) => Self {
                 reasons,
                 ..Self::new(StatusCode::FORBIDDEN, said)
             },

@@ -11,13 +11,10 @@ use crate::fleet::shared::{self, SharedError};
 use crate::leader::{self, Candidate, Leadership};
 use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
-use crate::run::budget::Bounded;
-use crate::run::desk::Desk;
-use crate::run::local::Local;
+use crate::run::desk::{Desk, Rules};
 use crate::store::{self, Dialect, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -46,7 +43,7 @@ pub(super) struct Args {
     /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
     #[arg(long, value_name = "FILE.yaml")]
     policy: Option<PathBuf>,
-    /// A YAML file with the environments: which agents belong to each, and how much of it may be hit at once
+    /// A YAML file: which agents belong to each environment, how much of it may be hit at once, and what of this machine probes may use
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -91,10 +88,10 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
-    let config = config(args.config.as_deref())?;
+    let rules = rules(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
-    let practice = args.practice(&directory, &config)?;
+    let practice = args.practice(&directory, &rules)?;
     let listener = listen::bind(args.listen).await?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let advertised = args.advertised(address);
@@ -107,14 +104,11 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let port = |authority: Authority, leader: Leadership| -> Result<Port, ServeError> {
         let tls = listen::tls(&authority, &args.names())?;
         let registry = Registry::new(leader.term());
-        let bounds = practice.bounded(&config.environments);
-        let desk = Desk::new(
-            store.clone(),
-            registry.clone(),
-            bounds,
-            config.local.clone(),
-            still,
-        );
+        let rules = Rules {
+            environments: practice.bounded(&rules.environments),
+            ..rules
+        };
+        let desk = Desk::new(store.clone(), registry.clone(), rules, still);
         desk.set_gate(practice.gate(&store));
         desk.set_ended(practice.ended(&store));
         let api = Api {
@@ -215,17 +209,9 @@ fn more_descriptors() {
     }
 }
 
-/// What `--config` says.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Config {
-    environments: BTreeMap<String, Bounded>,
-    local: Local,
-}
-
-fn config(path: Option<&Path>) -> Result<Config, ServeError> {
+fn rules(path: Option<&Path>) -> Result<Rules, ServeError> {
     let Some(path) = path else {
-        return Ok(Config::default());
+        return Ok(Rules::default());
     };
     let bad = |why: String| ServeError::Config {
         path: path.to_owned(),
@@ -262,8 +248,8 @@ impl Args {
     }
 
     /// How a file earns production here.
-    fn practice(&self, directory: &Path, config: &Config) -> Result<Practice, ServeError> {
-        let named = config.environments.keys().cloned().collect();
+    fn practice(&self, directory: &Path, rules: &Rules) -> Result<Practice, ServeError> {
+        let named = rules.environments.keys().cloned().collect();
         Ok(Practice::open(directory, self.policy.as_deref(), named)?)
     }
 
