@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use squall_experiments::fault::Holding;
 use squall_experiments::join::{Labels, check_labels};
 use squall_experiments::units::Timeout;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -97,9 +98,14 @@ struct ControllerArgs {
     /// The number of an inherited socket that leads to it; 0 where it was given as standard input.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..1024), required_unless_present = "controller")]
     link_fd: Option<i32>,
-    /// Where it serves: https://HOST:PORT.
-    #[arg(long, value_name = "URL", conflicts_with = "link_fd")]
-    controller: Option<hyper::Uri>,
+    /// Where it serves: https://HOST:PORT. Given again for each of several that share a database: the agent finds the one that leads.
+    #[arg(
+        long = "controller",
+        id = "controller",
+        value_name = "URL",
+        conflicts_with = "link_fd"
+    )]
+    controllers: Vec<hyper::Uri>,
     /// The file with the token of `squall token create` by which this agent joins; not read once it has.
     #[arg(long, value_name = "FILE", requires = "controller")]
     join_token_file: Option<PathBuf>,
@@ -135,11 +141,13 @@ impl RunArgs {
 impl ControllerArgs {
     fn run(self, setup: Setup<'_>) -> ExitCode {
         let node = self.node.unwrap_or_else(|| Called::by_the_kernel().node);
-        match (self.link_fd, self.controller) {
+        let mut controllers = VecDeque::from(self.controllers);
+        match (self.link_fd, controllers.pop_front()) {
             (Some(link_fd), _) => boot::run(link_fd, setup),
             (None, Some(controller)) => {
                 let address = Address {
                     controller,
+                    others: controllers,
                     state: setup.state.clone(),
                     token_file: self.join_token_file,
                     node,

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod demo;
 pub mod fleet;
 pub mod judge;
+pub mod leader;
 pub mod live;
 pub mod practice;
 pub mod probe;

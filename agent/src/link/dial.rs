@@ -15,6 +15,7 @@ use serde::Serialize;
 use squall_experiments::join::{
     BadName, JOIN_PATH, Join, JoinToken, Joined, LINK_PATH, RENEW_PATH, Renewal, check_node,
 };
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ const LIFE_S: i64 = 30 * 24 * 3600;
 pub(crate) struct Address {
     /// `https://HOST[:PORT]`.
     pub(crate) controller: Uri,
+    /// Other controllers of the same authority, of which one leads: each has its turn when the one before is no help.
+    pub(crate) others: VecDeque<Uri>,
     /// Where the identity is kept.
     pub(crate) state: PathBuf,
     /// What lets the agent join, while it has not.
@@ -121,6 +124,19 @@ impl DialError {
 }
 
 impl Address {
+    /// How many controllers there are to try.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.others.len()).map_or(u32::MAX, |others| others.saturating_add(1))
+    }
+
+    /// The next controller's turn; the present one's comes again after all others'.
+    pub(crate) fn turn(&mut self) {
+        if let Some(next) = self.others.pop_front() {
+            let last = std::mem::replace(&mut self.controller, next);
+            self.others.push_back(last);
+        }
+    }
+
     /// Joins where that is to be done, renews where that is due, and opens the link.
     pub(crate) async fn dial(&self) -> Result<Link, DialError> {
         match tokio::time::timeout(DIAL_MAX, self.dial_slowly()).await {
@@ -137,7 +153,7 @@ impl Address {
         let identity = self.renewed(identity).await;
         let stream = self.connect(identity.tls()?).await?;
         let peer = stream.get_ref().0.peer_addr().ok();
-        let link = shake_hands(&format!("wss://{}{LINK_PATH}", self.host()?), stream).await?;
+        let link = shake_hands(&format!("wss://{}{LINK_PATH}", self.host()?), stream, true).await?;
         Ok(Link { peer, ..link })
     }
 
@@ -287,6 +303,7 @@ mod tests {
     fn address(controller: &'static str) -> Address {
         Address {
             controller: Uri::from_static(controller),
+            others: VecDeque::new(),
             state: PathBuf::new(),
             token_file: None,
             node: "node".into(),
@@ -308,6 +325,21 @@ mod tests {
         ] {
             assert!(host(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn each_controller_has_its_turn() {
+        let mut address = address("https://a");
+        address.turn();
+        assert_eq!(address.host().unwrap(), "a:7410");
+        address.others = ["https://b", "https://c"].map(Uri::from_static).into();
+        let mut turns = Vec::new();
+        for _ in 0..4 {
+            turns.push(address.host().unwrap());
+            address.turn();
+        }
+        assert_eq!(turns, ["a:7410", "b:7410", "c:7410", "a:7410"]);
+        assert_eq!(address.count(), 3);
     }
 
     #[test]

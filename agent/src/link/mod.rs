@@ -7,12 +7,15 @@ mod pinned;
 use crate::kernel::channel;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use hyper::body::Bytes;
 use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -75,8 +78,17 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 type Socket = WebSocketStream<Box<dyn Stream>>;
 
+/// How often a far controller is asked whether it is there: the kernel answers for a process that stands still.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+/// A far controller that says nothing for so long, and answers nothing, is gone: another may lead.
+const SILENT_MAX: Duration = Duration::from_secs(25);
+
 /// What the controller says, message by message.
-pub(crate) struct Inbox(SplitStream<Socket>);
+pub(crate) struct Inbox {
+    frames: SplitStream<Socket>,
+    /// When the last was heard, where silence means that the controller is gone.
+    heard: Option<Instant>,
+}
 
 /// A link that stands.
 pub(crate) struct Link {
@@ -97,12 +109,16 @@ pub(crate) async fn open(socket: OwnedFd) -> Result<Link, LinkError> {
     let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true).map_err(open)?;
     let socket = UnixStream::from_std(socket).map_err(open)?;
-    let link = shake_hands("ws://controller/agent", socket).await?;
+    let link = shake_hands("ws://controller/agent", socket, false).await?;
     Ok(Link { peer, ..link })
 }
 
-/// Opens a link to `url` over a stream that leads there.
-async fn shake_hands(url: &str, stream: impl Stream + 'static) -> Result<Link, LinkError> {
+/// Opens a link to `url` over a stream that leads there; a `far` controller is asked from time to time whether it is there.
+async fn shake_hands(
+    url: &str,
+    stream: impl Stream + 'static,
+    far: bool,
+) -> Result<Link, LinkError> {
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(0)
@@ -117,15 +133,34 @@ async fn shake_hands(url: &str, stream: impl Stream + 'static) -> Result<Link, L
     let (sink, stream) = socket.split();
     let (outbox, receiver) = mpsc::channel(OUTBOX_MAX);
     Ok(Link {
-        inbox: Inbox(stream),
+        inbox: Inbox {
+            frames: stream,
+            heard: far.then(Instant::now),
+        },
         outbox,
-        writer: tokio::spawn(write(sink, receiver)),
+        writer: tokio::spawn(write(sink, receiver, far)),
         peer: None,
     })
 }
 
-async fn write(mut sink: SplitSink<Socket, Message>, mut outbox: mpsc::Receiver<FromAgent>) {
-    while let Some(message) = outbox.recv().await {
+async fn write(
+    mut sink: SplitSink<Socket, Message>,
+    mut outbox: mpsc::Receiver<FromAgent>,
+    far: bool,
+) {
+    let mut ask = tokio::time::interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
+    ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let message = tokio::select! {
+            message = outbox.recv() => message,
+            _ = ask.tick(), if far => {
+                if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(message) = message else { break };
         let text = match serde_json::to_string(&message) {
             Ok(text) => text,
             Err(error) => {
@@ -149,10 +184,25 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut outbox: mpsc::Receiver<
 }
 
 impl Inbox {
+    /// May be dropped while it waits, and asked again: silence counts from the last that was heard.
+    async fn frame(&mut self) -> Option<Result<Message, Error>> {
+        let Some(heard) = &mut self.heard else {
+            return self.frames.next().await;
+        };
+        let Ok(frame) = timeout_at(*heard + SILENT_MAX, self.frames.next()).await else {
+            tracing::warn!(
+                "the controller says nothing for {SILENT_MAX:?}: the link counts as lost"
+            );
+            return None;
+        };
+        *heard = Instant::now();
+        frame
+    }
+
     /// The next message; `None` when the link is lost, or talks nonsense.
     pub(crate) async fn next(&mut self) -> Option<FromController> {
         loop {
-            let text = match self.0.next().await? {
+            let text = match self.frame().await? {
                 Ok(Message::Text(text)) => text,
                 // The library answers pings by itself.
                 Ok(Message::Ping(_) | Message::Pong(_)) => continue,

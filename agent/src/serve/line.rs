@@ -128,8 +128,7 @@ impl Line {
                 }))
             }
             Ok(Err(LineError::Dial(error))) if error.may_pass() => {
-                self.failures = self.failures.saturating_add(1);
-                let pause = pause(self.failures);
+                let pause = self.next_controller();
                 tracing::warn!(error = chain(&error), ?pause, "no link; dialling again");
                 self.again(pause);
                 None
@@ -144,6 +143,16 @@ impl Line {
                 matches!(self.state, State::Over).then_some(News::Over)
             }
         }
+    }
+
+    /// Another controller's turn, and after which pause: it grows once all have had theirs.
+    fn next_controller(&mut self) -> Duration {
+        let Some(address) = &mut self.address else {
+            return PAUSE_FIRST;
+        };
+        address.turn();
+        self.failures = self.failures.saturating_add(1);
+        pause(self.failures.div_ceil(address.count()))
     }
 
     /// The link counts as gone.

@@ -12,6 +12,7 @@ mod agents;
 mod audit;
 mod caller;
 mod halts;
+mod led;
 pub mod listen;
 mod once;
 mod page;
@@ -22,6 +23,7 @@ mod tokens;
 
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
+use crate::leader::Leadership;
 use crate::practice::Practice;
 use crate::run::desk::Desk;
 use crate::store::Store;
@@ -58,6 +60,8 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// Who is there.
     pub registry: Registry,
+    /// Whether this controller leads.
+    pub leader: Leadership,
     /// The policy, and what it asks for.
     pub practice: Practice,
     /// Where runs are started and stopped.
@@ -94,11 +98,23 @@ pub fn router(api: Api) -> Router {
         .route(JOIN_PATH, post(agents::join))
         .route(RENEW_PATH, post(agents::renew))
         .route(LINK_PATH, get(agents::link))
+        // Around all that was named so far.
+        .layer(middleware::from_fn_with_state(api.clone(), led::led))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
+}
+
+/// Ready is who can do its part: the leader, and one that stands by for a leader that is alive. Both need the database.
+async fn ready(State(api): State<Api>) -> Result<String, Problem> {
+    api.store.leader().await?;
+    if api.leader.leads() {
+        return Ok("ready: leads\n".into());
+    }
+    let leader = api.leader.elsewhere().ok_or_else(led::nobody)?;
+    Ok(format!("ready: stands by for {leader}\n"))
 }
 
 /// How a file earns its stage.
@@ -148,12 +164,6 @@ fn who_may() -> Router<Api> {
         .route("/whoami", get(access::whoami))
         .route("/audit", get(audit::list))
         .route("/audit/verification", get(audit::verify))
-}
-
-/// Ready is who can keep what happens.
-async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
-    api.store.members().await?;
-    Ok("ready\n")
 }
 
 /// Microseconds since the Unix epoch.

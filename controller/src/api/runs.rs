@@ -101,6 +101,7 @@ impl From<Refused> for Problem {
             Refused::Probe(_) | Refused::Environment { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, said)
             }
+            Refused::StandsBy => Self::new(StatusCode::SERVICE_UNAVAILABLE, said),
             Refused::Taken(_) | Refused::Halted(_) => Self::new(StatusCode::CONFLICT, said),
             Refused::Reach(reasons) | Refused::Gate(reasons) => Self {
                 reasons,

@@ -86,6 +86,7 @@ impl World {
             store: store.clone(),
             authority: authority.clone(),
             registry: registry.clone(),
+            leader: crate::leader::Leadership::alone(),
             practice: practice.clone(),
             desk,
         };

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 const PASSWORD: &str = "SQUALL_STORE_PASSWORD";
 
 #[derive(Debug, clap::Args)]
-// Its name is another's too, and names of groups are one command's.
-#[group(skip)]
-pub(super) struct Args {
+pub(super) struct StoreArgs {
     /// Keep everything in PostgreSQL, at postgres://USER@HOST[:PORT]/DATABASE; without, in a file of the data directory
     #[arg(long, value_name = "URL", env = "SQUALL_STORE", hide_env_values = true)]
     store: Option<String>,
@@ -33,7 +31,7 @@ pub(super) enum DatabaseError {
     },
 }
 
-impl Args {
+impl StoreArgs {
     /// Opens it. The data directory is made in either case: a controller keeps more there.
     pub(super) async fn open(&self, directory: &Path) -> Result<Store, DatabaseError> {
         let Some(url) = &self.store else {

@@ -6,7 +6,7 @@ use crate::fleet::authority::CERTIFICATE_FILE;
 use crate::store;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
@@ -146,8 +146,7 @@ impl At {
             .body(Full::new(Bytes::from(body)))
             .map_err(|_| RemoteError::Address(self.controller.clone()))?;
         let exchange = async {
-            let answer = self.client()?.request(request).await;
-            let answer = answer.map_err(|error| self.reach(error.into()))?;
+            let answer = self.exchange(request).await?;
             self.whole(answer).await
         };
         let (status, body) = tokio::time::timeout(ANSWER_MAX, exchange)
@@ -174,10 +173,8 @@ impl At {
         let request = request
             .body(Full::new(Bytes::new()))
             .map_err(|_| RemoteError::Address(self.controller.clone()))?;
-        let asked = self.client()?.request(request);
-        let answer = tokio::time::timeout(ANSWER_MAX, asked);
-        let answer = answer.await.map_err(|_| RemoteError::Slow)?;
-        let answer = answer.map_err(|error| self.reach(error.into()))?;
+        let answer = tokio::time::timeout(ANSWER_MAX, self.exchange(request));
+        let answer = answer.await.map_err(|_| RemoteError::Slow)??;
         if !answer.status().is_success() {
             let (status, body) = self.whole(answer).await?;
             return Err(refused(status, &body));
@@ -195,6 +192,30 @@ impl At {
             }
         }
         Ok(())
+    }
+
+    /// One answer. A controller that stands by says where the leader is, which is asked then: it has a certificate of the same authority.
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, RemoteError> {
+        let client = self.client()?;
+        let mut again = request.clone();
+        let answer = client.request(request).await;
+        let answer = answer.map_err(|error| self.reach(error.into()))?;
+        let leader = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|to| to.to_str().ok());
+        let leader = leader.and_then(|to| to.parse().ok());
+        match leader {
+            Some(leader) if answer.status() == StatusCode::TEMPORARY_REDIRECT => {
+                *again.uri_mut() = leader;
+                let answer = client.request(again).await;
+                answer.map_err(|error| self.reach(error.into()))
+            }
+            _ => Ok(answer),
+        }
     }
 
     fn reach(&self, source: Box<dyn std::error::Error + Send + Sync>) -> RemoteError {

@@ -1,17 +1,20 @@
 //! `squall serve`.
 
-use super::database::{self, DatabaseError};
+use super::database::{DatabaseError, StoreArgs};
 use super::{BAD_INPUT, INCONCLUSIVE, say};
 use crate::api::listen::{self, ListenError};
 use crate::api::{Api, router};
 use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
+use crate::fleet::shared::{self, SharedError};
+use crate::leader::{self, Candidate, Leadership};
 use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
 use crate::run::desk::{Desk, Rules};
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Dialect, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustls::ServerConfig;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The first API token, below the data directory: for whoever may read it, who is on this machine and owns the controller.
@@ -32,7 +36,8 @@ pub(super) struct Args {
     /// The one port: agents, people and programs come to it
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7410")]
     listen: SocketAddr,
-    /// A name or address under which agents and people reach it; this machine's own names are always among them
+    /// A name or address under which agents and people reach it; this machine's own names are always among them. Other controllers
+    /// of the same database send people to the first
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
     /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
@@ -42,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    database: database::Args,
+    database: StoreArgs,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,8 @@ enum ServeError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
@@ -68,6 +75,7 @@ enum ServeError {
 }
 
 pub(super) async fn serve(args: &Args) -> ExitCode {
+    more_descriptors();
     match through(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(
@@ -80,50 +88,115 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
-    more_descriptors();
     let rules = rules(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
-    let authority = Arc::new(Authority::open(&directory)?);
-    let named = rules.environments.keys().cloned().collect();
-    let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
-    first_token(&store, &directory).await?;
-    let tls = listen::tls(&authority, &names(args))?;
+    let practice = args.practice(&directory, &rules)?;
     let listener = listen::bind(args.listen).await?;
     let address = listener.local_addr().unwrap_or(args.listen);
-    say::err!(
-        "squall: serving on https://{address}, data in {}",
-        directory.display()
-    );
-    if args.policy.is_none() {
-        tracing::warn!("no --policy: every environment counts as outside production");
-    }
-    for run in store.interrupt_runs(now_us()).await? {
-        tracing::warn!(%run, "a run was interrupted by the end of the controller");
-    }
-    let registry = Registry::default();
+    let advertised = args.advertised(address);
+    let duties = Duties {
+        store: store.clone(),
+        directory: directory.clone(),
+    };
     let still = StandStill::open(store.clone(), &directory).await?;
-    let rules = Rules {
-        environments: practice.bounded(&rules.environments),
-        ..rules
+    let served = format!("https://{address}, data in {}", directory.display());
+    let port = |authority: Authority, leader: Leadership| -> Result<Port, ServeError> {
+        let tls = listen::tls(&authority, &args.names())?;
+        let registry = Registry::new(leader.term());
+        let rules = Rules {
+            environments: practice.bounded(&rules.environments),
+            ..rules
+        };
+        let desk = Desk::new(store.clone(), registry.clone(), rules, still);
+        desk.set_gate(practice.gate(&store));
+        desk.set_ended(practice.ended(&store));
+        let api = Api {
+            store: store.clone(),
+            authority: Arc::new(authority),
+            practice,
+            registry,
+            leader,
+            desk,
+        };
+        Ok(Port { api, tls, listener })
     };
-    let desk = Desk::new(store.clone(), registry.clone(), rules, still.clone());
-    desk.set_gate(practice.gate(&store));
-    desk.set_ended(practice.ended(&store));
-    let (stops, desk_of_halt) = (desk.clone(), desk.clone());
-    let api = Api {
-        store,
-        authority,
-        practice,
-        registry,
-        desk,
-    };
-    tokio::select! {
-        () = listen::serve(listener, tls, router(api)) => {}
-        () = still.watch(|| desk_of_halt.stop_all()) => {}
-        () = told_to_end() => stops.end(END_MAX).await,
+    match store.dialect() {
+        Dialect::Sqlite => {
+            let _hold = store::hold(&directory)?;
+            leader::only(&store, &advertised).await?;
+            duties.begin().await?;
+            let port = port(Authority::open(&directory)?, Leadership::alone())?;
+            args.say(&served);
+            let desk = port.api.desk.clone();
+            tokio::select! {
+                () = port.serve() => {}
+                () = told_to_end() => desk.end(END_MAX).await,
+            }
+        }
+        Dialect::Postgres => {
+            let authority = shared::authority(&store, &directory).await?;
+            let (candidate, leadership) = Candidate::new(store.clone(), advertised);
+            let port = port(authority, leadership)?;
+            args.say(&format!(
+                "{served}; the leader is chosen through the database"
+            ));
+            stand(port, candidate, &duties).await;
+        }
     }
     Ok(())
+}
+
+/// Serves beside others, and leads whenever none of them does, until this one is told to end.
+async fn stand(port: Port, candidate: Candidate, duties: &Duties) {
+    let (desk, registry) = (port.api.desk.clone(), port.api.registry.clone());
+    let over = async {
+        told_to_end().await;
+        desk.end(END_MAX).await;
+    };
+    // Its runs are over, and its agents look for the next leader.
+    let end = || {
+        desk.stop_all();
+        registry.hang_up_all();
+    };
+    tokio::select! {
+        () = port.serve() => {}
+        () = candidate.stand(async || duties.begin().await, end, over) => {}
+    }
+}
+
+/// The port, ready to be served.
+struct Port {
+    api: Api,
+    tls: Arc<ServerConfig>,
+    listener: TcpListener,
+}
+
+impl Port {
+    /// Serves, and stops everything when that is said. Never ends.
+    async fn serve(self) {
+        let desk = self.api.desk.clone();
+        let still = desk.still().clone();
+        tokio::select! {
+            () = listen::serve(self.listener, self.tls, router(self.api)) => {}
+            () = still.watch(|| desk.stop_all()) => {}
+        }
+    }
+}
+
+/// What is to be done before a controller counts as the leader.
+struct Duties {
+    store: Store,
+    directory: PathBuf,
+}
+
+impl Duties {
+    async fn begin(&self) -> Result<(), ServeError> {
+        for run in self.store.interrupt_runs(now_us()).await? {
+            tracing::warn!(%run, "a run was interrupted by the end of its controller");
+        }
+        first_token(&self.store, &self.directory).await
+    }
 }
 
 /// Each connection is a descriptor, and the usual 1,024 would be used up by half-open ones. Best effort: as many as the
@@ -165,21 +238,48 @@ async fn told_to_end() {
     }
 }
 
-fn names(args: &Args) -> Vec<String> {
-    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
-    if let Ok(host) = nix::unistd::gethostname()
-        && let Ok(host) = host.into_string()
-        && !host.is_empty()
-    {
-        names.push(host);
+impl Args {
+    /// The first words of a controller that serves.
+    fn say(&self, served: &str) {
+        say::err!("squall: serving on {served}");
+        if self.policy.is_none() {
+            tracing::warn!("no --policy: every environment counts as outside production");
+        }
     }
-    if !args.listen.ip().is_unspecified() {
-        names.push(args.listen.ip().to_string());
+
+    /// How a file earns production here.
+    fn practice(&self, directory: &Path, rules: &Rules) -> Result<Practice, ServeError> {
+        let named = rules.environments.keys().cloned().collect();
+        Ok(Practice::open(directory, self.policy.as_deref(), named)?)
     }
-    names.extend(args.names.iter().cloned());
-    names.sort();
-    names.dedup();
-    names
+
+    /// Under what the controller's certificate is good.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+        names.extend(host());
+        if !self.listen.ip().is_unspecified() {
+            names.push(self.listen.ip().to_string());
+        }
+        names.extend(self.names.iter().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Where other controllers send people and programs while this one leads.
+    fn advertised(&self, listening: SocketAddr) -> String {
+        let name = self.names.first().cloned().or_else(host);
+        let name = name.unwrap_or_else(|| listening.ip().to_string());
+        let bracketed = name.parse::<std::net::Ipv6Addr>().is_ok();
+        let name = if bracketed { format!("[{name}]") } else { name };
+        format!("https://{name}:{}", listening.port())
+    }
+}
+
+/// What this machine is called.
+fn host() -> Option<String> {
+    let host = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    Some(host).filter(|host| !host.is_empty())
 }
 
 /// Somebody must be able to make the second token.

@@ -107,16 +107,37 @@ impl Authority {
     /// # Errors
     /// Its files cannot be read or made, or are not what they should be.
     pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
+        if let Some((pem, key)) = Self::read(directory)? {
+            return Self::from_pem(pem, &key);
+        }
+        let (pem, key) = Self::draft()?;
+        // The key first: a certificate without a key is found out as a half, never as a whole.
+        write(&directory.join(KEY_FILE), key.as_bytes(), 0o600)?;
+        write(&directory.join(CERTIFICATE_FILE), pem.as_bytes(), 0o644)?;
+        Self::from_pem(pem, &key)
+    }
+
+    /// The certificate and the key below `directory`, in PEM, where they are there.
+    pub(super) fn read(directory: &Path) -> Result<Option<(String, String)>, AuthorityError> {
         let (certificate, key) = (directory.join(CERTIFICATE_FILE), directory.join(KEY_FILE));
         match (read(&certificate)?, read(&key)?) {
-            (Some(pem), Some(key)) => Self::from_pem(pem, &key),
-            (None, None) => Self::make(&certificate, &key),
+            (Some(pem), Some(key)) => Ok(Some((pem, key))),
+            (None, None) => Ok(None),
             (None, Some(_)) => Err(AuthorityError::Half { path: certificate }),
             (Some(_), None) => Err(AuthorityError::Half { path: key }),
         }
     }
 
-    fn from_pem(pem: String, key: &str) -> Result<Self, AuthorityError> {
+    /// Writes the certificate below `directory`, for commands on this machine.
+    pub(super) fn publish(&self, directory: &Path) -> Result<(), AuthorityError> {
+        write(
+            &directory.join(CERTIFICATE_FILE),
+            self.pem.as_bytes(),
+            0o644,
+        )
+    }
+
+    pub(super) fn from_pem(pem: String, key: &str) -> Result<Self, AuthorityError> {
         let bad = |source| AuthorityError::Certificate {
             what: "the authority's key".into(),
             source,
@@ -132,7 +153,8 @@ impl Authority {
         })
     }
 
-    fn make(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
+    /// A new certificate and its key, in PEM.
+    pub(super) fn draft() -> Result<(String, String), AuthorityError> {
         let bad = |source| AuthorityError::Certificate {
             what: "a new authority".into(),
             source,
@@ -142,11 +164,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&pair).map_err(bad)?.pem();
-        let secret = pair.serialize_pem();
-        // The key first: a certificate without a key is found out as a half, never as a whole.
-        write(key, secret.as_bytes(), 0o600)?;
-        write(certificate, pem.as_bytes(), 0o644)?;
-        Self::from_pem(pem, &secret)
+        Ok((pem, pair.serialize_pem()))
     }
 
     /// What an agent knows the authority by before it has joined.
@@ -252,7 +270,7 @@ fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
     }
 }
 
-/// Writes a file that is not there yet, whole or not at all.
+/// Writes a file, whole or not at all.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
     let failed = |source| AuthorityError::File {
         path: path.to_owned(),

@@ -1,5 +1,6 @@
 //! The wire to one agent: JSON messages in WebSocket text frames, over any stream.
 
+use crate::leader::Term;
 use futures_util::{SinkExt, StreamExt};
 use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX, Stop};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -90,8 +91,9 @@ pub(super) fn framing() -> WebSocketConfig {
         .write_buffer_size(BUFFER_BYTES)
 }
 
-/// Takes over an accepted WebSocket. The link closes when the sayer and the receiver are dropped.
-pub(super) fn open<S>(socket: WebSocketStream<S>) -> (Sayer, mpsc::Receiver<Heard>)
+/// Takes over an accepted WebSocket. The link closes when the sayer and the receiver are dropped. After `term` nothing but
+/// stops is written, also of what waited.
+pub(super) fn open<S>(socket: WebSocketStream<S>, term: Term) -> (Sayer, mpsc::Receiver<Heard>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -110,7 +112,8 @@ where
             let Some(message) = message else {
                 break;
             };
-            if overtaken.is_void(&message, other_out.len()) {
+            let over = !term.holds() && !matches!(message, FromController::Stop(_));
+            if overtaken.is_void(&message, other_out.len()) || over {
                 continue;
             }
             let text = match serde_json::to_string(&message) {

@@ -6,6 +6,7 @@ mod link;
 pub mod registry;
 pub mod secret;
 mod session;
+pub mod shared;
 
 pub use lend::{Lent, Present, Word};
 pub use link::{Heard, Sayer};

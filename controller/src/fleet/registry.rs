@@ -3,6 +3,7 @@
 use super::lend::{self, Addressee, Lent, Mailboxes, Word};
 use super::session::{self, Session};
 use super::{FleetError, Heard, Present, Sayer, link};
+use crate::leader::Term;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -56,16 +57,27 @@ struct Links {
 #[derive(Clone, Default)]
 pub struct Registry {
     links: Arc<Mutex<Links>>,
+    /// Until when its controller leads.
+    term: Term,
 }
 
 impl Registry {
+    /// Of a controller that leads until its term is over: then it says nothing but stops.
+    #[must_use]
+    pub fn new(term: Term) -> Self {
+        Self {
+            term,
+            ..Self::default()
+        }
+    }
+
     /// Serves one agent's link until it is gone, or another of the same node takes its place: an agent that lost its
     /// link may be back before the controller knows.
     pub async fn serve(&self, node: String, address: SocketAddr, upgraded: Upgraded) {
         let stream = TokioIo::new(upgraded);
         let framing = Some(link::framing());
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, framing).await;
-        match session::greet_on(socket)
+        match session::greet_on(socket, self.term.clone())
             .await
             .and_then(|s| named(s, &node))
         {
@@ -180,6 +192,17 @@ impl Registry {
     /// Closes the link of a node, if it has one.
     pub fn hang_up(&self, node: &str) {
         self.lock().present.remove(node);
+    }
+
+    /// Whether its controller leads now.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.term.holds()
+    }
+
+    /// Closes all links, once what was said is written: their agents look for the leader.
+    pub fn hang_up_all(&self) {
+        self.lock().present.clear();
     }
 
     /// Who is there.

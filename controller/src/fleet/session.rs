@@ -2,6 +2,7 @@
 
 use super::FleetError;
 use super::link::{self, Heard, Sayer};
+use crate::leader::Term;
 use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL, Welcome};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,7 +32,7 @@ where
     let accept = tokio_tungstenite::accept_async_with_config(stream, Some(link::framing()));
     let accepted = tokio::time::timeout(HELLO_MAX, accept).await;
     match accepted {
-        Ok(Ok(socket)) => greet_on(socket).await,
+        Ok(Ok(socket)) => greet_on(socket, Term::always()).await,
         Ok(Err(error)) => Err(no_hello(error.to_string())),
         Err(_) => Err(no_hello(format!("nothing for {HELLO_MAX:?}"))),
     }
@@ -41,16 +42,19 @@ fn no_hello(why: String) -> FleetError {
     FleetError::NoHello { why }
 }
 
-/// The same on a WebSocket that stands.
+/// The same on a WebSocket that stands, for a controller that leads until its term is over.
 ///
 /// # Errors
 /// As [`greet`].
-pub(super) async fn greet_on<S>(socket: WebSocketStream<S>) -> Result<Session, FleetError>
+pub(super) async fn greet_on<S>(
+    socket: WebSocketStream<S>,
+    term: Term,
+) -> Result<Session, FleetError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let greeting = async {
-        let (sayer, mut heard) = link::open(socket);
+        let (sayer, mut heard) = link::open(socket, term);
         match heard.recv().await {
             Some(Heard::Message(message)) => match *message {
                 FromAgent::Hello(hello) => Ok((hello, sayer, heard)),

@@ -109,6 +109,9 @@ pub enum Refused {
     /// Everything is to stand still.
     #[error("{0}; `squall halt --lift` lifts it")]
     Halted(String),
+    /// Another controller leads.
+    #[error("this controller does not lead: ask the one that does")]
+    StandsBy,
     /// The gate.
     #[error("{}", .0.join("; "))]
     Gate(Vec<String>),
@@ -190,6 +193,9 @@ impl Desk {
     /// # Errors
     /// It may not start, with every reason.
     pub async fn start(&self, wanted: Wanted) -> Result<RunId, Refused> {
+        if !self.0.registry.leads() {
+            return Err(Refused::StandsBy);
+        }
         let (experiment, digest) = read(&wanted)?;
         self.within_reach(&experiment)?;
         probe::check(&experiment.steady_state)?;

@@ -190,8 +190,13 @@ impl Running<'_> {
         self.take(first, crew)?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut halted = Urgency::None;
+        let (mut halted, mut kept) = (Urgency::None, true);
         while self.record.finished().is_none() {
+            if kept && let Some(why) = self.record.trouble() {
+                kept = false;
+                self.take(Input::Unkept(why), crew)?;
+                continue;
+            }
             let input = tokio::select! {
                 biased;
                 () = halting.until(next(halted)), if halted < Urgency::Kill => {

@@ -62,6 +62,8 @@ pub enum Input {
     AgentAway(String, String),
     /// The link stands again.
     AgentBack(String),
+    /// What happens is not kept any more, and why: a run without a record is not gone on with.
+    Unkept(String),
     /// A person wants the run to end.
     Halt,
     /// A person wanted it at once: the agent has been killed, and its faults with it.
@@ -188,6 +190,14 @@ impl Machine {
             Input::AgentLost(node, why) => self.lost(now_us, &node, &why, out),
             Input::AgentAway(node, why) => self.away(now_us, &node, &why, out),
             Input::AgentBack(node) => self.back(now_us, &node, out),
+            Input::Unkept(why) => self.trouble(
+                now_us,
+                Trouble {
+                    reason: why,
+                    denied: false,
+                },
+                out,
+            ),
             Input::Halt => self.halt(now_us, out),
             Input::Killed => self.killed(now_us, out),
             Input::Tick => self.tick(now_us, out),

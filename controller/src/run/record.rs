@@ -110,6 +110,12 @@ impl Record {
         self.finished.as_ref()
     }
 
+    /// Why the store does not keep the events any more, if it does not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let trouble = self.writer.as_ref()?.trouble()?;
+        Some(crate::words::chain(trouble))
+    }
+
     /// Everything, once the store has it.
     pub(super) async fn close(self) -> Vec<Event> {
         if let Some(writer) = self.writer {

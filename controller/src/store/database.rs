@@ -3,14 +3,16 @@
 //! Through sqlx's `Any`: queries say `$1`, types are TEXT, BIGINT (INTEGER in SQLite) and BLOB (BYTEA in PostgreSQL).
 
 use super::{Store, StoreError};
+use nix::fcntl::{Flock, FlockArg};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The file of the embedded database.
@@ -24,6 +26,9 @@ const SERVER_CONNECTIONS_MAX: u32 = 8;
 
 /// A query waits so long for a connection: to a server that is not there, and for others that write.
 const CONNECTION_MAX: Duration = Duration::from_secs(5);
+
+/// A controller that stands still in the middle of a transaction must not keep another from leading: the server ends its session.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '1s'; SET lock_timeout = '5s'";
 
 static SQLITE: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("src/store/migrations/postgres");
@@ -155,7 +160,12 @@ impl Store {
     /// # Errors
     /// The server is not reached, does not let us in, or its tables cannot be brought up to date.
     pub async fn connect(server: &Server) -> Result<Self, StoreError> {
-        let pool = AnyPoolOptions::new().max_connections(SERVER_CONNECTIONS_MAX);
+        let pool = AnyPoolOptions::new()
+            .max_connections(SERVER_CONNECTIONS_MAX)
+            .after_connect(|connection, _| {
+                let settings = SESSION;
+                Box::pin(async move { connection.execute(settings).await.map(drop) })
+            });
         let options = Ok(server.0.clone());
         Self::through(pool, options, server.to_string(), Dialect::Postgres).await
     }
@@ -178,8 +188,36 @@ impl Store {
             .map_err(open)?;
         let migrated = dialect.migrations().run(&pool).await;
         migrated.map_err(|source| StoreError::Migrate { place, source })?;
-        Ok(Self { pool, dialect })
+        Ok(Self {
+            pool,
+            dialect,
+            term: Arc::default(),
+        })
     }
+}
+
+/// Held by a controller that serves from a directory, and let go by the kernel when it ends, however it ends.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "held, not used")] Flock<File>);
+
+/// Takes a data directory for one controller: an SQLite file has one that leads.
+///
+/// # Errors
+/// Another one has it, or the kernel does not let us.
+pub fn hold(directory: &Path) -> Result<Hold, StoreError> {
+    let path = directory.join("controller.lock");
+    let held = |source| StoreError::Held {
+        path: directory.to_owned(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(held)?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    lock.map(Hold).map_err(|(_, error)| held(error.into()))
 }
 
 /// Makes the data directory where it is not there, for its owner alone: experiments name what could be broken.

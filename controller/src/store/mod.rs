@@ -9,6 +9,7 @@ pub(crate) mod both;
 mod callers;
 mod database;
 mod earned;
+mod lease;
 mod members;
 mod once;
 mod place;
@@ -17,12 +18,13 @@ mod writer;
 
 pub use audit::{Broken, Deed, Entry, Verified};
 pub use callers::{ApiTokenKept, NewApiToken};
-pub use database::{BadServer, Dialect, Server, make_directory};
+pub use database::{BadServer, Dialect, Hold, Server, hold, make_directory};
+pub use lease::Lease;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use once::Known;
 pub use place::place;
 pub use started::Started;
-pub use writer::Writer;
+pub use writer::{Trouble, Writer};
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row, query};
@@ -30,6 +32,8 @@ use squall_experiments::event::Event;
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Why runs cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,15 @@ pub enum StoreError {
     /// The directory.
     #[error("the data directory `{}` cannot be made; set SQUALL_DATA to one that can", path.display())]
     Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another controller is there.
+    #[error("the data directory `{}` cannot be held: if another controller serves from it, stop that one, or set SQUALL_DATA to another directory", path.display())]
+    Held {
         /// Which.
         path: PathBuf,
         /// What the kernel said.
@@ -92,6 +105,17 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+    /// Writing.
+    #[error("event {sequence} of run {run} cannot be kept")]
+    Append {
+        /// The run.
+        run: String,
+        /// Its event's number.
+        sequence: i64,
+        /// Why not.
+        #[source]
+        source: Trouble,
+    },
     /// No such run.
     #[error("there is no run `{0}`; `squall runs` lists them")]
     NoRun(String),
@@ -105,6 +129,8 @@ pub enum StoreError {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
+    /// The token of this process's leadership; 0 where it writes for itself alone.
+    term: Arc<AtomicI64>,
 }
 
 /// One run, in a line.
@@ -130,10 +156,9 @@ impl Store {
         self.dialect
     }
 
-    /// What writes one run's events.
-    #[must_use]
-    pub fn writer(&self, run: &RunId) -> Writer {
-        Writer::new(self.pool.clone(), run)
+    /// As which leader it writes, if as one.
+    fn term(&self) -> Option<i64> {
+        Some(self.term.load(Ordering::Relaxed)).filter(|token| *token > 0)
     }
 
     /// The latest runs, the newest first.

@@ -76,54 +76,34 @@ impl Store {
         Ok(started.collect())
     }
 
-    /// Ends every run of a controller that has no end in the store: nobody drives it any more. Which they were.
+    /// Ends every run of an earlier leader that has no end in the store: nobody drives it any more. Which they were. Runs of
+    /// `squall run` are left alone: they may be under way.
     ///
     /// # Errors
-    /// The database does not take it.
+    /// The database does not take it, or another controller leads by now.
     pub async fn interrupt_runs(&self, now_us: i64) -> Result<Vec<RunId>, StoreError> {
         let failed = |source| failed("runs that were interrupted cannot be ended", source);
-        let rows = query("SELECT r.id AS id FROM runs r JOIN started_runs s ON s.run = r.id WHERE r.verdict IS NULL ORDER BY r.created_us")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        let runs: Vec<RunId> = rows.iter().map(|row| RunId(row.get("id"))).collect();
-        for run in &runs {
-            self.end_run(run, now_us, interrupted()).await?;
+        let rows = query(
+            "SELECT r.id AS id, (SELECT COALESCE(MAX(e.sequence), -1) FROM events e WHERE e.run = r.id) AS last \
+             FROM runs r JOIN started_runs s ON s.run = r.id \
+             WHERE r.verdict IS NULL AND (r.term IS NULL OR r.term < $1) ORDER BY r.created_us",
+        )
+        .bind(self.term().unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed)?;
+        let mut runs = Vec::new();
+        for row in rows {
+            let run = RunId(row.get("id"));
+            let event = Event {
+                at_us: u64::try_from(now_us).unwrap_or_default(),
+                what: Happening::Finished(interrupted()),
+            };
+            let next = row.get::<i64, _>("last") + 1;
+            self.append(&run, next, &event).await?;
+            runs.push(run);
         }
         Ok(runs)
-    }
-
-    async fn end_run(
-        &self,
-        run: &RunId,
-        now_us: i64,
-        finished: Finished,
-    ) -> Result<(), StoreError> {
-        let failed = |source| failed("the end of a run cannot be kept", source);
-        let verdict = finished.verdict.to_string();
-        let because = finished.because.clone();
-        let event = Event {
-            at_us: u64::try_from(now_us).unwrap_or_default(),
-            what: Happening::Finished(finished),
-        };
-        let what = serde_json::to_string(&event.what)
-            .map_err(|error| failed(sqlx::Error::Encode(Box::new(error))))?;
-        let mut all = self.pool.begin().await.map_err(failed)?;
-        query("INSERT INTO events (run, sequence, at_us, what) SELECT $1, COALESCE(MAX(sequence), -1) + 1, $2, $3 FROM events WHERE run = $1")
-            .bind(&run.0)
-            .bind(now_us)
-            .bind(what)
-            .execute(&mut *all)
-            .await
-            .map_err(failed)?;
-        query("UPDATE runs SET verdict = $1, because = $2 WHERE id = $3")
-            .bind(verdict)
-            .bind(because)
-            .bind(&run.0)
-            .execute(&mut *all)
-            .await
-            .map_err(failed)?;
-        all.commit().await.map_err(failed)
     }
 
     /// Halts everything; a halt that is in force already stays as it was said.

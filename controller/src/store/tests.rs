@@ -1,7 +1,7 @@
 //! Runs, kept and read again.
 
 use super::both::on_both;
-use super::{Store, StoreError};
+use super::{Started, Store, StoreError, Trouble};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::event::{Created, Event, Finished, Happening};
 use squall_experiments::ids::RunId;
@@ -87,6 +87,67 @@ async fn a_run_without_an_end_has_no_verdict_and_names_are_not_guessed() {
         let several = store.find("2026").await;
         assert!(matches!(several, Err(StoreError::Ambiguous(_))));
         assert!(matches!(store.find("%").await, Err(StoreError::NoRun(_))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_leader_writes_is_refused_once_another_leads() {
+    on_both(async |place| {
+        let (old, new) = (place.open().await, place.open().await);
+        let hour = std::time::Duration::from_secs(3600);
+        let term = old.take_lead("https://a", hour, false).await.unwrap();
+        old.write_as(term.unwrap());
+        let run = RunId::from("2026-a");
+        let started = Started {
+            run: run.clone(),
+            environment: "default".into(),
+            by: "ann".into(),
+            at_us: 1,
+        };
+        assert!(old.start_run(&started).await.unwrap());
+        let mut writer = old.writer(&run);
+        let event = |at_us, what| Event { at_us, what };
+        writer.append(&event(1, created(&run)));
+        // Written before another leads, which it does in the middle of the run.
+        while old.events(&run).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let term = new.take_lead("https://b", hour, true).await.unwrap();
+        new.write_as(term.unwrap());
+        writer.append(&event(2, Happening::Recovered));
+        writer.append(&event(3, finished()));
+        while writer.trouble().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(writer.trouble(), Some(Trouble::Superseded)));
+        writer.close().await;
+        assert_eq!(new.events(&run).await.unwrap().len(), 1);
+        assert_eq!(new.runs(1).await.unwrap()[0].verdict, None);
+        // The new leader ends it; the old one's late words change nothing.
+        let ended = new.interrupt_runs(9).await.unwrap();
+        assert_eq!(ended, std::slice::from_ref(&run));
+        assert!(old.interrupt_runs(9).await.unwrap().is_empty());
+        let kept = &new.runs(1).await.unwrap()[0];
+        assert_eq!(kept.verdict, Some(Verdict::Inconclusive));
+        assert!(kept.because.as_ref().unwrap().starts_with("interrupted"));
+        assert_eq!(new.events(&run).await.unwrap().len(), 2);
+        assert!(new.interrupt_runs(9).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_on_a_laptop_is_nobody_elses_to_end() {
+    on_both(async |place| {
+        let (laptop, controller) = (place.open().await, place.open().await);
+        let run = RunId::from("2026-a");
+        keep(&laptop, "2026-a", vec![created(&run)], 1).await;
+        let hour = std::time::Duration::from_secs(3600);
+        let term = controller.take_lead("https://a", hour, true).await.unwrap();
+        controller.write_as(term.unwrap());
+        assert!(controller.interrupt_runs(9).await.unwrap().is_empty());
+        assert_eq!(controller.runs(1).await.unwrap()[0].verdict, None);
     })
     .await;
 }

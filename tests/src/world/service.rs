@@ -131,15 +131,33 @@ impl Service {
         Ok(service)
     }
 
-    /// While `test` runs, it does nothing: neither answers nor refuses.
+    /// While `test` runs, it does nothing, nor do the processes that it has started: neither answers nor refuses.
     ///
     /// # Errors
     /// Those of `test`.
     pub fn stopped(&self, test: impl FnOnce() -> Result<()>) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
+        let children = self.children();
+        // Ended meanwhile is as good.
+        let all = |signal| {
+            children
+                .iter()
+                .filter(|child| kill(**child, signal).is_err())
+                .count()
+        };
+        let _ended = all(Signal::SIGSTOP);
         let result = test();
+        let _ended = all(Signal::SIGCONT);
         self.signal(Signal::SIGCONT)?;
         result
+    }
+
+    fn children(&self) -> Vec<Pid> {
+        let pid = self.child.id();
+        let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let listed = listed.unwrap_or_default();
+        let pids = listed.split_whitespace().filter_map(|pid| pid.parse().ok());
+        pids.map(Pid::from_raw).collect()
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

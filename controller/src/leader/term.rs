@@ -1,0 +1,72 @@
+//! Until when this controller leads, by a clock that nobody sets and that goes on while a machine sleeps.
+
+use nix::time::{ClockId, clock_gettime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Time since this machine was started (CLOCK_BOOTTIME). Zero where the kernel does not tell: then nobody leads for long.
+pub(super) fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Until when this controller may act as the leader. Cloning it is another handle to the same. A process that was stopped
+/// and wakes finds it over before it does anything else.
+#[derive(Debug, Clone)]
+pub struct Term(Arc<AtomicU64>);
+
+impl Term {
+    /// Nobody else can lead: one controller, or one run on one machine.
+    #[must_use]
+    pub fn always() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+
+    pub(super) fn over() -> Self {
+        Self(Arc::new(AtomicU64::new(0)))
+    }
+
+    /// Whether this controller leads now.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        millis(now()) < self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn extend(&self, until: Duration) {
+        self.0.store(millis(until), Ordering::Release);
+    }
+
+    pub(super) fn end(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+impl Default for Term {
+    fn default() -> Self {
+        Self::always()
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_holds_until_its_time_is_over_for_all_its_handles() {
+        let term = Term::over();
+        let other = term.clone();
+        assert!(!other.holds());
+        term.extend(now() + Duration::from_secs(3600));
+        assert!(other.holds());
+        term.extend(now());
+        assert!(!other.holds());
+        term.extend(now() + Duration::from_secs(3600));
+        other.end();
+        assert!(!term.holds());
+        assert!(Term::always().holds());
+    }
+}

@@ -1,0 +1,163 @@
+//! A controller of one test: `squall serve`, and what is asked of it.
+
+use lab::world::agent::program;
+use lab::world::service::free;
+use lab::world::{Result, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long anything may take on a busy machine: a start, a connection, an answer.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// A controller on a port of its own, with its data in a folder of its own.
+pub(crate) struct Controller {
+    pub(crate) home: TempDir,
+    address: SocketAddr,
+    args: Vec<String>,
+    serving: Option<Child>,
+}
+
+impl Controller {
+    /// Starts it with more arguments.
+    pub(crate) fn start(args: &[&str]) -> Result<Self> {
+        let mut controller = Self {
+            home: TempDir::new()?,
+            address: free()?,
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            serving: None,
+        };
+        controller.serve()?;
+        Ok(controller)
+    }
+
+    /// Starts it, or starts it again.
+    pub(crate) fn serve(&mut self) -> Result<()> {
+        let mut child = Command::new(program("squall")?)
+            .args(["serve", "--name", "127.0.0.1"])
+            .args(["--listen", &self.address.to_string()])
+            .args(&self.args)
+            .env("SQUALL_DATA", self.data())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut said = BufReader::new(child.stderr.take().ok_or("no standard error")?);
+        let mut line = String::new();
+        said.read_line(&mut line)?;
+        self.serving = Some(child);
+        if !line.contains("serving on") {
+            return Err(format!("it does not serve: {line}").into());
+        }
+        // Nobody waits for it; it ends with the controller.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Ok(())
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.serving.as_ref().ok_or("it does not run")?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+    }
+
+    /// Waits for its end after a signal.
+    pub(crate) fn end(&mut self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        if let Some(mut child) = self.serving.take() {
+            until("the controller's end", LIMIT, || child.try_wait().ok()?)?;
+        }
+        Ok(())
+    }
+
+    /// A command on the controller's machine.
+    pub(crate) fn squall(&self, args: &[&str]) -> Result<Output> {
+        Ok(Command::new(program("squall")?)
+            .args(args)
+            .env("SQUALL_DATA", self.data())
+            .env("SQUALL_CONTROLLER", self.url())
+            .output()?)
+    }
+
+    /// A command that must do; what it says.
+    pub(crate) fn squalls(&self, args: &[&str]) -> Result<String> {
+        let output = self.squall(args)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("squall {}: {said}", args.join(" ")).into());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// What is answered to a GET of a path: head and body.
+    pub(crate) fn get(&self, path: &str) -> Result<String> {
+        let pem = fs::read(self.data().join("authority.pem"))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem)?)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(self.address.ip().to_string())?;
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(tls), name)?, stream);
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        )?;
+        let mut answer = Vec::new();
+        // An end without TLS's own farewell is an end.
+        let _unkind = stream.read_to_end(&mut answer);
+        Ok(String::from_utf8(answer)?)
+    }
+
+    /// Whether it says that it is the leader.
+    pub(crate) fn leads(&self) -> bool {
+        self.get("/readyz")
+            .is_ok_and(|answer| answer.contains("ready: leads"))
+    }
+
+    /// For whom it says that it stands by.
+    pub(crate) fn follows(&self) -> Option<String> {
+        let answer = self.get("/readyz").ok()?;
+        let (_, leader) = answer.split_once("ready: stands by for ")?;
+        Some(leader.trim().to_owned())
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.serving.take() {
+            // Ended already is as good.
+            let _gone = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+/// A program that ends with the test, however that ends.
+pub(crate) struct Ended(pub(crate) Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
