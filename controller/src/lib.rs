@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod fleet;
 pub mod judge;
 pub mod live;
+pub mod notify;
 pub mod probe;
 pub mod report;
 pub mod run;

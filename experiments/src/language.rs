@@ -24,9 +24,12 @@ pub(crate) use suggest::{closest, quoted};
 pub(crate) use unit_words::trimmed;
 
 use crate::experiment::Experiment;
+use crate::game_day::GameDay;
+use crate::schedule::Schedule;
 use diagnostic::Draft;
 use reader::Cx;
 use source::{At, Source};
+use tree::Node;
 
 /// The most bytes a file may have: a thousand times what a long experiment needs.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -57,34 +60,97 @@ impl Reading {
     /// read.
     #[must_use]
     pub fn render(&self, text: &str, colour: Colour) -> String {
-        let source = Source::new("", shown(text));
-        let rendered: Vec<String> = self
-            .diagnostics
-            .iter()
-            .map(|d| d.render_in(&source, colour))
-            .collect();
-        rendered.join("\n\n")
+        rendered(&self.diagnostics, text, colour)
+    }
+}
+
+fn rendered(diagnostics: &[Diagnostic], text: &str, colour: Colour) -> String {
+    let source = Source::new("", shown(text));
+    let rendered: Vec<String> = diagnostics
+        .iter()
+        .map(|d| d.render_in(&source, colour))
+        .collect();
+    rendered.join("\n\n")
+}
+
+/// What a file of another kind says, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read<T> {
+    /// What it says; there if and only if there is no error among the diagnostics.
+    pub value: Option<T>,
+    /// Errors and warnings in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl<T> Read<T> {
+    /// All diagnostics as a person reads them; see [`Reading::render`].
+    #[must_use]
+    pub fn render(&self, text: &str, colour: Colour) -> String {
+        rendered(&self.diagnostics, text, colour)
     }
 }
 
 /// Reads an experiment file. `path` is only repeated in the diagnostics.
 #[must_use]
 pub fn read(path: &str, text: &str) -> Reading {
+    let (experiment, diagnostics) = document(path, text, decode::experiment);
+    let digest = experiment.as_ref().map(Experiment::digest);
+    Reading {
+        experiment,
+        diagnostics,
+        digest,
+    }
+}
+
+/// Reads a schedule's file.
+#[must_use]
+pub fn read_schedule(path: &str, text: &str) -> Read<Schedule> {
+    let (value, diagnostics) = document(path, text, decode::schedule);
+    Read { value, diagnostics }
+}
+
+/// Reads a game day's file.
+#[must_use]
+pub fn read_game_day(path: &str, text: &str) -> Read<GameDay> {
+    let (value, diagnostics) = document(path, text, decode::game_day);
+    Read { value, diagnostics }
+}
+
+/// The `kind` that a file says it is, where it says one.
+#[must_use]
+pub fn kind(text: &str) -> Option<String> {
     let text = without_mark(text);
     if text.len() > FILE_BYTES_MAX {
-        return too_large(path, text);
+        return None;
+    }
+    let root = tree::grow(&Source::new("", text)).root?;
+    match root.json().get("kind")? {
+        serde_json::Value::String(kind) => Some(kind.clone()),
+        _ => None,
+    }
+}
+
+/// Reads a file by the decoder of its kind.
+fn document<T>(
+    path: &str,
+    text: &str,
+    decode: impl FnOnce(&mut Cx<'_, '_>, &Node) -> Option<T>,
+) -> (Option<T>, Vec<Diagnostic>) {
+    let text = without_mark(text);
+    if text.len() > FILE_BYTES_MAX {
+        return (None, too_large(path, text).diagnostics);
     }
     let source = Source::new(path, text);
     let grown = tree::grow(&source);
     let mut drafts = grown.drafts;
-    let mut experiment = None;
+    let mut value = None;
     match &grown.root {
         Some(root) => {
             let mut cx = Cx {
                 source: &source,
                 drafts: Vec::new(),
             };
-            experiment = decode::experiment(&mut cx, root);
+            value = decode(&mut cx, root);
             // Of a file that could only be read in part, what is missing may be in the other part.
             let sure = |d: &Draft| match grown.broken_at {
                 Some(end) => !d.missing && source.line(d.at.start) < source.line(end),
@@ -99,11 +165,16 @@ pub fn read(path: &str, text: &str) -> Reading {
         }
         None => {}
     }
+    if drafts.iter().any(|d| d.severity == Severity::Error) {
+        value = None;
+    }
+    (value, placed(&source, drafts, grown.root.as_deref()))
+}
+
+/// What is said of a file: in its order, each mistake once, and no more than anybody reads.
+fn placed(source: &Source<'_>, mut drafts: Vec<Draft>, root: Option<&Node>) -> Vec<Diagnostic> {
     // By severity at one place, so that a warning never hides the error that causes it.
     drafts.sort_by_key(|d| (d.at.start, d.severity == Severity::Warning));
-    if drafts.iter().any(|d| d.severity == Severity::Error) {
-        experiment = None;
-    }
     // An alias is decoded wherever it stands; its mistakes are where it was written, once.
     drafts.dedup_by(|a, b| a.says_the_same(b));
     let more = drafts.len().saturating_sub(DIAGNOSTICS_MAX);
@@ -116,23 +187,14 @@ pub fn read(path: &str, text: &str) -> Reading {
         draft.mend("mend these first");
         drafts.push(draft);
     }
-    let root = grown.root.as_deref();
-    let diagnostics = drafts
-        .into_iter()
-        .map(|d| {
-            let mut field = root.map_or_else(String::new, |root| tree::path(root, d.at));
-            if d.of_parent {
-                field.truncate(field.rfind('.').unwrap_or(0));
-            }
-            d.place(&source, field)
-        })
-        .collect();
-    let digest = experiment.as_ref().map(Experiment::digest);
-    Reading {
-        experiment,
-        diagnostics,
-        digest,
-    }
+    let place = |d: Draft| {
+        let mut field = root.map_or_else(String::new, |root| tree::path(root, d.at));
+        if d.of_parent {
+            field.truncate(field.rfind('.').unwrap_or(0));
+        }
+        d.place(source, field)
+    };
+    drafts.into_iter().map(place).collect()
 }
 
 /// A file's values as JSON, the way an editor sees them when it holds a file against

@@ -6,11 +6,13 @@
 mod callers;
 mod members;
 mod place;
+mod schedules;
 mod writer;
 
 pub use callers::ApiTokenKept;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
+pub use schedules::{Claim, NamedText, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use writer::Writer;
 
 use sqlx::sqlite::{
@@ -88,6 +90,15 @@ pub enum StoreError {
         run: String,
         /// Its event's number.
         sequence: i64,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// What was read, of anything else.
+    #[error("{what} cannot be understood: it was kept by another version of Squall")]
+    Other {
+        /// What it is.
+        what: String,
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,

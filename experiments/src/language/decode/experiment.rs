@@ -100,7 +100,7 @@ pub(crate) fn experiment(cx: &mut Cx<'_, '_>, root: &Node) -> Option<Experiment>
 }
 
 /// A field that can say one thing only.
-fn constant(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, name: &str, wanted: &str) -> Option<bool> {
+pub(super) fn constant(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, name: &str, wanted: &str) -> Option<bool> {
     let entry = fields.need(cx, name, &format!("{name}: {wanted}"))?;
     let text = cx.text(&entry.node, name, &format!("`{name}: {wanted}`"))?;
     if text != wanted {
@@ -174,7 +174,7 @@ fn confidence(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Percent> {
     None
 }
 
-fn metadata(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Metadata> {
+pub(super) fn metadata(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Metadata> {
     let known = ["name", "owner", "runbook", "labels"];
     let fields = Fields::open(cx, entry.key_at, &entry.node, "`metadata`", &known)?;
     let name = fields
