@@ -24,6 +24,8 @@ pub(crate) enum Site {
     Group,
     /// A network namespace that is not the node's.
     Netns,
+    /// A pod or container.
+    Container,
 }
 
 /// What is asked for.
@@ -349,7 +351,7 @@ fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
     let kind = fault.kind();
     let wrong = |site, mend| Err(Denial::WrongTarget { kind, site, mend });
     match (kind.is_network(), site) {
-        (true, Site::Host | Site::Netns) => Ok(()),
+        (true, Site::Host | Site::Netns | Site::Container) => Ok(()),
         (true, Site::Process | Site::Group) if fault.may_have_owner() => Ok(()),
         (true, Site::Process) => wrong(
             "a process",
@@ -369,11 +371,11 @@ fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Freeze => {
             wrong("the host", "name the cgroup or unit that is to stand still")
         }
-        (false, Site::Process) if kind == FaultKind::Freeze => wrong(
+        (false, Site::Process | Site::Container) if kind == FaultKind::Freeze => wrong(
             "a process",
             "everything in its cgroup would stand still too; name the cgroup or unit, or use `pause`",
         ),
-        (false, Site::Process | Site::Group | Site::Host) => Ok(()),
+        (false, Site::Process | Site::Group | Site::Host | Site::Container) => Ok(()),
     }
 }
 

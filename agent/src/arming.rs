@@ -2,6 +2,7 @@
 
 use crate::hold::speech::Attached;
 use crate::hold::supervise::{self, Start, Wish};
+use crate::inventory::containers::grasp::HeldContainer;
 use crate::inventory::{self, Grasp};
 use crate::kernel::cgroup;
 use crate::names;
@@ -77,6 +78,35 @@ const fn accounts(kind: FaultKind) -> Option<&'static str> {
     }
 }
 
+/// What a holder needs of a container, but for its groups: these are returned.
+fn container(
+    held: &HeldContainer,
+    kind: FaultKind,
+    attached: &mut Vec<(Attached, OwnedFd)>,
+) -> io::Result<Vec<cgroup::Group>> {
+    let missing = || io::Error::other(format!("it was not resolved for {kind}: resolve it again"));
+    if kind.is_network() {
+        let (netns, keepers) = held.netns.as_ref().ok_or_else(missing)?;
+        attached.push((Attached::Netns, netns.fd.try_clone()?));
+        for (pidfd, pid) in keepers {
+            attached.push((Attached::Process { pid: *pid }, pidfd.try_clone()?));
+        }
+        return Ok(Vec::new());
+    }
+    let (pidfd, id) = held.main.as_ref().ok_or_else(missing)?;
+    attached.push((Attached::Process { pid: id.pid }, pidfd.try_clone()?));
+    // A signal is for the main process; what stands still or is pressed on is the container.
+    if kind == FaultKind::Kill {
+        return Ok(Vec::new());
+    }
+    let groups = cgroup::groups_of(id.pid, &cgroup::hierarchies()?)?;
+    // Still the same process, so these are its groups.
+    if inventory::process::identity(id.pid) != Some(*id) {
+        return Err(io::Error::other("it has just ended"));
+    }
+    Ok(groups)
+}
+
 /// The group in the first hierarchy where it has processes: they are the same in nearly all, and in some it is empty.
 fn peopled(groups: &[cgroup::Group]) -> Option<&cgroup::Group> {
     groups
@@ -92,7 +122,7 @@ fn shared_netns(grasp: &Grasp) -> io::Result<OwnedFd> {
         Grasp::Groups(groups) => peopled(groups)
             .map(|group| cgroup::processes_below(&group.fd))
             .unwrap_or_default(),
-        Grasp::Host | Grasp::Netns { .. } => Vec::new(),
+        Grasp::Host | Grasp::Netns { .. } | Grasp::Container(_) => Vec::new(),
     };
     for pid in pids {
         // One that has just ended is in none.
@@ -153,6 +183,7 @@ pub(crate) fn attach(grasp: &Grasp, kind: FaultKind) -> io::Result<Vec<(Attached
                 attached.push((Attached::Process { pid: *pid }, pidfd.try_clone()?));
             }
         }
+        Grasp::Container(held) => groups = container(held, kind, &mut attached)?,
     }
     if pressure {
         groups = cgroup::that_account(groups, accounts(kind));

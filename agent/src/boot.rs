@@ -4,6 +4,7 @@
 
 use crate::capabilities;
 use crate::hold::network;
+use crate::inventory::containers::Sockets;
 use crate::journal::{Journal, JournalError};
 use crate::kernel::net::late;
 use crate::kernel::{oom, process};
@@ -65,10 +66,16 @@ impl Swept {
         Self
     }
 
-    fn bind(self, policy: Option<&Path>) -> Result<Bound, PolicyError> {
-        Ok(Bound {
-            policy: Policy::load(policy)?,
-        })
+    /// What was said on the command line wins over the file: it is the same administrator's, and nearer.
+    fn bind(self, policy: Option<&Path>, said: Sockets) -> Result<Bound, PolicyError> {
+        let mut policy = Policy::load(policy)?;
+        if !said.cri.is_empty() {
+            policy.runtimes.cri = said.cri;
+        }
+        if !said.docker.is_empty() {
+            policy.runtimes.docker = said.docker;
+        }
+        Ok(Bound { policy })
     }
 }
 
@@ -122,6 +129,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) policy: Option<&'a Path>,
     /// Where the node keeps what must survive its agent.
     pub(crate) state: PathBuf,
+    /// Container runtimes' sockets of the command line.
+    pub(crate) sockets: Sockets,
     /// How long the agent may be silent while faults live.
     pub(crate) watchdog: Duration,
 }
@@ -152,7 +161,7 @@ fn through(way: Way, called: Called, setup: Setup<'_>) -> ExitCode {
         .inspect_err(|error| tracing::warn!(%error, "no watchdog: if the agent hangs, the leases end its faults"))
         .ok();
     prepare();
-    let bound = match Swept::sweep().bind(setup.policy) {
+    let bound = match Swept::sweep().bind(setup.policy, setup.sockets) {
         Ok(bound) => bound,
         Err(error) => {
             let error = crate::hold::held::chain(&error);

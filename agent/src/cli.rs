@@ -6,6 +6,7 @@
 )]
 
 use crate::boot::{self, Called, Setup};
+use crate::inventory::containers::Sockets;
 use crate::link::dial::Address;
 use crate::policy::Policy;
 use crate::{doctor, halt};
@@ -28,19 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serves a controller.
-    Run {
-        #[command(flatten)]
-        controller: ControllerArgs,
-        /// The node's policy; /etc/squall/policy.yaml where it is there, safe defaults where it is not.
-        #[arg(long, value_name = "FILE")]
-        policy: Option<PathBuf>,
-        /// Where the node keeps what must survive its agent.
-        #[arg(long, value_name = "DIR", default_value = halt::STATE)]
-        state: PathBuf,
-        /// How long the agent may be silent while faults live before its watchdog kills it, and so them; from 1 s.
-        #[arg(long, value_name = "TIME", default_value = "8s")]
-        watchdog: Timeout,
-    },
+    Run(Box<RunArgs>),
     /// Stops every fault of this node at once, and keeps any from starting until the halt is lifted. Needs no
     /// controller, and no agent that answers.
     Halt {
@@ -80,6 +69,28 @@ enum Verb {
     },
 }
 
+/// How to serve.
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    #[command(flatten)]
+    controller: ControllerArgs,
+    /// The node's policy; /etc/squall/policy.yaml where it is there, safe defaults where it is not.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// A socket at which a container runtime speaks CRI, instead of those that are usual; may be said several times.
+    #[arg(long, value_name = "PATH")]
+    cri_socket: Vec<PathBuf>,
+    /// A socket at which a Docker engine listens, instead of those that are usual; may be said several times.
+    #[arg(long, value_name = "PATH")]
+    docker_socket: Vec<PathBuf>,
+    /// Where the node keeps what must survive its agent.
+    #[arg(long, value_name = "DIR", default_value = halt::STATE)]
+    state: PathBuf,
+    /// How long the agent may be silent while faults live before its watchdog kills it, and so them; from 1 s.
+    #[arg(long, value_name = "TIME", default_value = "8s")]
+    watchdog: Timeout,
+}
+
 /// The controller: one on another machine that is dialled, or a parent process at the other end of a socket.
 #[derive(Debug, clap::Args)]
 struct ControllerArgs {
@@ -105,6 +116,20 @@ fn label(text: &str) -> Result<(String, String), String> {
     let one = Labels::from([(name.to_owned(), value.to_owned())]);
     check_labels(&one).map_err(|error| error.to_string())?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+impl RunArgs {
+    fn run(self) -> ExitCode {
+        self.controller.run(Setup {
+            policy: self.policy.as_deref(),
+            state: self.state,
+            sockets: Sockets {
+                cri: self.cri_socket,
+                docker: self.docker_socket,
+            },
+            watchdog: self.watchdog.duration(),
+        })
+    }
 }
 
 impl ControllerArgs {
@@ -141,16 +166,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match cli.command {
-        Verb::Run {
-            controller,
-            policy,
-            state,
-            watchdog,
-        } => controller.run(Setup {
-            policy: policy.as_deref(),
-            state,
-            watchdog: watchdog.duration(),
-        }),
+        Verb::Run(args) => args.run(),
         Verb::Halt {
             lift: true,
             state,

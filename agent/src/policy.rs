@@ -7,6 +7,7 @@ pub(crate) mod bounds;
 pub(crate) mod hours;
 mod mend;
 
+use crate::inventory::containers::Sockets;
 use hours::Hours;
 use serde::Deserialize;
 use squall_experiments::fault::FaultKind;
@@ -34,6 +35,8 @@ pub(crate) struct Policy {
     pub(crate) protect: Protect,
     /// How much there may be.
     pub(crate) limits: Limits,
+    /// Where the node's container runtimes listen.
+    pub(crate) runtimes: Sockets,
     /// The folder where a journal says what faults have changed that no kernel object gives back.
     pub(crate) journal: Folder,
     /// When there may be anything; always where nothing is said.

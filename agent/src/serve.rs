@@ -200,9 +200,12 @@ impl Agent {
     fn resolve(&mut self, resolve: wire::Resolve) {
         let rules = self.rules();
         let answer = self.resolutions.clone();
+        let sockets = self.ready.policy.runtimes.clone();
         tokio::spawn(async move {
+            let (target, faults) = (resolve.target, resolve.faults);
+            let asked = inventory::containers::ask(&target, &faults, &sockets, &rules).await;
             let found = tokio::task::spawn_blocking(move || {
-                inventory::resolve(&resolve.target, &resolve.faults, &rules)
+                inventory::resolve(&target, &faults, &rules, asked)
             });
             if let Ok(found) = found.await {
                 let _ = answer.send((resolve.request, found)).await;
@@ -259,6 +262,7 @@ impl Agent {
             Grasp::Process { .. } => Site::Process,
             Grasp::Groups(_) => Site::Group,
             Grasp::Netns { .. } => Site::Netns,
+            Grasp::Container(_) => Site::Container,
         });
         let live: Vec<Live> = self
             .faults

@@ -1,10 +1,14 @@
 //! What a fault hits: how a file names it, and how an agent answers.
 
+mod container;
+
 use crate::ids::TargetId;
 use crate::units::Percent;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+pub use container::{ContainerSelector, PodSelector, Runtime};
 
 /// What a step is aimed at. Every match is a candidate; the share says how many of them are hit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +24,10 @@ pub enum Target {
     Unit(String),
     /// A network namespace.
     Netns(NetnsSelector),
+    /// Pods of Kubernetes, as the node's container runtime knows them.
+    Pod(PodSelector),
+    /// Containers, in pods or not.
+    Container(ContainerSelector),
 }
 
 /// The node has nothing to select by.
@@ -190,6 +198,8 @@ impl fmt::Display for Target {
             Self::Unit(unit) => write!(f, "unit {unit}"),
             Self::Netns(NetnsSelector::Name(name)) => write!(f, "netns {name}"),
             Self::Netns(NetnsSelector::Process(selector)) => write!(f, "the netns of {selector}"),
+            Self::Pod(selector) => selector.fmt(f),
+            Self::Container(selector) => selector.fmt(f),
         }
     }
 }

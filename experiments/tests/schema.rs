@@ -81,6 +81,7 @@ const ONLY_MEANING: &[&str] = &[
     "network-on-unit",
     "pause-on-host",
     "pause-on-netns",
+    "pod-network-container",
     "probe-auth-header",
     "probe-auth-twice",
     "probe-auth-user",

@@ -8,11 +8,12 @@ use squall_experiments::capability::Capability;
 use std::collections::BTreeMap;
 
 /// The targets of the model, and what each is.
-const TARGETS: [(&str, Option<Site>); 5] = [
+const TARGETS: [(&str, Option<Site>); 6] = [
     ("host", Some(Site::Host)),
     ("process", Some(Site::Process)),
     ("group", Some(Site::Group)),
     ("netns", Some(Site::Netns)),
+    ("container", Some(Site::Container)),
     ("nobody", None),
 ];
 
@@ -100,10 +101,10 @@ fn expected(
         return if equal { "already" } else { "deny" };
     }
     let fits = match (kind, target) {
-        (_, 4) => false,
-        (0, site) => site != 4,
-        (1 | HTTP, site) => site == 0 || site == 3,
-        (2 | PAUSE, site) => site == 1 || site == 2,
+        (_, 5) => false,
+        (0, site) => site != 5,
+        (1 | HTTP, site) => matches!(site, 0 | 3 | 4),
+        (2 | PAUSE, site) => matches!(site, 1 | 2 | 4),
         (_, site) => site != 3,
     };
     if !fits || live.len() >= most {
@@ -134,7 +135,7 @@ fn expected(
 proptest! {
     #[test]
     fn admission_answers_as_the_model_does(
-        steps in prop::collection::vec((0u8..6, 0u8..7, 0u8..16, 0usize..5, any::<bool>()), 1..40),
+        steps in prop::collection::vec((0u8..6, 0u8..7, 0u8..16, 0usize..6, any::<bool>()), 1..40),
         shaping in 0u8..4,
         most in 1usize..6,
     ) {

@@ -62,8 +62,9 @@ pub(crate) fn arm(
         ))?;
         processes.push((again, *pid));
     }
-    // Every hierarchy lists the same processes for one path, or nearly; one is enough.
-    let group = processes.is_empty().then(|| grip.groups.pop()).flatten();
+    // A process that was named comes without its group, a container's with it. Every hierarchy lists the same processes for
+    // one path, or nearly; one is enough.
+    let group = grip.groups.pop();
     let bell = ptrace::bell().map_err(HoldError::kernel(
         "listen to",
         "the threads' changes of state",

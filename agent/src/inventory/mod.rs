@@ -3,6 +3,7 @@
 //! A candidate is a descriptor, not a name: a process is a pidfd, a namespace its file, a group its directories. A
 //! pid that is used again, a namespace made anew under the old name, is not the candidate.
 
+pub(crate) mod containers;
 pub(crate) mod netns;
 pub(crate) mod process;
 
@@ -32,14 +33,12 @@ pub(crate) struct Rules {
     /// Network namespaces that it protects, by name.
     pub(crate) protected_netns: Vec<String>,
     /// Kubernetes namespaces that it protects.
-    #[allow(dead_code, reason = "asked where pods are found")]
     pub(crate) protected_namespaces: Vec<String>,
     /// The node's name, for candidates.
     pub(crate) node: String,
 }
 
 impl Rules {
-    #[allow(dead_code, reason = "asked where pods are found")]
     /// Why no pod of this Kubernetes namespace is hit, if none is.
     pub(crate) fn protects_namespace(&self, namespace: &str) -> Option<String> {
         policy::names(&self.protected_namespaces, namespace)
@@ -79,6 +78,8 @@ pub(crate) enum Grasp {
         /// The processes it was found by, if it was.
         found_by: Vec<(OwnedFd, u32)>,
     },
+    /// A container, or a pod.
+    Container(containers::grasp::HeldContainer),
 }
 
 impl Grasp {
@@ -96,6 +97,7 @@ impl Grasp {
                 found_by.is_empty() || found_by.iter().any(lives)
             }
             Self::Groups(groups) => groups.iter().any(|g| cgroup::processes(&g.fd).is_ok()),
+            Self::Container(held) => held.is_there(),
             Self::Host => true,
         }
     }
@@ -130,8 +132,13 @@ impl Resolution {
     }
 }
 
-/// Finds what a target means on this node now, and takes hold of it.
-pub(crate) fn resolve(target: &Target, faults: &[FaultKind], rules: &Rules) -> Resolution {
+/// Finds what a target means on this node now, and takes hold of it. `asked` is what container runtimes said of it.
+pub(crate) fn resolve(
+    target: &Target,
+    faults: &[FaultKind],
+    rules: &Rules,
+    asked: containers::Asked,
+) -> Resolution {
     let mut found = Resolution::default();
     let result = match target {
         Target::Host(_) => {
@@ -148,6 +155,10 @@ pub(crate) fn resolve(target: &Target, faults: &[FaultKind], rules: &Rules) -> R
         Target::Netns(NetnsSelector::Name(name)) => named_netns(name, target, rules, &mut found),
         Target::Netns(NetnsSelector::Process(selector)) => {
             netns_of(selector, target, rules, &mut found)
+        }
+        Target::Pod(_) | Target::Container(_) => {
+            containers::grasp::take(asked, target, rules, &mut found);
+            Ok(())
         }
     };
     if let Err(reason) = result {
@@ -396,6 +407,9 @@ fn leave_protected_netns(found: &mut Resolution, rules: &Rules) {
                     .into_iter()
                     .any(lives_there)
             }),
+            Grasp::Container(held) => held
+                .netns_inode()
+                .is_some_and(|inode| protected.contains(&inode)),
             Grasp::Host | Grasp::Netns { .. } => false,
         });
     found.held = elsewhere;

@@ -11,6 +11,7 @@ mod agents;
 mod caller;
 pub mod listen;
 pub mod problem;
+mod schedules;
 mod tokens;
 
 use crate::fleet::authority::Authority;
@@ -20,12 +21,13 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use problem::Problem;
 use squall_experiments::join::{JOIN_PATH, LINK_PATH, RENEW_PATH};
 use std::sync::Arc;
 
 pub use agents::AgentSeen;
+pub use schedules::{Because, ScheduleSeen, Upcoming};
 pub use tokens::{JoinTokenMade, JoinTokenWanted};
 
 /// The most bytes of a request's body: a certificate request has one KiB.
@@ -50,6 +52,7 @@ pub fn router(api: Api) -> Router {
         .route("/agents/{node}/revoke", post(agents::revoke))
         .route("/join-tokens", get(tokens::list).post(tokens::create))
         .route("/join-tokens/{id}", delete(tokens::revoke))
+        .merge(of_schedules())
         .route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
     Router::new()
         .nest("/api/v1", people)
@@ -61,6 +64,16 @@ pub fn router(api: Api) -> Router {
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
+}
+
+fn of_schedules() -> Router<Api> {
+    let put = put(schedules::put).layer(DefaultBodyLimit::max(schedules::FILES_BYTES_MAX));
+    Router::new()
+        .route("/schedules", get(schedules::list))
+        .route("/schedules/{name}", put.delete(schedules::remove))
+        .route("/schedules/{name}/suspend", post(schedules::suspend))
+        .route("/schedules/{name}/resume", post(schedules::resume))
+        .route("/schedules/{name}/starts", get(schedules::starts))
 }
 
 /// Ready is who can keep what happens.

@@ -252,24 +252,21 @@ impl<S: Starter> Keeper<S> {
         let end = self.store.end_of(run).await?;
         let claimed = Timestamp::from_microsecond(start.claimed_us).unwrap_or(Timestamp::MIN);
         let age = now.duration_since(claimed);
-        let note = |state, because: &'static str| async move { self.store.note_start(&kept.name, start.due_us, state, Some(because)).await };
         match (start.state, end) {
             (_, Some(Some(verdict))) => self.ended(kept, prepared, start, run, verdict).await,
-            (_, Some(None)) => {
+            (StartState::Claimed, None) => self.claimed(kept, prepared, start, run, now).await,
+            // A run that has just begun is not among them yet.
+            _ => {
                 let longest = SignedDuration::try_from(prepared.timetable.length).unwrap_or(SignedDuration::MAX);
                 if age > longest.saturating_add(OVERDUE_MAX) {
-                    note(StartState::Ended, "interrupted: the run has no end").await?;
+                    let because = Some("interrupted: the run has no end");
+                    self.store.note_start(&kept.name, start.due_us, StartState::Ended, because).await?;
                     return Ok(Open::Over);
                 }
                 if start.state == StartState::Claimed {
                     self.store.note_start(&kept.name, start.due_us, StartState::Started, None).await?;
                 }
                 Ok(Open::Running)
-            }
-            (StartState::Claimed, None) => self.claimed(kept, prepared, start, run, now).await,
-            (_, None) => {
-                note(StartState::Ended, "the run is not kept any more").await?;
-                Ok(Open::Over)
             }
         }
     }

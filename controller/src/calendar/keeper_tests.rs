@@ -3,6 +3,7 @@
 use super::tests::schedule;
 use super::*;
 use crate::notify::Notices;
+use crate::store::both::on_both;
 use crate::store::{NamedText, ScheduleFiles, StartState, Store};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -91,7 +92,7 @@ async fn keep(store: &Store, run: &RunId, verdict: Option<Verdict>) {
 }
 
 struct World {
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
     store: Store,
     engine: Engine,
 }
@@ -100,9 +101,14 @@ impl World {
     async fn new(more: &str, now: Timestamp) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).await.unwrap();
+        let world = Self::of(store, more, now).await;
+        Self { _folder: Some(folder), ..world }
+    }
+
+    async fn of(store: Store, more: &str, now: Timestamp) -> Self {
         store.put_schedule("nightly", &files(more), Some("abc"), now.as_microsecond()).await.unwrap();
         let engine = Engine { store: store.clone(), begun: Arc::default(), fails: Arc::new(Mutex::new(Fails::Nowhere)) };
-        Self { _folder: folder, store, engine }
+        Self { _folder: None, store, engine }
     }
 
     fn keeper(&self) -> Keeper<Engine> {
@@ -139,8 +145,17 @@ const HOURLY: &str = "cron: 0 * * * *\ntimeZone: Etc/UTC\nstartWithin: 30min";
 
 #[tokio::test]
 async fn two_controllers_start_each_time_once() {
-    let world = World::new(HOURLY, minutes(0)).await;
-    let (one, other) = (world.keeper(), world.keeper());
+    on_both(async |place| {
+        // Each with connections of its own, as two programs have.
+        let world = World::of(place.open().await, HOURLY, minutes(0)).await;
+        let second = World { store: place.open().await, engine: world.engine.clone(), _folder: None };
+        two_controllers(&world, &second).await;
+    })
+    .await;
+}
+
+async fn two_controllers(world: &World, second: &World) {
+    let (one, other) = (world.keeper(), second.keeper());
     for hour in 1..=5 {
         let (a, b) = tokio::join!(one.look(minutes(60 * hour)), other.look(minutes(60 * hour)));
         a.unwrap();
@@ -186,7 +201,10 @@ async fn what_cannot_be_started_is_tried_until_it_is_too_late() {
 
 #[tokio::test]
 async fn a_broken_run_suspends_and_somebody_resumes() {
-    let world = World::new(HOURLY, minutes(0)).await;
+    on_both(async |place| suspends(&World::of(place.open().await, HOURLY, minutes(0)).await).await).await;
+}
+
+async fn suspends(world: &World) {
     let keeper = world.keeper();
     world.look(&keeper, minutes(60)).await;
     keep(&world.store, &RunId(run_name("nightly", minutes(60))), Some(Verdict::Broken)).await;

@@ -19,7 +19,9 @@ mod times;
 pub use blackout::{BYTES_MAX as CALENDAR_BYTES_MAX, Blackout, BlackoutError, Calendar};
 pub use decide::{Decision, Outcome, Standing, decide};
 pub use keeper::{Keeper, NotStarted, Order, Prepared, PrepareError, Starter};
-pub use timetable::{Blocked, Due, Timetable, TimetableError, longest, run_name};
+pub use timetable::{
+    Blocked, Due, Timetable, TimetableError, Upcoming, longest, run_name, upcoming,
+};
 pub use times::Times;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::times::{Times, instant};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::schedule::{Day, Schedule, Window};
@@ -154,6 +155,33 @@ impl Timetable {
         let is_next = i64::from(window.to <= window.from);
         Some((at(window.from.minutes(), 0)?, at(window.to.minutes(), is_next)?))
     }
+}
+
+/// One of the next times, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upcoming {
+    /// The instant that the cron expression names.
+    pub due: Timestamp,
+    /// That, as the place's clock shows it.
+    pub local: String,
+    /// When the run begins: then, or later by its jitter.
+    pub start: Timestamp,
+    /// What will keep it from beginning, if something will.
+    pub blocked: Option<String>,
+}
+
+/// The next times after an instant.
+#[must_use]
+pub fn upcoming(timetable: &Timetable, from: Timestamp, number: usize) -> Vec<Upcoming> {
+    let all = std::iter::successors(timetable.after(from), |last| timetable.after(last.due));
+    let shown = all.take(number).map(|due| Upcoming {
+        due: due.due,
+        local: due.due.to_zoned(timetable.zone().clone()).strftime("%a %Y-%m-%d %H:%M %:z").to_string(),
+        start: due.start,
+        blocked: timetable.blocked(due.start).map(|blocked| blocked.to_string()),
+    });
+    shown.collect()
 }
 
 /// A number that name and time decide, and nobody can foresee from the times before.

@@ -90,6 +90,10 @@ pub(super) enum Document {
     /// Experiment files
     #[default]
     Experiment,
+    /// Schedules
+    Schedule,
+    /// Game days
+    GameDay,
     /// What `squall run --json` and `squall report --json` print
     Report,
 }
@@ -98,6 +102,8 @@ pub(super) fn schema(of: Document) -> ExitCode {
     match of {
         // Of the file as people write it, short forms and all; what it is read into has a form of its own.
         Document::Experiment => say::json(&squall_experiments::schema::experiment()),
+        Document::Schedule => say::json(&squall_experiments::schema::schedule()),
+        Document::GameDay => say::json(&squall_experiments::schema::game_day()),
         Document::Report => say::json(&crate::report::schema()),
     }
 }

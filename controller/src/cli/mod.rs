@@ -5,6 +5,7 @@
 
 mod agents;
 mod check;
+mod database;
 mod enough;
 mod files;
 mod kept;
@@ -14,6 +15,7 @@ mod plan;
 mod remote;
 mod run;
 mod say;
+mod schedule;
 mod serve;
 
 use crate::demo;
@@ -68,6 +70,8 @@ enum Verb {
     Agents(agents::AgentsArgs),
     /// Makes, lists and takes back the tokens by which agents join
     Token(agents::TokenArgs),
+    /// Shows a schedule's next times; puts schedules into force, suspends and resumes them
+    Schedule(schedule::Args),
     /// Prints a shell's completions
     Completions {
         /// Which shell
@@ -115,6 +119,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Serve(args) => block_on(serve::serve(&args)),
         Verb::Agents(args) => block_on(agents::agents(&args)),
         Verb::Token(args) => block_on(agents::token(&args)),
+        Verb::Schedule(args) => block_on(schedule::schedule(&args)),
         Verb::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();

@@ -1,5 +1,6 @@
 //! `squall serve`.
 
+use super::database::{self, DatabaseError};
 use super::{BAD_INPUT, INCONCLUSIVE, say};
 use crate::api::listen::{self, ListenError};
 use crate::api::{Api, router};
@@ -27,10 +28,14 @@ pub(super) struct Args {
     /// A name or address under which agents and people reach it; this machine's own names are always among them
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
+    #[command(flatten)]
+    database: database::Args,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -48,7 +53,9 @@ enum ServeError {
 pub(super) async fn serve(args: &Args) -> ExitCode {
     match through(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ ServeError::Listen(_)) => say::failed(BAD_INPUT, &error),
+        Err(error @ (ServeError::Listen(_) | ServeError::Database(DatabaseError::Server(_)))) => {
+            say::failed(BAD_INPUT, &error)
+        }
         Err(error) => say::failed(INCONCLUSIVE, &error),
     }
 }
@@ -56,7 +63,7 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 async fn through(args: &Args) -> Result<(), ServeError> {
     more_descriptors();
     let directory = store::place();
-    let store = Store::open(&directory).await?;
+    let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;

@@ -34,7 +34,7 @@ impl Store {
         now_us: i64,
         expires_us: Option<i64>,
     ) -> Result<(), StoreError> {
-        query("INSERT INTO api_tokens (id, secret, name, created_us, expires_us) VALUES (?, ?, ?, ?, ?)")
+        query("INSERT INTO api_tokens (id, secret, name, created_us, expires_us) VALUES ($1, $2, $3, $4, $5)")
             .bind(id)
             .bind(secret.0.as_slice())
             .bind(name)
@@ -58,7 +58,7 @@ impl Store {
     ) -> Result<Option<String>, StoreError> {
         // What is compared is a hash of what was sent: how long that takes tells nothing of the secret.
         let row = query(
-            "SELECT name FROM api_tokens WHERE id = ? AND secret = ? AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > ?)",
+            "SELECT name FROM api_tokens WHERE id = $1 AND secret = $2 AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > $3)",
         )
         .bind(id)
         .bind(secret.0.as_slice())
@@ -93,12 +93,13 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn revoke_api_token(&self, id: &str, now_us: i64) -> Result<bool, StoreError> {
-        let done = query("UPDATE api_tokens SET revoked_us = coalesce(revoked_us, ?) WHERE id = ?")
-            .bind(now_us)
-            .bind(id)
-            .execute(&self.pool)
-            .await
-            .map_err(|source| failed("an API token cannot be revoked", source))?;
+        let done =
+            query("UPDATE api_tokens SET revoked_us = coalesce(revoked_us, $1) WHERE id = $2")
+                .bind(now_us)
+                .bind(id)
+                .execute(&self.pool)
+                .await
+                .map_err(|source| failed("an API token cannot be revoked", source))?;
         Ok(done.rows_affected() == 1)
     }
 }
@@ -106,23 +107,26 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::both::on_both;
 
     #[tokio::test]
     async fn a_token_is_good_until_it_expires_or_is_taken_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).await.unwrap();
-        let secret = Fingerprint([1; 32]);
-        let add = |id, expires| store.add_api_token(id, secret, "ann", 10, expires);
-        add("a", Some(100)).await.unwrap();
-        add("b", None).await.unwrap();
-        let caller = |id, secret, now| store.caller(id, secret, now);
-        assert_eq!(caller("a", secret, 99).await.unwrap(), Some("ann".into()));
-        assert_eq!(caller("a", secret, 100).await.unwrap(), None);
-        let other = Fingerprint([2; 32]);
-        assert_eq!(caller("b", other, 20).await.unwrap(), None);
-        assert!(caller("b", secret, 20).await.unwrap().is_some());
-        assert!(store.revoke_api_token("b", 30).await.unwrap());
-        assert_eq!(caller("b", secret, 40).await.unwrap(), None);
-        assert_eq!(store.api_tokens().await.unwrap().len(), 2);
+        on_both(async |place| {
+            let store = place.open().await;
+            let secret = Fingerprint([1; 32]);
+            let add = |id, expires| store.add_api_token(id, secret, "ann", 10, expires);
+            add("a", Some(100)).await.unwrap();
+            add("b", None).await.unwrap();
+            let caller = |id, secret, now| store.caller(id, secret, now);
+            assert_eq!(caller("a", secret, 99).await.unwrap(), Some("ann".into()));
+            assert_eq!(caller("a", secret, 100).await.unwrap(), None);
+            let other = Fingerprint([2; 32]);
+            assert_eq!(caller("b", other, 20).await.unwrap(), None);
+            assert!(caller("b", secret, 20).await.unwrap().is_some());
+            assert!(store.revoke_api_token("b", 30).await.unwrap());
+            assert_eq!(caller("b", secret, 40).await.unwrap(), None);
+            assert_eq!(store.api_tokens().await.unwrap().len(), 2);
+        })
+        .await;
     }
 }

@@ -71,13 +71,13 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn add_join_token(&self, token: &NewJoinToken<'_>) -> Result<(), StoreError> {
-        query("INSERT INTO join_tokens (id, secret, note, created_us, expires_us, uses_left) VALUES (?, ?, ?, ?, ?, ?)")
+        query("INSERT INTO join_tokens (id, secret, note, created_us, expires_us, uses_left) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(token.id)
             .bind(token.secret.0.as_slice())
             .bind(token.note)
             .bind(token.now_us)
             .bind(token.expires_us)
-            .bind(token.uses)
+            .bind(i64::from(token.uses))
             .execute(&self.pool)
             .await
             .map_err(|source| failed("a join token cannot be kept", source))?;
@@ -110,7 +110,7 @@ impl Store {
     /// The database does not take it.
     pub async fn revoke_join_token(&self, id: &str, now_us: i64) -> Result<bool, StoreError> {
         let done =
-            query("UPDATE join_tokens SET revoked_us = coalesce(revoked_us, ?) WHERE id = ?")
+            query("UPDATE join_tokens SET revoked_us = coalesce(revoked_us, $1) WHERE id = $2")
                 .bind(now_us)
                 .bind(id)
                 .execute(&self.pool)
@@ -136,7 +136,7 @@ impl Store {
         // One statement checks and counts, so that two who come at once cannot both have the last use.
         let used = query(
             "UPDATE join_tokens SET uses_left = uses_left - 1 \
-             WHERE id = ? AND secret = ? AND uses_left > 0 AND expires_us > ? AND revoked_us IS NULL",
+             WHERE id = $1 AND secret = $2 AND uses_left > 0 AND expires_us > $3 AND revoked_us IS NULL",
         )
         .bind(token)
         .bind(secret.0.as_slice())
@@ -148,7 +148,7 @@ impl Store {
             return Ok(Admitted::BadToken);
         }
         let added = query(
-            "INSERT INTO agents (node, key, joined_us) VALUES (?, ?, ?) ON CONFLICT (node) DO NOTHING",
+            "INSERT INTO agents (node, key, joined_us) VALUES ($1, $2, $3) ON CONFLICT (node) DO NOTHING",
         )
         .bind(node)
         .bind(key.0.as_slice())
@@ -170,15 +170,15 @@ impl Store {
     pub async fn may_speak(&self, node: &str, key: Fingerprint) -> Result<bool, StoreError> {
         let failed = |source| failed("the agents cannot be read", source);
         let key = key.0.as_slice();
-        let row = query("SELECT key = ?1 AS newest FROM agents WHERE node = ?2 AND revoked_us IS NULL AND (key = ?1 OR former_key = ?1)")
+        let row = query("SELECT CASE WHEN key = $1 THEN 1 ELSE 0 END AS newest FROM agents WHERE node = $2 AND revoked_us IS NULL AND (key = $1 OR former_key = $1)")
             .bind(key)
             .bind(node)
             .fetch_optional(&self.pool)
             .await
             .map_err(failed)?;
         let Some(row) = row else { return Ok(false) };
-        if row.get::<bool, _>("newest") {
-            query("UPDATE agents SET former_key = NULL WHERE node = ? AND key = ? AND former_key IS NOT NULL")
+        if row.get::<i64, _>("newest") == 1 {
+            query("UPDATE agents SET former_key = NULL WHERE node = $1 AND key = $2 AND former_key IS NOT NULL")
                 .bind(node)
                 .bind(key)
                 .execute(&self.pool)
@@ -199,7 +199,7 @@ impl Store {
         next: Fingerprint,
     ) -> Result<bool, StoreError> {
         let done = query(
-            "UPDATE agents SET former_key = ?1, key = ?2 WHERE node = ?3 AND revoked_us IS NULL AND (key = ?1 OR former_key = ?1)",
+            "UPDATE agents SET former_key = $1, key = $2 WHERE node = $3 AND revoked_us IS NULL AND (key = $1 OR former_key = $1)",
         )
         .bind(present.0.as_slice())
         .bind(next.0.as_slice())
@@ -215,7 +215,7 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn seen(&self, node: &str, now_us: i64) -> Result<(), StoreError> {
-        query("UPDATE agents SET seen_us = ? WHERE node = ?")
+        query("UPDATE agents SET seen_us = $1 WHERE node = $2")
             .bind(now_us)
             .bind(node)
             .execute(&self.pool)
@@ -247,7 +247,7 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn revoke_agent(&self, node: &str, now_us: i64) -> Result<bool, StoreError> {
-        let done = query("UPDATE agents SET revoked_us = coalesce(revoked_us, ?) WHERE node = ?")
+        let done = query("UPDATE agents SET revoked_us = coalesce(revoked_us, $1) WHERE node = $2")
             .bind(now_us)
             .bind(node)
             .execute(&self.pool)
@@ -261,7 +261,7 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn forget_agent(&self, node: &str) -> Result<bool, StoreError> {
-        let done = query("DELETE FROM agents WHERE node = ?")
+        let done = query("DELETE FROM agents WHERE node = $1")
             .bind(node)
             .execute(&self.pool)
             .await
@@ -273,15 +273,15 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::both::{Place, on_both};
     use std::sync::Arc;
 
     const SECRET: Fingerprint = Fingerprint([1; 32]);
     const KEY: Fingerprint = Fingerprint([2; 32]);
     const NEXT: Fingerprint = Fingerprint([3; 32]);
 
-    async fn store(uses: u32) -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).await.unwrap();
+    async fn with_token(place: &Place, uses: u32) -> Store {
+        let store = place.open().await;
         let token = NewJoinToken {
             id: "t",
             secret: SECRET,
@@ -291,77 +291,94 @@ mod tests {
             uses,
         };
         store.add_join_token(&token).await.unwrap();
-        (folder, store)
+        store
     }
 
     #[tokio::test]
     async fn a_token_is_good_for_so_many_agents_and_so_long() {
-        let (_folder, store) = store(2).await;
-        let admit = |secret, node: &'static str, at| store.admit("t", secret, node, KEY, at);
-        assert_eq!(admit(KEY, "a", 20).await.unwrap(), Admitted::BadToken);
-        assert_eq!(admit(SECRET, "a", 20).await.unwrap(), Admitted::Yes);
-        // A refused name costs no use.
-        assert_eq!(admit(SECRET, "a", 20).await.unwrap(), Admitted::NameTaken);
-        assert_eq!(
-            admit(SECRET, "late", 100).await.unwrap(),
-            Admitted::BadToken
-        );
-        assert_eq!(admit(SECRET, "b", 99).await.unwrap(), Admitted::Yes);
-        assert_eq!(admit(SECRET, "c", 99).await.unwrap(), Admitted::BadToken);
-        assert_eq!(store.join_tokens().await.unwrap()[0].uses_left, 0);
+        on_both(async |place| {
+            let store = with_token(place, 2).await;
+            let admit = |secret, node: &'static str, at| store.admit("t", secret, node, KEY, at);
+            assert_eq!(admit(KEY, "a", 20).await.unwrap(), Admitted::BadToken);
+            assert_eq!(admit(SECRET, "a", 20).await.unwrap(), Admitted::Yes);
+            // A refused name costs no use.
+            assert_eq!(admit(SECRET, "a", 20).await.unwrap(), Admitted::NameTaken);
+            assert_eq!(
+                admit(SECRET, "late", 100).await.unwrap(),
+                Admitted::BadToken
+            );
+            assert_eq!(admit(SECRET, "b", 99).await.unwrap(), Admitted::Yes);
+            assert_eq!(admit(SECRET, "c", 99).await.unwrap(), Admitted::BadToken);
+            assert_eq!(store.join_tokens().await.unwrap()[0].uses_left, 0);
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn the_last_use_is_had_by_one_of_many_who_come_at_once() {
-        let (_folder, store) = store(1).await;
-        let store = Arc::new(store);
-        let all = (0..8).map(|n| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move { store.admit("t", SECRET, &format!("n{n}"), KEY, 20).await })
-        });
-        let mut taken = 0;
-        for one in all.collect::<Vec<_>>() {
-            taken += usize::from(one.await.unwrap().unwrap() == Admitted::Yes);
-        }
-        assert_eq!(taken, 1);
-        assert_eq!(store.members().await.unwrap().len(), 1);
+        on_both(async |place| {
+            let store = with_token(place, 1).await;
+            let store = Arc::new(store);
+            let all = (0..8).map(|n| {
+                let store = Arc::clone(&store);
+                tokio::spawn(
+                    async move { store.admit("t", SECRET, &format!("n{n}"), KEY, 20).await },
+                )
+            });
+            let mut taken = 0;
+            for one in all.collect::<Vec<_>>() {
+                taken += usize::from(one.await.unwrap().unwrap() == Admitted::Yes);
+            }
+            assert_eq!(taken, 1);
+            assert_eq!(store.members().await.unwrap().len(), 1);
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn a_revoked_token_and_a_revoked_agent_are_out_at_once() {
-        let (_folder, store) = store(5).await;
-        store.admit("t", SECRET, "a", KEY, 20).await.unwrap();
-        assert!(store.may_speak("a", KEY).await.unwrap());
-        assert!(!store.may_speak("b", KEY).await.unwrap());
-        assert!(!store.may_speak("a", NEXT).await.unwrap());
-        assert!(store.revoke_agent("a", 30).await.unwrap());
-        assert!(!store.may_speak("a", KEY).await.unwrap());
-        assert!(!store.change_key("a", KEY, NEXT).await.unwrap());
-        assert!(store.revoke_join_token("t", 40).await.unwrap());
-        assert!(!store.revoke_join_token("u", 40).await.unwrap());
-        let refused = store.admit("t", SECRET, "c", KEY, 50).await.unwrap();
-        assert_eq!(refused, Admitted::BadToken);
+        on_both(async |place| {
+            let store = with_token(place, 5).await;
+            store.admit("t", SECRET, "a", KEY, 20).await.unwrap();
+            assert!(store.may_speak("a", KEY).await.unwrap());
+            assert!(!store.may_speak("b", KEY).await.unwrap());
+            assert!(!store.may_speak("a", NEXT).await.unwrap());
+            assert!(store.revoke_agent("a", 30).await.unwrap());
+            assert!(!store.may_speak("a", KEY).await.unwrap());
+            assert!(!store.change_key("a", KEY, NEXT).await.unwrap());
+            assert!(store.revoke_join_token("t", 40).await.unwrap());
+            assert!(!store.revoke_join_token("u", 40).await.unwrap());
+            let refused = store.admit("t", SECRET, "c", KEY, 50).await.unwrap();
+            assert_eq!(refused, Admitted::BadToken);
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn a_changed_key_ends_the_one_before_only_when_it_is_used() {
-        let (_folder, store) = store(5).await;
-        store.admit("t", SECRET, "a", KEY, 20).await.unwrap();
-        assert!(store.change_key("a", KEY, NEXT).await.unwrap());
-        assert!(store.may_speak("a", KEY).await.unwrap());
-        assert!(store.may_speak("a", NEXT).await.unwrap());
-        assert!(!store.may_speak("a", KEY).await.unwrap());
+        on_both(async |place| {
+            let store = with_token(place, 5).await;
+            store.admit("t", SECRET, "a", KEY, 20).await.unwrap();
+            assert!(store.change_key("a", KEY, NEXT).await.unwrap());
+            assert!(store.may_speak("a", KEY).await.unwrap());
+            assert!(store.may_speak("a", NEXT).await.unwrap());
+            assert!(!store.may_speak("a", KEY).await.unwrap());
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn a_name_is_free_again_once_it_is_forgotten() {
-        let (_folder, store) = store(5).await;
-        store.admit("t", SECRET, "a", KEY, 20).await.unwrap();
-        store.seen("a", 25).await.unwrap();
-        assert_eq!(store.members().await.unwrap()[0].seen_us, Some(25));
-        assert!(store.forget_agent("a").await.unwrap());
-        assert!(!store.may_speak("a", KEY).await.unwrap());
-        let again = store.admit("t", SECRET, "a", NEXT, 30).await.unwrap();
-        assert_eq!(again, Admitted::Yes);
+        on_both(async |place| {
+            let store = with_token(place, 5).await;
+            store.admit("t", SECRET, "a", KEY, 20).await.unwrap();
+            store.seen("a", 25).await.unwrap();
+            assert_eq!(store.members().await.unwrap()[0].seen_us, Some(25));
+            assert!(store.forget_agent("a").await.unwrap());
+            assert!(!store.may_speak("a", KEY).await.unwrap());
+            let again = store.admit("t", SECRET, "a", NEXT, 30).await.unwrap();
+            assert_eq!(again, Admitted::Yes);
+        })
+        .await;
     }
 }

@@ -1,37 +1,30 @@
-//! Runs and their events, agents and tokens, kept in one SQLite file.
+//! Runs and their events, agents and tokens, kept in one database: an SQLite file, or PostgreSQL.
 //!
 //! Events are written as they happen, so that a controller that dies leaves what it saw; a run without an end was
 //! interrupted, and is shown so.
 
+#[cfg(test)]
+pub(crate) mod both;
 mod callers;
+mod database;
 mod members;
 mod place;
 mod schedules;
 mod writer;
 
 pub use callers::ApiTokenKept;
+pub use database::{BadServer, Dialect, Server, make_directory};
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
 pub use schedules::{Claim, NamedText, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use writer::Writer;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Row, query};
+use sqlx::any::AnyRow;
+use sqlx::{AnyPool, Row, query};
 use squall_experiments::event::Event;
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// Another process may be writing; it holds the file for milliseconds.
-const BUSY_MAX: Duration = Duration::from_secs(5);
-
-/// One writes, one reads beside it.
-const CONNECTIONS_MAX: u32 = 2;
+use std::path::PathBuf;
 
 /// Why runs cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -45,20 +38,20 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
-    /// The database file.
-    #[error("the runs kept in `{}` cannot be opened", path.display())]
+    /// The database.
+    #[error("the database `{place}` cannot be opened")]
     Open {
         /// Which.
-        path: PathBuf,
-        /// What SQLite said.
+        place: String,
+        /// What it said.
         #[source]
         source: sqlx::Error,
     },
     /// Its tables.
-    #[error("the runs kept in `{}` cannot be brought up to date", path.display())]
+    #[error("the tables of `{place}` cannot be brought up to date")]
     Migrate {
         /// Which.
-        path: PathBuf,
+        place: String,
         /// What went wrong.
         #[source]
         source: sqlx::migrate::MigrateError,
@@ -68,7 +61,7 @@ pub enum StoreError {
     Read {
         /// What was to be read.
         what: String,
-        /// What SQLite said.
+        /// What the database said.
         #[source]
         source: sqlx::Error,
     },
@@ -77,7 +70,7 @@ pub enum StoreError {
     Use {
         /// What was to be done, and that it cannot be.
         what: String,
-        /// What SQLite said.
+        /// What the database said.
         #[source]
         source: sqlx::Error,
     },
@@ -114,7 +107,8 @@ pub enum StoreError {
 /// Where runs are kept. Cloning it is another handle to the same.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: SqlitePool,
+    pool: AnyPool,
+    dialect: Dialect,
 }
 
 /// One run, in a line.
@@ -134,40 +128,10 @@ pub struct Kept {
 }
 
 impl Store {
-    /// Opens the file `runs.sqlite` in a directory, both made where they are not there.
-    ///
-    /// # Errors
-    /// The directory or the file cannot be made, opened or brought up to date.
-    pub async fn open(directory: &Path) -> Result<Self, StoreError> {
-        // For its owner alone: experiments name what could be broken.
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory);
-        made.map_err(|source| StoreError::Directory {
-            path: directory.to_owned(),
-            source,
-        })?;
-        let path = directory.join("runs.sqlite");
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // Survives the controller's death; a power cut may cost the last seconds of a run, which it ended anyhow.
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_MAX);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .connect_with(options)
-            .await
-            .map_err(|source| StoreError::Open {
-                path: path.clone(),
-                source,
-            })?;
-        let migrated = sqlx::migrate!("src/store/migrations").run(&pool).await;
-        migrated.map_err(|source| StoreError::Migrate { path, source })?;
-        Ok(Self { pool })
+    /// Which of the two databases it is.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// What writes one run's events.
@@ -179,10 +143,10 @@ impl Store {
     /// The latest runs, the newest first.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The database cannot be read.
     pub async fn runs(&self, most: u32) -> Result<Vec<Kept>, StoreError> {
-        let rows = query("SELECT id, name, created_us, verdict, because FROM runs ORDER BY created_us DESC, id DESC LIMIT ?")
-            .bind(most)
+        let rows = query("SELECT id, name, created_us, verdict, because FROM runs ORDER BY created_us DESC, id DESC LIMIT $1")
+            .bind(i64::from(most))
             .fetch_all(&self.pool)
             .await
             .map_err(|source| StoreError::Read {
@@ -195,14 +159,14 @@ impl Store {
     /// The one run whose name is, or begins with, `name`; `last` is the newest.
     ///
     /// # Errors
-    /// None, or several; or the file cannot be read.
+    /// None, or several; or the database cannot be read.
     pub async fn find(&self, name: &str) -> Result<RunId, StoreError> {
         if name == "last" {
             let runs = self.runs(1).await?;
             let newest = runs.into_iter().next().map(|kept| kept.run);
             return newest.ok_or_else(|| StoreError::NoRun(name.to_owned()));
         }
-        let rows = query("SELECT id FROM runs WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2")
+        let rows = query("SELECT id FROM runs WHERE substr(id, 1, length($1)) = $1 LIMIT 2")
             .bind(name)
             .fetch_all(&self.pool)
             .await
@@ -220,10 +184,10 @@ impl Store {
     /// Every event of a run, in order.
     ///
     /// # Errors
-    /// The file cannot be read, or an event not be understood.
+    /// The database cannot be read, or an event not be understood.
     pub async fn events(&self, run: &RunId) -> Result<Vec<Event>, StoreError> {
         let rows =
-            query("SELECT sequence, at_us, what FROM events WHERE run = ? ORDER BY sequence")
+            query("SELECT sequence, at_us, what FROM events WHERE run = $1 ORDER BY sequence")
                 .bind(&run.0)
                 .fetch_all(&self.pool)
                 .await
@@ -256,7 +220,7 @@ fn failed(what: &str, source: sqlx::Error) -> StoreError {
     }
 }
 
-fn kept(row: &sqlx::sqlite::SqliteRow) -> Kept {
+fn kept(row: &AnyRow) -> Kept {
     let verdict: Option<String> = row.get("verdict");
     let verdict = verdict.map(serde_json::Value::String);
     Kept {
@@ -268,5 +232,7 @@ fn kept(row: &sqlx::sqlite::SqliteRow) -> Kept {
     }
 }
 
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Writes one run's events behind the run's back: a slow disk must not hold up a stop.
 
+use sqlx::AnyPool;
 use sqlx::query;
-use sqlx::sqlite::SqlitePool;
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::RunId;
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(pool: SqlitePool, run: &RunId) -> Self {
+    pub(super) fn new(pool: AnyPool, run: &RunId) -> Self {
         let (queue, events) = mpsc::channel(WAITING_MAX);
         let task = tokio::spawn(write(pool, run.clone(), events));
         Self {
@@ -51,7 +51,7 @@ impl Writer {
     }
 }
 
-async fn write(pool: SqlitePool, run: RunId, mut events: mpsc::Receiver<Event>) {
+async fn write(pool: AnyPool, run: RunId, mut events: mpsc::Receiver<Event>) {
     let mut sequence = 0_i64;
     let mut failed = 0_u64;
     while let Some(event) = events.recv().await {
@@ -70,7 +70,7 @@ async fn write(pool: SqlitePool, run: RunId, mut events: mpsc::Receiver<Event>) 
 }
 
 async fn append(
-    pool: &SqlitePool,
+    pool: &AnyPool,
     run: &RunId,
     sequence: i64,
     event: &Event,
@@ -80,7 +80,7 @@ async fn append(
     let mut transaction = pool.begin().await?;
     match &event.what {
         Happening::Created(created) => {
-            query("INSERT INTO runs (id, name, digest, created_us) VALUES (?, ?, ?, ?)")
+            query("INSERT INTO runs (id, name, digest, created_us) VALUES ($1, $2, $3, $4)")
                 .bind(&run.0)
                 .bind(&created.name)
                 .bind(&created.digest)
@@ -89,7 +89,7 @@ async fn append(
                 .await?;
         }
         Happening::Finished(finished) => {
-            query("UPDATE runs SET verdict = ?, because = ? WHERE id = ?")
+            query("UPDATE runs SET verdict = $1, because = $2 WHERE id = $3")
                 .bind(finished.verdict.to_string())
                 .bind(&finished.because)
                 .bind(&run.0)
@@ -98,7 +98,7 @@ async fn append(
         }
         _ => {}
     }
-    query("INSERT INTO events (run, sequence, at_us, what) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO events (run, sequence, at_us, what) VALUES ($1, $2, $3, $4)")
         .bind(&run.0)
         .bind(sequence)
         .bind(at_us)

@@ -2,6 +2,7 @@
 
 mod compare;
 mod connection;
+mod container;
 mod disk;
 mod dns;
 mod experiment;

@@ -350,7 +350,7 @@ fn elsewhere(what: &str, field: &str) -> Option<&'static str> {
             | "cpu" | "memory" | "dns" | "http" | "pause" | "fill" | "io" | "exhaust" | "freeze"
             | "tcp",
         ) => Some("a step's fault stands below `fault`: write `fault: { delay: … }`"),
-        ("a step", "process" | "netns" | "host" | "unit" | "cgroup") => {
+        ("a step", "process" | "netns" | "host" | "unit" | "cgroup" | "pod" | "container") => {
             Some("a step's target stands below `on`: write `on: { process: … }`")
         }
         _ => None,

@@ -1,6 +1,7 @@
 //! What a step is aimed at.
 
-use super::{object, one_of, or_short, text};
+use super::{object, one_of, or_short, text, word};
+use crate::target::Runtime;
 use serde_json::{Value, json};
 
 pub(super) fn target() -> Value {
@@ -32,10 +33,12 @@ pub(super) fn target() -> Value {
             }),
         ),
         ("netns", netns),
+        ("pod", pod()),
+        ("container", container()),
     ];
     json!({
         "oneOf": [{ "const": "host" }, one_of("Exactly one target", kinds)],
-        "description": "What is hit; network faults need a host or a netns, the others a host, process, cgroup or unit",
+        "description": "What is hit; network faults need a host, netns, pod or container, the others anything but a netns",
     })
 }
 
@@ -62,6 +65,61 @@ pub(super) fn process() -> Value {
     let mut schema = object("Processes that match all that is said", fields, &[]);
     if let Value::Object(schema) = &mut schema {
         schema.insert("minProperties".into(), json!(1));
+    }
+    schema
+}
+
+fn pairs(description: &str) -> Value {
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": { "type": ["string", "number", "boolean"] },
+        "description": description,
+    })
+}
+
+fn pod() -> Value {
+    const NAME: &str = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
+    let name = |description: &str| json!({ "type": "string", "pattern": NAME, "maxLength": 253, "description": description });
+    let fields = [
+        (
+            "namespace",
+            name("The namespace of Kubernetes that it is in"),
+        ),
+        ("name", name("The pod's name")),
+        ("labels", pairs("Labels that it has")),
+        ("annotations", pairs("Annotations that it has")),
+        (
+            "container",
+            name(
+                "The container that is hit; the pod's main one where nothing is said; not for network faults, which hit the whole pod",
+            ),
+        ),
+    ];
+    object("Pods that match all that is said", fields, &["namespace"])
+}
+
+fn container() -> Value {
+    let runtimes: Vec<&str> = Runtime::WORDS.iter().map(|(word, _)| *word).collect();
+    let fields = [
+        (
+            "name",
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "description": "The container's name" }),
+        ),
+        (
+            "labels",
+            pairs("Labels that it has, or the pod that it is in"),
+        ),
+        ("image", text("Its image, with or without registry and tag")),
+        (
+            "runtime",
+            word(&runtimes, "The container runtime that runs it"),
+        ),
+    ];
+    let mut schema = object("Containers that match all that is said", fields, &[]);
+    if let Value::Object(schema) = &mut schema {
+        let needs = ["name", "labels", "image"].map(|field| json!({ "required": [field] }));
+        schema.insert("anyOf".into(), json!(needs));
     }
     schema
 }

@@ -15,6 +15,8 @@ use serde::Serialize;
 pub use run::{WORLD, World};
 pub use tally::{Failure, Skip, Tally};
 
+use crate::world::postgres;
+use crate::world::service::Service;
 use build::TestBinary;
 
 /// What the person asked for.
@@ -59,6 +61,9 @@ const KERNEL_TESTS: [(&str, &str); 5] = [
 fn needs_root(binary: &TestBinary) -> bool {
     binary.package == "agent" && binary.target != "squall_agent"
 }
+
+/// The library with the controller's store.
+const STORE: (&str, &str) = ("controller", "squall_controller");
 
 /// The end-to-end test binary.
 const WORLDS: &str = "worlds";
@@ -123,14 +128,16 @@ impl Verify<'_> {
                     continue;
                 }
                 let mut told = Vec::new();
+                let database = self.database(binary);
+                let database = database.as_ref().map(|(_, address)| address.as_str());
                 self.step(
                     &format!("here: {}/{}", binary.package, binary.target),
                     |args, each| {
-                        let first = run::here(binary, args, &mut *each);
+                        let first = run::here(binary, args, database, &mut *each);
                         if !again::measures(binary) {
                             return first;
                         }
-                        let run = |args: &[String]| run::here(binary, args, &mut *each);
+                        let run = |args: &[String]| run::here(binary, args, database, &mut *each);
                         again::settle(first, run, |text| told.push(text.to_owned()))
                     },
                 );
@@ -139,6 +146,28 @@ impl Verify<'_> {
         }
         if self.wants(World::Vm) {
             self.vm(&built);
+        }
+    }
+
+    /// A server for the tests of the controller's store, which run on both databases.
+    fn database(&mut self, binary: &TestBinary) -> Option<(Service, String)> {
+        if (binary.package.as_str(), binary.target.as_str()) != STORE {
+            return None;
+        }
+        let name = "here: controller: the store on PostgreSQL".to_owned();
+        let results = &mut self.summary.results;
+        let Some(programs) = postgres::programs() else {
+            let reason = "needs postgresql: apt-get install postgresql".to_owned();
+            results.skipped.push(Skip { name, reason });
+            return None;
+        };
+        match postgres::open_to_all(&programs) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                let text = error.to_string();
+                results.failed.push(Failure { name, text });
+                None
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
-const NEEDED: [(&str, &str); 16] = [
+const NEEDED: [(&str, &str); 20] = [
     // The program that writes a journal; Debian leaves its services off.
     (
         "/lib/systemd/systemd-journal-remote",
@@ -18,17 +18,21 @@ const NEEDED: [(&str, &str); 16] = [
         "python3-grpcio",
     ),
     ("/usr/lib/postgresql/*/bin/initdb", "postgresql"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("busybox", "busybox-static"),
+    ("containerd", "containerd"),
     ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("nft", "nftables"),
     ("nghttpd", "nghttp2-server"),
+    ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
     ("prometheus", "prometheus"),
     ("ps", "procps"),
     // Redis itself, without its service: the server is the same program under another name.
     ("redis-check-rdb", "redis-tools"),
+    ("runc", "runc"),
     ("strip", "binutils"),
     ("stress-ng", "stress-ng"),
     ("tc", "iproute2"),
@@ -75,7 +79,8 @@ pub(super) fn provide() -> Result<(), String> {
     .concat())?;
     let came: Vec<&str> = SERVICES
         .into_iter()
-        .filter(|service| missing.contains(service))
+        .filter(|(package, _)| missing.contains(package))
+        .map(|(_, service)| service)
         .collect();
     silence(&came)
 }
@@ -111,8 +116,13 @@ impl Drop for NoStarts {
     }
 }
 
-/// Packages that start a service of the same name when they are installed. Only the program is wanted: tests start their own.
-const SERVICES: [&str; 2] = ["postgresql", "prometheus"];
+/// Packages that start a service when they are installed, and its name. Only the program is wanted: tests start their own.
+const SERVICES: [(&str, &str); 4] = [
+    ("containerd", "containerd"),
+    ("nginx-light", "nginx"),
+    ("postgresql", "postgresql"),
+    ("prometheus", "prometheus"),
+];
 
 /// Keeps services that came along from starting with the machine, where there is somebody who would start them.
 fn silence(services: &[&str]) -> Result<(), String> {

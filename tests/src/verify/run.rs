@@ -19,6 +19,9 @@ const BINARY_LIMIT: Duration = Duration::from_secs(35 * 60);
 /// The environment variable by which a test learns where it is.
 pub const WORLD: &str = "SQUALL_WORLD";
 
+/// The environment variable by which the store's tests learn of a PostgreSQL server that is theirs.
+const DATABASE: &str = "SQUALL_TEST_POSTGRES";
+
 /// Where tests run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum World {
@@ -38,8 +41,13 @@ impl World {
     }
 }
 
-/// Runs `binary` here. `each` hears every test as it ends.
-pub(super) fn here(binary: &TestBinary, args: &[String], each: impl FnMut(&str, &str)) -> Tally {
+/// Runs `binary` here, with a `database` for the tests of the store. `each` hears every test as it ends.
+pub(super) fn here(
+    binary: &TestBinary,
+    args: &[String],
+    database: Option<&str>,
+    each: impl FnMut(&str, &str),
+) -> Tally {
     let mut transcript = Transcript::new(prefix(World::Here, binary), each);
     let mut command = Command::new(&binary.path);
     command
@@ -47,6 +55,9 @@ pub(super) fn here(binary: &TestBinary, args: &[String], each: impl FnMut(&str, 
         .current_dir(&binary.folder)
         .env("CARGO_MANIFEST_DIR", &binary.folder);
     command.env(WORLD, World::Here.name());
+    if let Some(address) = database {
+        command.env(DATABASE, address);
+    }
     let ending = stream(command, &mut transcript);
     transcript.end(&ending)
 }

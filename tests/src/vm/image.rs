@@ -175,6 +175,17 @@ fn program<W: std::io::Write>(
     Ok(())
 }
 
+/// The libraries of a dynamic program, asked of the loader itself: inside the VM there is no ldd. None for anything else.
+pub fn libraries_of(program: &Path) -> Vec<PathBuf> {
+    const LOADERS: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    let Some(loader) = LOADERS.iter().find(|loader| Path::new(loader).exists()) else {
+        return Vec::new();
+    };
+    let mut list = Command::new(loader);
+    list.arg("--list").arg(program);
+    debian::output(&mut list).map_or_else(|_| Vec::new(), |listed| libraries(&listed))
+}
+
 /// The paths in ldd's answer: `libc.so.6 => /lib/…/libc.so.6 (0x…)` or `/lib64/ld-linux… (0x…)`.
 fn libraries(ldd: &str) -> Vec<PathBuf> {
     let paths = ldd.lines().filter_map(|line| {

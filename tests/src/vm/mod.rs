@@ -27,7 +27,7 @@ mod qemu;
 
 pub use error::VmError;
 pub use guest::main_if_init;
-pub use image::on_path;
+pub use image::{libraries_of, on_path};
 pub use kernel::Kernel;
 pub use machine::{Boot, Machine};
 pub use protocol::Job;

@@ -1,7 +1,8 @@
 //! Real servers, started once for all tests that ask them, and ended with the last.
 
+pub(crate) use lab::world::service::free;
 use lab::world::{Result, until};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,11 +11,6 @@ use std::time::Duration;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 static RUNNING: Mutex<Vec<Child>> = Mutex::new(Vec::new());
-
-/// A port on loopback that was free a moment ago.
-pub(crate) fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
 
 /// Starts a program that dies with this one, however this one dies, and waits until it listens.
 pub(crate) fn start(program: &str, args: &[String], listens: SocketAddr) -> Result<()> {

@@ -1,9 +1,9 @@
 //! The `dns` probe against dnsmasq.
 
 use crate::ask::{failed, once, unanswered, value};
-use crate::service::{Service, folder, needing, unprivileged};
 use crate::{daemon, peer, test};
 use lab::world::Result;
+use lab::world::service::{Service, folder, needing, unprivileged};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use std::net::SocketAddr;

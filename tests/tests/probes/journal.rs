@@ -1,8 +1,8 @@
 //! The `log` probe on journals that systemd's own writer writes.
 
 use crate::ask::{Asking, unanswered};
-use crate::service::needing;
 use lab::world::Result;
+use lab::world::service::needing;
 use libtest_mimic::Trial;
 use nix::unistd::{Uid, geteuid, setfsuid};
 use squall_controller::judge::{self, Outcome};

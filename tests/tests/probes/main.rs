@@ -14,13 +14,14 @@ mod peer;
 mod postgres;
 mod prometheus;
 mod redis;
-mod service;
 mod stub;
 mod webhook;
 mod whole_run;
 
 use lab::world::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -68,4 +69,11 @@ fn with(
             .map(|()| Completion::Completed)
             .map_err(|error| Failed::from(error.to_string()))
     })
+}
+
+/// A file with a secret in it, and how a probe names it.
+pub fn secret(folder: &Path, name: &str, value: &str) -> Result<String> {
+    let path = folder.join(name);
+    fs::write(&path, value)?;
+    Ok(format!("password: {{ file: {} }}", path.display()))
 }

@@ -2,21 +2,19 @@
 
 use crate::ask::{attempts, failed, once, refused, unanswered, value};
 use crate::certificates::Certificates;
-use crate::service::{Service, folder, needing, own, secret, unprivileged};
+use crate::secret;
 use crate::{daemon, peer, test};
-use lab::world::{Result, output};
-use nix::sys::signal::Signal;
+use lab::world::Result;
+use lab::world::postgres::{Data, programs};
+use lab::world::service::{Service, needing, own};
 use squall_controller::judge::{Outcome, Trial};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tempfile::TempDir;
 
 const PASSWORD: &str = "correct horse";
-
-/// Ends it at once, and lets it give its shared memory back.
-const END: Signal = Signal::SIGQUIT;
 
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
     vec![
@@ -30,13 +28,6 @@ pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
     ]
 }
 
-/// Where Debian has the newest server's programs: not on the path, as several may be there.
-fn programs() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
-    let folders = versions.map(|version| version.path().join("bin"));
-    folders.filter(|bin| bin.join("initdb").exists()).max()
-}
-
 struct Real {
     service: Service,
     address: SocketAddr,
@@ -45,70 +36,36 @@ struct Real {
 }
 
 fn start(programs: &Path) -> Result<Real> {
-    let (folder, secrets, certificates) = (folder()?, TempDir::new()?, Certificates::new()?);
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    fs::write(at("password"), PASSWORD)?;
+    let (data, certificates) = (Data::new(programs, Some(PASSWORD))?, Certificates::new()?);
     for (name, from) in [
         ("cert.pem", certificates.cert()),
         ("key.pem", certificates.key()),
         ("ca.pem", certificates.ca()),
     ] {
-        fs::copy(from, at(name))?;
+        fs::copy(from, data.path(name))?;
         // It refuses a key that others may read.
-        fs::set_permissions(at(name), fs::Permissions::from_mode(0o600))?;
+        fs::set_permissions(data.path(name), fs::Permissions::from_mode(0o600))?;
+        own(&data.path(name))?;
     }
-    for name in ["password", "cert.pem", "key.pem", "ca.pem"] {
-        own(at(name).as_ref())?;
-    }
-    let mut initdb = unprivileged(programs.join("initdb"), Signal::SIGKILL);
-    initdb.current_dir(folder.path());
-    initdb.args([
-        "--pgdata",
-        &at("data"),
-        "--username",
-        "squall",
-        "--pwfile",
-        &at("password"),
-    ]);
-    initdb.args([
-        "--auth=scram-sha-256",
-        "--no-sync",
-        "--no-locale",
-        "--encoding=UTF8",
-    ]);
-    output(&mut initdb)?;
-    demand_certificate(&at("data/pg_hba.conf"))?;
-    let address = daemon::free()?;
-    let mut command = unprivileged(programs.join("postgres"), END);
-    command.args([
-        "-D",
-        &at("data"),
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &address.port().to_string(),
-    ]);
-    for setting in [
-        "unix_socket_directories=",
-        "fsync=off",
-        "ssl=on",
-        &format!("ssl_cert_file={}", at("cert.pem")),
-        &format!("ssl_key_file={}", at("key.pem")),
-        &format!("ssl_ca_file={}", at("ca.pem")),
-    ] {
-        command.args(["-c", setting]);
-    }
-    let service = Service::start(command, END, folder, &[address])?;
+    demand_certificate(&data.path("data/pg_hba.conf"))?;
+    let file = |setting: &str, name: &str| format!("{setting}={}", data.path(name).display());
+    let settings = [
+        "ssl=on".to_owned(),
+        file("ssl_cert_file", "cert.pem"),
+        file("ssl_key_file", "key.pem"),
+        file("ssl_ca_file", "ca.pem"),
+    ];
+    let (service, address) = data.start(&settings)?;
     Ok(Real {
         service,
         address,
         certificates,
-        secrets,
+        secrets: TempDir::new()?,
     })
 }
 
 /// One database wants a client's certificate; the first line that fits decides.
-fn demand_certificate(rules: &str) -> Result<()> {
+fn demand_certificate(rules: &Path) -> Result<()> {
     let others = fs::read_to_string(rules)?;
     let rule = "hostssl template1 all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca";
     Ok(fs::write(rules, format!("{rule}\n{others}"))?)

@@ -17,6 +17,7 @@ mod lab_itself;
 mod library;
 mod node;
 mod owner;
+mod pods;
 mod policy;
 mod pressure;
 mod redirect;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         }
     }
     trials.extend(pressure::trials());
+    trials.extend(pods::trials());
     trials.extend(journal::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
@@ -73,7 +75,11 @@ fn main() -> ExitCode {
         trials.extend(library::trials(&arguments));
         trials.extend(steps::trials());
     }
-    let exit = libtest_mimic::run(&arguments, trials).exit_code();
+    let mut exit = libtest_mimic::run(&arguments, trials).exit_code();
+    if let Some(left) = pods::close() {
+        eprintln!("\n{left}\n");
+        exit = ExitCode::FAILURE;
+    }
     if let Some(table) = kill_matrix::table() {
         eprintln!("\n{table}\n");
     }

@@ -231,7 +231,11 @@ fn name(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
 }
 
 /// A mapping of texts.
-fn texts(cx: &mut Cx<'_, '_>, node: &Node, what: &str) -> Option<BTreeMap<String, String>> {
+pub(super) fn texts(
+    cx: &mut Cx<'_, '_>,
+    node: &Node,
+    what: &str,
+) -> Option<BTreeMap<String, String>> {
     let entries = match &node.value {
         Value::Map(entries) => entries,
         _ if node.is_null() => return Some(BTreeMap::new()),

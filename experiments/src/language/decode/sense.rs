@@ -27,33 +27,7 @@ fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
     match target {
         Target::Process(_) | Target::Cgroup(_) | Target::Unit(_) if fault.may_have_owner() => {}
         Target::Process(_) | Target::Cgroup(_) | Target::Unit(_) if kind.is_network() => {
-            let (what, mend) = match target {
-                Target::Process(selector) => (
-                    "a process",
-                    format!(
-                        "write `on: {{ netns: {{ process: {} }} }}`: {WHOLE_NAMESPACE}",
-                        surface(selector)
-                    ),
-                ),
-                Target::Cgroup(_) => (
-                    "a cgroup",
-                    format!(
-                        "name the namespace: `on: {{ netns: {{ process: {{ name: … }} }} }}`: {WHOLE_NAMESPACE}"
-                    ),
-                ),
-                _ => (
-                    "a unit",
-                    format!(
-                        "name the namespace: `on: {{ netns: {{ process: {{ name: … }} }} }}`: {WHOLE_NAMESPACE}"
-                    ),
-                ),
-            };
-            cx.error(
-                on,
-                format!("this {kind} acts on a network namespace, and cannot tell the packets of {what} in it"),
-            )
-            .related(at, "acts on packets")
-            .mend(mend);
+            whole_namespace(cx, kind, at, target, on);
         }
         Target::Netns(selector) if !kind.is_network() => {
             let mend = match selector {
@@ -80,11 +54,48 @@ fn fits(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, target: &Target, on: At) {
             .mend("name the `cgroup` or the `unit`; to make one process stand still, write `fault: pause`");
         }
         Target::Host(_) => on_host(cx, fault, at, on),
+        Target::Pod(pod) if kind.is_network() && pod.container.is_some() => {
+            cx.error(
+                on,
+                format!(
+                    "{kind} acts on packets, and so on the whole pod, whose containers share one network namespace"
+                ),
+            )
+            .related(at, "acts on packets")
+            .mend("remove `container`");
+        }
         _ => {}
     }
 }
 
 const WHOLE_NAMESPACE: &str = "everything in it is hit";
+
+/// A fault on packets that cannot tell one owner's from another's.
+fn whole_namespace(cx: &mut Cx<'_, '_>, kind: FaultKind, at: At, target: &Target, on: At) {
+    let by_name = || {
+        format!(
+            "name the namespace: `on: {{ netns: {{ process: {{ name: … }} }} }}`: {WHOLE_NAMESPACE}"
+        )
+    };
+    let (what, mend) = match target {
+        Target::Process(selector) => {
+            let selector = surface(selector);
+            let mend =
+                format!("write `on: {{ netns: {{ process: {selector} }} }}`: {WHOLE_NAMESPACE}");
+            ("a process", mend)
+        }
+        Target::Cgroup(_) => ("a cgroup", by_name()),
+        _ => ("a unit", by_name()),
+    };
+    cx.error(
+        on,
+        format!(
+            "this {kind} acts on a network namespace, and cannot tell the packets of {what} in it"
+        ),
+    )
+    .related(at, "acts on packets")
+    .mend(mend);
+}
 
 fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
     match fault {

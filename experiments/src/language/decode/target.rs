@@ -1,12 +1,21 @@
 //! What a step is aimed at.
 
+use super::container;
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Node, Value};
 use crate::target::{HostTarget, NetnsSelector, ProcessSelector, Target};
 
-const KINDS: &[&str] = &["host", "process", "cgroup", "unit", "netns"];
+const KINDS: &[&str] = &[
+    "host",
+    "process",
+    "cgroup",
+    "unit",
+    "netns",
+    "pod",
+    "container",
+];
 const SEVERAL: &str = "make each target a step of its own";
 
 /// PID_MAX_LIMIT of 64-bit Linux (include/linux/threads.h).
@@ -30,6 +39,8 @@ pub(super) fn target(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Target> {
         "process" => process(cx, variant.at, node).map(Target::Process),
         "cgroup" => cgroup(cx, node).map(Target::Cgroup),
         "unit" => unit(cx, node).map(Target::Unit),
+        "pod" => container::pod(cx, variant.at, node).map(Target::Pod),
+        "container" => container::container(cx, variant.at, node).map(Target::Container),
         _ => netns(cx, variant.at, node).map(Target::Netns),
     }
 }
@@ -39,6 +50,8 @@ fn example(word: &str) -> String {
         "process" => "{ name: payment }",
         "cgroup" => "/system.slice/payment.service",
         "unit" => "payment.service",
+        "pod" => "{ namespace: shop, labels: { app: payment } }",
+        "container" => "{ name: payment }",
         _ => "shop",
     };
     format!("write `on: {{ {word}: {inside} }}`")

@@ -1,11 +1,11 @@
 //! A real server of one test, without rights, in a folder of its own; both go with the value.
 
-use lab::world::{Result, until};
+use super::{Result, until};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown, geteuid};
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65534;
 
 /// A test that needs something installed; without, it is skipped and says so.
-pub(crate) fn needing(
+pub fn needing(
     there: Option<PathBuf>,
     package: &'static str,
     name: &str,
@@ -35,15 +35,29 @@ pub(crate) fn needing(
     })
 }
 
+/// A port on loopback that was free a moment ago.
+///
+/// # Errors
+/// There is none.
+pub fn free() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
 /// A folder that the servers of this test may write to.
-pub(crate) fn folder() -> Result<TempDir> {
+///
+/// # Errors
+/// It cannot be made.
+pub fn folder() -> Result<TempDir> {
     let folder = TempDir::new()?;
     own(folder.path())?;
     Ok(folder)
 }
 
 /// Gives a file or folder to the servers of this test.
-pub(crate) fn own(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// The kernel does not let us.
+pub fn own(path: &Path) -> Result<()> {
     if geteuid().is_root() {
         chown(
             path,
@@ -55,7 +69,7 @@ pub(crate) fn own(path: &Path) -> Result<()> {
 }
 
 /// A command without rights that gets `end` when this program dies, however it dies.
-pub(crate) fn unprivileged(program: impl AsRef<Path>, end: Signal) -> Command {
+pub fn unprivileged(program: impl AsRef<Path>, end: Signal) -> Command {
     let mut command = Command::new("setpriv");
     if geteuid().is_root() {
         let nobody = NOBODY.to_string();
@@ -69,7 +83,7 @@ pub(crate) fn unprivileged(program: impl AsRef<Path>, end: Signal) -> Command {
 }
 
 /// A server that listens.
-pub(crate) struct Service {
+pub struct Service {
     child: Child,
     end: Signal,
     /// Removed after the server's end.
@@ -78,7 +92,10 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts it and waits until it listens everywhere that it should. `end` is the signal that ends it and lets it clean up.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// With what it said, where it ended.
+    pub fn start(
         mut command: Command,
         end: Signal,
         folder: TempDir,
@@ -112,7 +129,10 @@ impl Service {
     }
 
     /// While `test` runs, it does nothing: neither answers nor refuses.
-    pub(crate) fn stopped(&self, test: impl FnOnce() -> Result<()>) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of `test`.
+    pub fn stopped(&self, test: impl FnOnce() -> Result<()>) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
         let result = test();
         self.signal(Signal::SIGCONT)?;
@@ -131,11 +151,4 @@ impl Drop for Service {
         let _ = self.signal(self.end);
         let _ = self.child.wait();
     }
-}
-
-/// A file with a secret in it, and how a probe names it.
-pub(crate) fn secret(folder: &Path, name: &str, value: &str) -> Result<String> {
-    let path = folder.join(name);
-    fs::write(&path, value)?;
-    Ok(format!("password: {{ file: {} }}", path.display()))
 }

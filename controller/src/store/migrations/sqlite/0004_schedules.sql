@@ -5,25 +5,25 @@ CREATE TABLE schedules (
     files TEXT NOT NULL,
     -- The commit they come from; null where a person gave them.
     source TEXT,
-    added_us BIGINT NOT NULL,
+    added_us INTEGER NOT NULL,
     -- Everything that was due up to then is decided.
-    settled_us BIGINT NOT NULL,
+    settled_us INTEGER NOT NULL,
     -- Both null while it starts runs.
-    suspended_us BIGINT,
+    suspended_us INTEGER,
     suspended_because TEXT
-);
+) STRICT;
 
 -- What became of each time of a schedule. A row is there before the run begins, so that nobody else starts it.
 CREATE TABLE schedule_starts (
     schedule TEXT NOT NULL,
-    due_us BIGINT NOT NULL,
+    due_us INTEGER NOT NULL,
     -- claimed, started, ended, passed over or refused.
     state TEXT NOT NULL,
     run TEXT,
     -- Which controller claimed it, and when.
     holder TEXT NOT NULL,
-    claimed_us BIGINT NOT NULL,
+    claimed_us INTEGER NOT NULL,
     because TEXT,
     PRIMARY KEY (schedule, due_us)
-);
+) STRICT;
 CREATE INDEX schedule_starts_by_state ON schedule_starts (schedule, state);
