@@ -30,7 +30,9 @@ impl GameDay {
     /// Who leads when it begins.
     #[must_use]
     pub fn leader(&self) -> Option<&Person> {
-        self.people.iter().find(|person| person.role == Role::Leader)
+        self.people
+            .iter()
+            .find(|person| person.role == Role::Leader)
     }
 
     /// Somebody who takes part.

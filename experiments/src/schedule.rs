@@ -113,14 +113,30 @@ pub enum CronError {
 
 /// What the fields are, and what may be written there.
 const FIELDS: [(&str, &str); 5] = [
-    ("a minute", "0 to 59, lists, ranges and steps: 0, 5-10, */15"),
+    (
+        "a minute",
+        "0 to 59, lists, ranges and steps: 0, 5-10, */15",
+    ),
     ("an hour", "0 to 23, lists, ranges and steps: 2, 9-17, */6"),
-    ("a day of the month", "1 to 31, L for the last, 15W for the weekday nearest to the 15th"),
+    (
+        "a day of the month",
+        "1 to 31, L for the last, 15W for the weekday nearest to the 15th",
+    ),
     ("a month", "1 to 12 or JAN to DEC"),
-    ("a day of the week", "0 to 7 (both are Sunday) or SUN to SAT, MON#2 for the second Monday"),
+    (
+        "a day of the week",
+        "0 to 7 (both are Sunday) or SUN to SAT, MON#2 for the second Monday",
+    ),
 ];
 
-const NICKNAMES: [&str; 6] = ["@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@annually"];
+const NICKNAMES: [&str; 6] = [
+    "@hourly",
+    "@daily",
+    "@weekly",
+    "@monthly",
+    "@yearly",
+    "@annually",
+];
 
 impl Cron {
     /// As it was written, without blanks around it.
@@ -143,7 +159,9 @@ impl FromStr for Cron {
         let text = text.trim();
         if text.starts_with('@') {
             let known = NICKNAMES.iter().any(|name| name.eq_ignore_ascii_case(text));
-            return known.then(|| Self(text.to_owned())).ok_or_else(|| CronError::Nickname(text.to_owned()));
+            return known
+                .then(|| Self(text.to_owned()))
+                .ok_or_else(|| CronError::Nickname(text.to_owned()));
         }
         let fields: Vec<&str> = text.split_ascii_whitespace().collect();
         if fields.len() != FIELDS.len() {
@@ -167,17 +185,28 @@ fn check_field(text: &str, place: usize, field: &str) -> Result<(), CronError> {
     let mut alone = ["*"; FIELDS.len()];
     alone[place] = field;
     // The parser passes over what it should not: a list with nothing between its commas, a `+` for another meaning of days.
-    let sloppy = field.split(',').any(str::is_empty) || !field.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-#".contains(c));
+    let sloppy = field.split(',').any(str::is_empty)
+        || !field
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "*/,-#".contains(c));
     if !sloppy && parse(&alone.join(" ")).is_ok() {
         return Ok(());
     }
     let at = field.as_ptr() as usize - text.as_ptr() as usize;
     let (what, may) = FIELDS[place];
-    Err(CronError::Field { field: field.to_owned(), at, what, may })
+    Err(CronError::Field {
+        field: field.to_owned(),
+        at,
+        what,
+        may,
+    })
 }
 
 fn parse(text: &str) -> Result<croner::Cron, croner::errors::CronError> {
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let parser = CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed)
+        .build();
     parser.parse(text)
 }
 
@@ -222,7 +251,9 @@ impl Window {
 }
 
 /// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "days of the week")]
 pub enum Day {
@@ -237,7 +268,15 @@ pub enum Day {
 
 impl Day {
     /// In the order of ISO 8601.
-    pub const ALL: [Self; 7] = [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
+    pub const ALL: [Self; 7] = [
+        Self::Mon,
+        Self::Tue,
+        Self::Wed,
+        Self::Thu,
+        Self::Fri,
+        Self::Sat,
+        Self::Sun,
+    ];
 
     /// As it is written.
     #[must_use]
@@ -276,12 +315,18 @@ impl FromStr for Clock {
     type Err = NoClock;
     fn from_str(text: &str) -> Result<Self, NoClock> {
         const DAY: u16 = 24 * 60;
-        let two = |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<u16>().ok());
+        let two = |part: &str| {
+            (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| part.parse::<u16>().ok())
+        };
         let minutes = text.split_once(':').and_then(|(hour, minute)| {
             let (hour, minute) = (two(hour)??, two(minute)??);
             (minute < 60).then_some(hour * 60 + minute)
         });
-        minutes.filter(|minutes| *minutes <= DAY).map(Self).ok_or_else(|| NoClock(text.to_owned()))
+        minutes
+            .filter(|minutes| *minutes <= DAY)
+            .map(Self)
+            .ok_or_else(|| NoClock(text.to_owned()))
     }
 }
 
@@ -307,10 +352,15 @@ impl From<Clock> for String {
 /// Whether there is such a time zone, in the copy of IANA's data that this library brings along: the same answer on every machine.
 #[must_use]
 pub fn is_time_zone(name: &str) -> bool {
-    TimeZoneDatabase::bundled().get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
+    TimeZoneDatabase::bundled()
+        .get(name)
+        .is_ok_and(|zone| zone.iana_name() == Some(name))
 }
 
 /// The names of all time zones there are.
 pub(crate) fn time_zones() -> Vec<String> {
-    TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect()
+    TimeZoneDatabase::bundled()
+        .available()
+        .map(|name| name.to_string())
+        .collect()
 }

@@ -67,7 +67,12 @@ fn seen(kept: &ScheduleKept) -> Result<ScheduleSeen, Problem> {
 }
 
 fn prepared(files: &ScheduleFiles) -> Result<Prepared, Problem> {
-    let bad = |error: crate::calendar::PrepareError| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, crate::words::chain(&error));
+    let bad = |error: crate::calendar::PrepareError| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            crate::words::chain(&error),
+        )
+    };
     Prepared::new(files).map_err(bad)
 }
 
@@ -92,9 +97,14 @@ pub(super) async fn put(
     let prepared = prepared(&files)?;
     let own = &prepared.schedule.metadata.name;
     if *own != name {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the file is of the schedule `{own}`, and was put as `{name}`")));
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("the file is of the schedule `{own}`, and was put as `{name}`"),
+        ));
     }
-    api.store.put_schedule(&name, &files, None, now_us()).await?;
+    api.store
+        .put_schedule(&name, &files, None, now_us())
+        .await?;
     tracing::info!(by = caller.0, schedule = name, "put a schedule into force");
     Ok(Json(seen(&found(&api, &name).await?)?))
 }
@@ -118,11 +128,21 @@ pub(super) async fn suspend(
     Json(why): Json<Because>,
 ) -> Result<Json<ScheduleSeen>, Problem> {
     let words = why.because.trim();
-    if words.is_empty() || words.chars().count() > BECAUSE_MAX || words.chars().any(char::is_control) {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("`because` is a line of at most {BECAUSE_MAX} letters")));
+    if words.is_empty()
+        || words.chars().count() > BECAUSE_MAX
+        || words.chars().any(char::is_control)
+    {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("`because` is a line of at most {BECAUSE_MAX} letters"),
+        ));
     }
     let because = format!("{}: {words}", caller.0);
-    if !api.store.suspend_schedule(&name, &because, now_us()).await? {
+    if !api
+        .store
+        .suspend_schedule(&name, &because, now_us())
+        .await?
+    {
         return Err(Problem::missing("schedule", &name));
     }
     tracing::info!(by = caller.0, schedule = name, "suspended a schedule");
@@ -141,6 +161,9 @@ pub(super) async fn resume(
     Ok(Json(seen(&found(&api, &name).await?)?))
 }
 
-pub(super) async fn starts(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Vec<StartKept>>, Problem> {
+pub(super) async fn starts(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<StartKept>>, Problem> {
     Ok(Json(api.store.starts(&name, STARTS_SHOWN).await?))
 }

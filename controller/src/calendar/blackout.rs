@@ -85,24 +85,49 @@ impl Calendar {
     /// # Errors
     /// Anything in it that is not understood.
     pub fn read(name: &str, text: &str, zone: &TimeZone) -> Result<Self, BlackoutError> {
-        let form = |why: String| BlackoutError::Form { file: name.to_owned(), why };
+        let form = |why: String| BlackoutError::Form {
+            file: name.to_owned(),
+            why,
+        };
         if text.len() > BYTES_MAX {
             return Err(form(format!("it has more than {BYTES_MAX} bytes")));
         }
         let text = unfold(text.trim_start_matches('\u{feff}'));
         let parsed = read_calendar(&text).map_err(|error| form(first_line(&error)))?;
-        let events: Vec<&Component<'_>> = parsed.components.iter().filter(|c| c.name == "VEVENT").collect();
+        let events: Vec<&Component<'_>> = parsed
+            .components
+            .iter()
+            .filter(|c| c.name == "VEVENT")
+            .collect();
         // The parser stops where it does not understand, and says nothing of it.
-        let begun = text.lines().filter(|line| line.trim_end().eq_ignore_ascii_case("BEGIN:VEVENT")).count();
-        let ends = text.trim_end().to_ascii_uppercase().ends_with("END:VCALENDAR");
+        let begun = text
+            .lines()
+            .filter(|line| line.trim_end().eq_ignore_ascii_case("BEGIN:VEVENT"))
+            .count();
+        let ends = text
+            .trim_end()
+            .to_ascii_uppercase()
+            .ends_with("END:VCALENDAR");
         if begun != events.len() || !ends {
-            return Err(form(format!("of {begun} events, {} can be read; is it cut off?", events.len())));
+            return Err(form(format!(
+                "of {begun} events, {} can be read; is it cut off?",
+                events.len()
+            )));
         }
         let mut read = Vec::new();
         for event in events {
-            read.push(Raw { file: name, component: event }.read(zone)?);
+            read.push(
+                Raw {
+                    file: name,
+                    component: event,
+                }
+                .read(zone)?,
+            );
         }
-        Ok(Self { name: name.to_owned(), events: together(read) })
+        Ok(Self {
+            name: name.to_owned(),
+            events: together(read),
+        })
     }
 
     /// The first event that has a moment in common with this stretch of time.
@@ -110,7 +135,12 @@ impl Calendar {
     pub fn meets(&self, from: Timestamp, to: Timestamp) -> Option<Blackout> {
         let met = self.events.iter().filter_map(|event| event.meets(from, to));
         let (what, from, to) = met.min_by_key(|(_, from, _)| *from)?;
-        Some(Blackout { what, calendar: self.name.clone(), from, to })
+        Some(Blackout {
+            what,
+            calendar: self.name.clone(),
+            from,
+            to,
+        })
     }
 }
 
@@ -148,8 +178,10 @@ impl Event {
             return Some((format!("{} (too often to tell when)", self.what), from, to));
         };
         let spans = starts.into_iter().filter_map(|start| self.span(start));
-        let met = spans.filter(|(begin, end)| *begin < to && (*end > from || begin == end && *begin >= from));
-        met.min_by_key(|(begin, _)| *begin).map(|(begin, end)| (self.what.clone(), begin, end))
+        let met = spans
+            .filter(|(begin, end)| *begin < to && (*end > from || begin == end && *begin >= from));
+        met.min_by_key(|(begin, _)| *begin)
+            .map(|(begin, end)| (self.what.clone(), begin, end))
     }
 
     /// One occurrence as two instants.
@@ -164,7 +196,9 @@ impl Event {
 
     /// When, by its own wall clock, it begins in or around a stretch of time; `None` when that is too often to tell.
     fn starts(&self, from: Timestamp, to: Timestamp) -> Option<Vec<DateTime>> {
-        let Some(set) = &self.again else { return Some(vec![self.start]) };
+        let Some(set) = &self.again else {
+            return Some(vec![self.start]);
+        };
         let length: Span = match self.length {
             Length::Days(days) => (days + 1).days(),
             Length::Exactly(length) => (length.as_hours() + 48).hours(),
@@ -172,7 +206,11 @@ impl Event {
         let begin = self.zone.to_datetime(from).checked_sub(length).ok()?;
         let end = self.zone.to_datetime(to).checked_add(1.day()).ok()?;
         // Not from `begin` on: the library would count only those that it gives, and look for ever.
-        let found = set.as_ref().clone().before(as_utc(end)?).all(OCCURRENCES_MAX);
+        let found = set
+            .as_ref()
+            .clone()
+            .before(as_utc(end)?)
+            .all(OCCURRENCES_MAX);
         // There were more than this, or it gave up looking for them.
         if found.limited {
             return None;
@@ -182,7 +220,9 @@ impl Event {
             Some(TimeZone::UTC.to_datetime(at))
         });
         let dates: Option<Vec<DateTime>> = dates.collect();
-        let near = dates?.into_iter().filter(|at| *at >= begin && !self.moved.contains(at));
+        let near = dates?
+            .into_iter()
+            .filter(|at| *at >= begin && !self.moved.contains(at));
         Some(near.collect())
     }
 }
@@ -208,7 +248,9 @@ struct Raw<'r> {
 
 impl Raw<'_> {
     fn text(&self, name: &str) -> Option<String> {
-        self.component.find_prop(name).map(|p| p.val.as_str().trim().to_owned())
+        self.component
+            .find_prop(name)
+            .map(|p| p.val.as_str().trim().to_owned())
     }
 
     fn bad(&self, why: impl Into<String>) -> BlackoutError {
@@ -221,9 +263,15 @@ impl Raw<'_> {
     }
 
     fn read(&self, zone: &TimeZone) -> Result<Told, BlackoutError> {
-        let start = self.component.find_prop("DTSTART").ok_or_else(|| self.bad("it has no DTSTART"))?;
+        let start = self
+            .component
+            .find_prop("DTSTART")
+            .ok_or_else(|| self.bad("it has no DTSTART"))?;
         let start = self.when(start, zone)?;
-        let what = self.text("SUMMARY").filter(|text| !text.is_empty()).unwrap_or_else(|| "an event without a name".into());
+        let what = self
+            .text("SUMMARY")
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "an event without a name".into());
         let instead_of = match self.component.find_prop("RECURRENCE-ID") {
             Some(property) => Some(self.in_zone(&self.when(property, zone)?, &start.zone)?),
             None => None,
@@ -231,7 +279,9 @@ impl Raw<'_> {
         Ok(Told {
             uid: self.text("UID").unwrap_or_default(),
             instead_of,
-            is_cancelled: self.text("STATUS").is_some_and(|status| status.eq_ignore_ascii_case("CANCELLED")),
+            is_cancelled: self
+                .text("STATUS")
+                .is_some_and(|status| status.eq_ignore_ascii_case("CANCELLED")),
             event: Event {
                 what,
                 start: start.civil,
@@ -245,8 +295,13 @@ impl Raw<'_> {
 
     fn when(&self, property: &Property<'_>, zone: &TimeZone) -> Result<When, BlackoutError> {
         let param = |name: &str| {
-            let found = property.params.iter().find(|p| p.key.as_str().eq_ignore_ascii_case(name));
-            found.and_then(|p| p.val.as_ref()).map(|value| value.as_str().trim_matches('"').to_owned())
+            let found = property
+                .params
+                .iter()
+                .find(|p| p.key.as_str().eq_ignore_ascii_case(name));
+            found
+                .and_then(|p| p.val.as_ref())
+                .map(|value| value.as_str().trim_matches('"').to_owned())
         };
         let own = match param("TZID") {
             None => zone.clone(),
@@ -261,14 +316,26 @@ impl Raw<'_> {
         let bad = |_| self.bad(format!("`{text}` is neither a day nor a time"));
         if let Some(utc) = text.strip_suffix(['Z', 'z']) {
             let civil = DateTime::strptime("%Y%m%dT%H%M%S", utc).map_err(bad)?;
-            return Ok(When { civil, zone: TimeZone::UTC, is_day: false });
+            return Ok(When {
+                civil,
+                zone: TimeZone::UTC,
+                is_day: false,
+            });
         }
         if text.contains('T') {
             let civil = DateTime::strptime("%Y%m%dT%H%M%S", text).map_err(bad)?;
-            return Ok(When { civil, zone, is_day: false });
+            return Ok(When {
+                civil,
+                zone,
+                is_day: false,
+            });
         }
         let day = Date::strptime("%Y%m%d", text).map_err(bad)?;
-        Ok(When { civil: day.to_datetime(jiff::civil::Time::midnight()), zone, is_day: true })
+        Ok(When {
+            civil: day.to_datetime(jiff::civil::Time::midnight()),
+            zone,
+            is_day: true,
+        })
     }
 
     /// The same instant by another wall clock.
@@ -276,26 +343,45 @@ impl Raw<'_> {
         if when.is_day || when.zone == *zone {
             return Ok(when.civil);
         }
-        let at = instant(when.civil, &when.zone).ok_or_else(|| self.bad("a time in it is out of reach"))?;
+        let at = instant(when.civil, &when.zone)
+            .ok_or_else(|| self.bad("a time in it is out of reach"))?;
         Ok(zone.to_datetime(at))
     }
 
     fn length(&self, start: &When, zone: &TimeZone) -> Result<Length, BlackoutError> {
         if let Some(text) = self.text("DURATION") {
-            let span: Span = text.parse().map_err(|_| self.bad(format!("`{text}` is not a duration")))?;
-            let date = start.civil.checked_add(span).map_err(|_| self.bad("it lasts too long"))?;
+            let span: Span = text
+                .parse()
+                .map_err(|_| self.bad(format!("`{text}` is not a duration")))?;
+            let date = start
+                .civil
+                .checked_add(span)
+                .map_err(|_| self.bad("it lasts too long"))?;
             let length = date.duration_since(start.civil);
             return self.lasting(start, length);
         }
         let Some(end) = self.component.find_prop("DTEND") else {
-            return Ok(if start.is_day { Length::Days(1) } else { Length::Exactly(SignedDuration::ZERO) });
+            return Ok(if start.is_day {
+                Length::Days(1)
+            } else {
+                Length::Exactly(SignedDuration::ZERO)
+            });
         };
         let end = self.when(end, zone)?;
         if start.is_day && end.is_day {
             return self.lasting(start, end.civil.duration_since(start.civil));
         }
-        let of = |when: &When| instant(when.civil, &when.zone).ok_or_else(|| self.bad("a time in it is out of reach"));
-        self.lasting(&When { is_day: false, civil: start.civil, zone: start.zone.clone() }, of(&end)?.duration_since(of(start)?))
+        let of = |when: &When| {
+            instant(when.civil, &when.zone).ok_or_else(|| self.bad("a time in it is out of reach"))
+        };
+        self.lasting(
+            &When {
+                is_day: false,
+                civil: start.civil,
+                zone: start.zone.clone(),
+            },
+            of(&end)?.duration_since(of(start)?),
+        )
     }
 
     fn lasting(&self, start: &When, length: SignedDuration) -> Result<Length, BlackoutError> {
@@ -307,12 +393,18 @@ impl Raw<'_> {
             return Ok(Length::Exactly(length));
         }
         // RFC 5545, 3.6.1: where there is no end, and where the end is the beginning, it is that day.
-        let days = i32::try_from(length.as_secs() / DAY_SECONDS).map_err(|_| self.bad("it lasts too long"))?;
+        let days = i32::try_from(length.as_secs() / DAY_SECONDS)
+            .map_err(|_| self.bad("it lasts too long"))?;
         Ok(Length::Days(days.max(1)))
     }
 
     fn again(&self, start: &When, zone: &TimeZone) -> Result<Option<Box<RRuleSet>>, BlackoutError> {
-        let of = |name: &'static str| self.component.properties.iter().filter(move |p| p.name == name);
+        let of = |name: &'static str| {
+            self.component
+                .properties
+                .iter()
+                .filter(move |p| p.name == name)
+        };
         if of("EXRULE").next().is_some() {
             return Err(self.bad("it has an EXRULE, which RFC 5545 took out; write EXDATE"));
         }
@@ -328,7 +420,11 @@ impl Raw<'_> {
             for property in of(name) {
                 let mut times = Vec::new();
                 for text in property.val.as_str().split(',') {
-                    let one = Property { name: property.name.clone(), val: text.into(), params: property.params.clone() };
+                    let one = Property {
+                        name: property.name.clone(),
+                        val: text.into(),
+                        params: property.params.clone(),
+                    };
                     let mut at = self.when(&one, zone)?;
                     if at.is_day {
                         // A day among times: that day's occurrence.
@@ -340,14 +436,18 @@ impl Raw<'_> {
             }
         }
         let set = lines.join("\n").parse::<RRuleSet>();
-        set.map(|set| Some(Box::new(set.limit()))).map_err(|error| self.bad(format!("its repetition is wrong: {error}")))
+        set.map(|set| Some(Box::new(set.limit())))
+            .map_err(|error| self.bad(format!("its repetition is wrong: {error}")))
     }
 
     /// A rule whose UNTIL is by the event's own wall clock.
     fn rule(&self, rule: &str, start: &When) -> Result<String, BlackoutError> {
         let mut parts = Vec::new();
         for part in rule.trim().split(';') {
-            let until = part.get(..6).filter(|name| name.eq_ignore_ascii_case("UNTIL=")).map(|_| &part[6..]);
+            let until = part
+                .get(..6)
+                .filter(|name| name.eq_ignore_ascii_case("UNTIL="))
+                .map(|_| &part[6..]);
             let Some(until) = until else {
                 parts.push(part.to_owned());
                 continue;
@@ -355,7 +455,9 @@ impl Raw<'_> {
             let at = self.at(until, start.zone.clone())?;
             let civil = if at.is_day {
                 // Up to the end of that day: its occurrence is among them.
-                at.civil.date().to_datetime(jiff::civil::time(23, 59, 59, 0))
+                at.civil
+                    .date()
+                    .to_datetime(jiff::civil::time(23, 59, 59, 0))
             } else {
                 self.in_zone(&at, &start.zone)?
             };
@@ -366,5 +468,9 @@ impl Raw<'_> {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+    text.lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }

@@ -63,17 +63,29 @@ pub fn decide(timetable: &Timetable, standing: Standing, now: Timestamp) -> Deci
     let passed = |why: &str| Outcome::PassedOver(why.to_owned());
     let suspended = "the schedule is suspended";
     for due in ripe {
-        let why = if standing.is_suspended { suspended } else { "missed, and a later one is due as well" };
+        let why = if standing.is_suspended {
+            suspended
+        } else {
+            "missed, and a later one is due as well"
+        };
         outcomes.push((due, passed(why)));
     }
     if let Some(due) = latest {
         match of_latest(timetable, standing, due, now) {
             Some(outcome) => outcomes.push((due, outcome)),
             // It waits; the rooms are looked at again at the latest when it is too late, or the next is due.
-            None => look_again = [look_again, Some(too_late(timetable, due))].into_iter().flatten().min(),
+            None => {
+                look_again = [look_again, Some(too_late(timetable, due))]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
         }
     }
-    Decision { outcomes, look_again }
+    Decision {
+        outcomes,
+        look_again,
+    }
 }
 
 fn too_late(timetable: &Timetable, due: Due) -> Timestamp {
@@ -82,13 +94,22 @@ fn too_late(timetable: &Timetable, due: Due) -> Timestamp {
 }
 
 /// `None`: it waits for a run to end.
-fn of_latest(timetable: &Timetable, standing: Standing, due: Due, now: Timestamp) -> Option<Outcome> {
+fn of_latest(
+    timetable: &Timetable,
+    standing: Standing,
+    due: Due,
+    now: Timestamp,
+) -> Option<Outcome> {
     let full = standing.running >= timetable.at_most;
     if standing.is_suspended {
         return Some(Outcome::PassedOver("the schedule is suspended".into()));
     }
     if now > too_late(timetable, due) {
-        let why = if full { "too many of its runs were under way" } else { "nobody was there to start it in time" };
+        let why = if full {
+            "too many of its runs were under way"
+        } else {
+            "nobody was there to start it in time"
+        };
         return Some(Outcome::PassedOver(why.into()));
     }
     // It would begin now, which may be later than it was to.

@@ -91,7 +91,10 @@ impl Prepared {
     /// # Errors
     /// One of them is not right.
     pub fn new(files: &ScheduleFiles) -> Result<Self, PrepareError> {
-        let wrong = |path: &str, said: String| PrepareError::File { path: path.to_owned(), said };
+        let wrong = |path: &str, said: String| PrepareError::File {
+            path: path.to_owned(),
+            said,
+        };
         let own = &files.schedule;
         let read = language::read_schedule(&own.name, &own.text);
         let said = || read.render(&own.text, language::Colour::Never);
@@ -105,9 +108,14 @@ impl Prepared {
             let found = found.ok_or_else(|| PrepareError::NoCalendar(name.clone()))?;
             Ok((found.name.clone(), found.text.clone()))
         };
-        let blackouts: Result<Vec<(String, String)>, PrepareError> = schedule.blackouts.iter().map(given).collect();
+        let blackouts: Result<Vec<(String, String)>, PrepareError> =
+            schedule.blackouts.iter().map(given).collect();
         let timetable = Timetable::new(&schedule, longest(&experiment), &blackouts?)?;
-        Ok(Self { schedule, experiment, timetable })
+        Ok(Self {
+            schedule,
+            experiment,
+            timetable,
+        })
     }
 }
 
@@ -125,7 +133,12 @@ impl<S: Starter> Keeper<S> {
     /// A keeper under a name of its own.
     pub fn new(store: Store, starter: S, notices: Notices) -> Self {
         let holder = format!("{:016x}", rand::random::<u64>());
-        Self { store, starter, holder, notices }
+        Self {
+            store,
+            starter,
+            holder,
+            notices,
+        }
     }
 
     /// Keeps them until it is dropped.
@@ -135,13 +148,25 @@ impl<S: Starter> Keeper<S> {
             let next = match self.look(now).await {
                 Ok(next) => next,
                 Err(error) => {
-                    tracing::error!(error = crate::words::chain(&error), "the schedules cannot be kept now");
+                    tracing::error!(
+                        error = crate::words::chain(&error),
+                        "the schedules cannot be kept now"
+                    );
                     None
                 }
             };
-            let until = next.map(|next| next.duration_since(Timestamp::now()).unsigned_abs().min(LOOK_MAX));
+            let until = next.map(|next| {
+                next.duration_since(Timestamp::now())
+                    .unsigned_abs()
+                    .min(LOOK_MAX)
+            });
             let passed = next.is_some_and(|next| next <= Timestamp::now());
-            tokio::time::sleep(if passed { Duration::ZERO } else { until.unwrap_or(LOOK_MAX) }).await;
+            tokio::time::sleep(if passed {
+                Duration::ZERO
+            } else {
+                until.unwrap_or(LOOK_MAX)
+            })
+            .await;
         }
     }
 
@@ -157,13 +182,20 @@ impl<S: Starter> Keeper<S> {
                     let again = self.one(&kept, &prepared, now).await?;
                     next = [next, again].into_iter().flatten().min();
                 }
-                Err(error) => tracing::error!(schedule = kept.name, %error, "a schedule that is kept cannot be used"),
+                Err(error) => {
+                    tracing::error!(schedule = kept.name, %error, "a schedule that is kept cannot be used")
+                }
             }
         }
         Ok(next)
     }
 
-    async fn one(&self, kept: &ScheduleKept, prepared: &Prepared, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    async fn one(
+        &self,
+        kept: &ScheduleKept,
+        prepared: &Prepared,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let mut running = 0;
         let mut is_suspended = kept.suspended_us.is_some();
         for start in self.store.open_starts(&kept.name).await? {
@@ -179,7 +211,10 @@ impl<S: Starter> Keeper<S> {
             is_suspended,
         };
         let decision = decide(&prepared.timetable, standing, now);
-        let settled = decision.outcomes.last().map(|(due, _)| due.due.as_microsecond());
+        let settled = decision
+            .outcomes
+            .last()
+            .map(|(due, _)| due.due.as_microsecond());
         for (due, outcome) in &decision.outcomes {
             self.carry_out(kept, prepared, *due, outcome, now).await?;
         }
@@ -190,7 +225,14 @@ impl<S: Starter> Keeper<S> {
         Ok(decision.look_again)
     }
 
-    async fn carry_out(&self, kept: &ScheduleKept, prepared: &Prepared, due: Due, outcome: &Outcome, now: Timestamp) -> Result<(), StoreError> {
+    async fn carry_out(
+        &self,
+        kept: &ScheduleKept,
+        prepared: &Prepared,
+        due: Due,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let run = RunId(run_name(&kept.name, due.due));
         let because = match outcome {
             Outcome::Start => None,
@@ -211,14 +253,24 @@ impl<S: Starter> Keeper<S> {
             None => self.start(kept, prepared, claim.due_us, &run).await,
             Some(why) => {
                 tracing::info!(schedule = kept.name, due = %due.due, why, "passed over");
-                let text = format!("Schedule `{}` passed over its run of {}: {why}.", kept.name, due.due);
-                self.notices.say(Notice::new(Event::SchedulePassedOver, text).about(&kept.name, None));
+                let text = format!(
+                    "Schedule `{}` passed over its run of {}: {why}.",
+                    kept.name, due.due
+                );
+                self.notices
+                    .say(Notice::new(Event::SchedulePassedOver, text).about(&kept.name, None));
                 Ok(())
             }
         }
     }
 
-    async fn start(&self, kept: &ScheduleKept, prepared: &Prepared, due_us: i64, run: &RunId) -> Result<(), StoreError> {
+    async fn start(
+        &self,
+        kept: &ScheduleKept,
+        prepared: &Prepared,
+        due_us: i64,
+        run: &RunId,
+    ) -> Result<(), StoreError> {
         let order = Order {
             run: run.clone(),
             schedule: kept.name.clone(),
@@ -230,13 +282,18 @@ impl<S: Starter> Keeper<S> {
         match self.starter.start(order).await {
             Ok(()) => {
                 tracing::info!(schedule = kept.name, %run, "started");
-                self.store.note_start(&kept.name, due_us, StartState::Started, None).await
+                self.store
+                    .note_start(&kept.name, due_us, StartState::Started, None)
+                    .await
             }
             Err(NotStarted::Refused(why)) => {
                 tracing::warn!(schedule = kept.name, %run, why, "refused");
                 let text = format!("Schedule `{}` was not let start its run: {why}", kept.name);
-                self.notices.say(Notice::new(Event::ScheduleRefused, text).about(&kept.name, Some(run)));
-                self.store.note_start(&kept.name, due_us, StartState::Refused, Some(&why)).await
+                self.notices
+                    .say(Notice::new(Event::ScheduleRefused, text).about(&kept.name, Some(run)));
+                self.store
+                    .note_start(&kept.name, due_us, StartState::Refused, Some(&why))
+                    .await
             }
             // The claim stays, and is looked at again.
             Err(NotStarted::Unavailable(why)) => {
@@ -247,8 +304,16 @@ impl<S: Starter> Keeper<S> {
     }
 
     /// What became of a start that has not ended.
-    async fn open(&self, kept: &ScheduleKept, prepared: &Prepared, start: &StartKept, now: Timestamp) -> Result<Open, StoreError> {
-        let Some(run) = &start.run else { return Ok(Open::Over) };
+    async fn open(
+        &self,
+        kept: &ScheduleKept,
+        prepared: &Prepared,
+        start: &StartKept,
+        now: Timestamp,
+    ) -> Result<Open, StoreError> {
+        let Some(run) = &start.run else {
+            return Ok(Open::Over);
+        };
         let end = self.store.end_of(run).await?;
         let claimed = Timestamp::from_microsecond(start.claimed_us).unwrap_or(Timestamp::MIN);
         let age = now.duration_since(claimed);
@@ -257,14 +322,19 @@ impl<S: Starter> Keeper<S> {
             (StartState::Claimed, None) => self.claimed(kept, prepared, start, run, now).await,
             // A run that has just begun is not among them yet.
             _ => {
-                let longest = SignedDuration::try_from(prepared.timetable.length).unwrap_or(SignedDuration::MAX);
+                let longest = SignedDuration::try_from(prepared.timetable.length)
+                    .unwrap_or(SignedDuration::MAX);
                 if age > longest.saturating_add(OVERDUE_MAX) {
                     let because = Some("interrupted: the run has no end");
-                    self.store.note_start(&kept.name, start.due_us, StartState::Ended, because).await?;
+                    self.store
+                        .note_start(&kept.name, start.due_us, StartState::Ended, because)
+                        .await?;
                     return Ok(Open::Over);
                 }
                 if start.state == StartState::Claimed {
-                    self.store.note_start(&kept.name, start.due_us, StartState::Started, None).await?;
+                    self.store
+                        .note_start(&kept.name, start.due_us, StartState::Started, None)
+                        .await?;
                 }
                 Ok(Open::Running)
             }
@@ -272,29 +342,48 @@ impl<S: Starter> Keeper<S> {
     }
 
     /// A claim without a run: its controller is about to start it, could not, or died.
-    async fn claimed(&self, kept: &ScheduleKept, prepared: &Prepared, start: &StartKept, run: &RunId, now: Timestamp) -> Result<Open, StoreError> {
+    async fn claimed(
+        &self,
+        kept: &ScheduleKept,
+        prepared: &Prepared,
+        start: &StartKept,
+        run: &RunId,
+        now: Timestamp,
+    ) -> Result<Open, StoreError> {
         let claimed = Timestamp::from_microsecond(start.claimed_us).unwrap_or(Timestamp::MIN);
         let is_fresh = now.duration_since(claimed) < CLAIM_MAX;
         if start.holder != self.holder && is_fresh {
             return Ok(Open::Running);
         }
-        if !self.store.take_over(start, &self.holder, now.as_microsecond()).await? {
+        if !self
+            .store
+            .take_over(start, &self.holder, now.as_microsecond())
+            .await?
+        {
             return Ok(Open::Running);
         }
         let due = Timestamp::from_microsecond(start.due_us).unwrap_or(Timestamp::MIN);
         let late = now.duration_since(due);
-        let within = prepared.timetable.start_within.saturating_add(prepared.jitter());
+        let within = prepared
+            .timetable
+            .start_within
+            .saturating_add(prepared.jitter());
         let is_late = late > SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
         let why = if is_late {
             Some("its controller could not start it in time".to_owned())
         } else if kept.suspended_us.is_some() {
             Some("the schedule is suspended".to_owned())
         } else {
-            prepared.timetable.blocked(now).map(|blocked| blocked.to_string())
+            prepared
+                .timetable
+                .blocked(now)
+                .map(|blocked| blocked.to_string())
         };
         match why {
             Some(why) => {
-                self.store.note_start(&kept.name, start.due_us, StartState::PassedOver, Some(&why)).await?;
+                self.store
+                    .note_start(&kept.name, start.due_us, StartState::PassedOver, Some(&why))
+                    .await?;
                 Ok(Open::Over)
             }
             None => {
@@ -304,28 +393,51 @@ impl<S: Starter> Keeper<S> {
         }
     }
 
-    async fn ended(&self, kept: &ScheduleKept, prepared: &Prepared, start: &StartKept, run: &RunId, verdict: Verdict) -> Result<Open, StoreError> {
+    async fn ended(
+        &self,
+        kept: &ScheduleKept,
+        prepared: &Prepared,
+        start: &StartKept,
+        run: &RunId,
+        verdict: Verdict,
+    ) -> Result<Open, StoreError> {
         let suspends = match prepared.schedule.suspend_after {
             SuspendAfter::Broken => verdict == Verdict::Broken,
-            SuspendAfter::Inconclusive => matches!(verdict, Verdict::Broken | Verdict::Inconclusive),
+            SuspendAfter::Inconclusive => {
+                matches!(verdict, Verdict::Broken | Verdict::Inconclusive)
+            }
             SuspendAfter::Never => false,
         };
         if suspends {
             let because = format!("run {run} was {verdict}");
             // First: who dies in between finds the end once more.
-            self.store.suspend_schedule(&kept.name, &because, Timestamp::now().as_microsecond()).await?;
-            let text = format!("Schedule `{}` is suspended: {because}. `squall schedule resume {}` goes on.", kept.name, kept.name);
-            self.notices.say(Notice::new(Event::ScheduleSuspended, text).about(&kept.name, Some(run)));
+            self.store
+                .suspend_schedule(&kept.name, &because, Timestamp::now().as_microsecond())
+                .await?;
+            let text = format!(
+                "Schedule `{}` is suspended: {because}. `squall schedule resume {}` goes on.",
+                kept.name, kept.name
+            );
+            self.notices
+                .say(Notice::new(Event::ScheduleSuspended, text).about(&kept.name, Some(run)));
         }
         let because = verdict.to_string();
-        self.store.note_start(&kept.name, start.due_us, StartState::Ended, Some(&because)).await?;
-        Ok(if suspends { Open::Suspended } else { Open::Over })
+        self.store
+            .note_start(&kept.name, start.due_us, StartState::Ended, Some(&because))
+            .await?;
+        Ok(if suspends {
+            Open::Suspended
+        } else {
+            Open::Over
+        })
     }
 }
 
 impl Prepared {
     fn jitter(&self) -> Duration {
-        self.schedule.jitter.map_or(Duration::ZERO, |jitter| jitter.duration())
+        self.schedule
+            .jitter
+            .map_or(Duration::ZERO, |jitter| jitter.duration())
     }
 }
 

@@ -17,8 +17,12 @@ const EXPERIMENT: &str = "apiVersion: squall/v1\nkind: Experiment\nmetadata: { n
 probe: { load: { url: \"http://a:1/\", rate: 50/s } }\n    expect: success >= 90%\nmethod:\n  - fault: kill\n    on: { process: { name: a } }\n    hold: 1min\n";
 
 fn files(more: &str) -> ScheduleFiles {
-    let head = "apiVersion: squall/v1\nkind: Schedule\nmetadata: { name: nightly }\nexperiment: e.yaml\n";
-    let named = |name: &str, text: String| NamedText { name: name.into(), text };
+    let head =
+        "apiVersion: squall/v1\nkind: Schedule\nmetadata: { name: nightly }\nexperiment: e.yaml\n";
+    let named = |name: &str, text: String| NamedText {
+        name: name.into(),
+        text,
+    };
     ScheduleFiles {
         schedule: named("s.yaml", format!("{head}{more}\n")),
         experiment: named("e.yaml", EXPERIMENT.into()),
@@ -55,7 +59,12 @@ impl Starter for Engine {
             Fails::Nowhere | Fails::AfterTheRun => {}
         }
         if self.store.end_of(&order.run).await.unwrap().is_none() {
-            *self.begun.lock().unwrap().entry(order.run.0.clone()).or_default() += 1;
+            *self
+                .begun
+                .lock()
+                .unwrap()
+                .entry(order.run.0.clone())
+                .or_default() += 1;
             keep(&self.store, &order.run, None).await;
         }
         if fails == Fails::AfterTheRun {
@@ -81,11 +90,20 @@ async fn keep(store: &Store, run: &RunId, verdict: Option<Verdict>) {
             version: "0".into(),
             expectations: Vec::new(),
         })),
-        Some(verdict) => Happening::Finished(Finished { verdict, because: "b".into(), detect_ms: None, revert_ms: None, recover_ms: None }),
+        Some(verdict) => Happening::Finished(Finished {
+            verdict,
+            because: "b".into(),
+            detect_ms: None,
+            revert_ms: None,
+            recover_ms: None,
+        }),
     };
     if verdict.is_some() {
         // In the place of the run's first event, which is there already and stays.
-        writer.append(&Event { at_us: 1, what: Happening::Recovered });
+        writer.append(&Event {
+            at_us: 1,
+            what: Happening::Recovered,
+        });
     }
     writer.append(&Event { at_us: 1, what });
     writer.close().await;
@@ -102,13 +120,27 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).await.unwrap();
         let world = Self::of(store, more, now).await;
-        Self { _folder: Some(folder), ..world }
+        Self {
+            _folder: Some(folder),
+            ..world
+        }
     }
 
     async fn of(store: Store, more: &str, now: Timestamp) -> Self {
-        store.put_schedule("nightly", &files(more), Some("abc"), now.as_microsecond()).await.unwrap();
-        let engine = Engine { store: store.clone(), begun: Arc::default(), fails: Arc::new(Mutex::new(Fails::Nowhere)) };
-        Self { _folder: None, store, engine }
+        store
+            .put_schedule("nightly", &files(more), Some("abc"), now.as_microsecond())
+            .await
+            .unwrap();
+        let engine = Engine {
+            store: store.clone(),
+            begun: Arc::default(),
+            fails: Arc::new(Mutex::new(Fails::Nowhere)),
+        };
+        Self {
+            _folder: None,
+            store,
+            engine,
+        }
     }
 
     fn keeper(&self) -> Keeper<Engine> {
@@ -148,7 +180,11 @@ async fn two_controllers_start_each_time_once() {
     on_both(async |place| {
         // Each with connections of its own, as two programs have.
         let world = World::of(place.open().await, HOURLY, minutes(0)).await;
-        let second = World { store: place.open().await, engine: world.engine.clone(), _folder: None };
+        let second = World {
+            store: place.open().await,
+            engine: world.engine.clone(),
+            _folder: None,
+        };
         two_controllers(&world, &second).await;
     })
     .await;
@@ -179,10 +215,22 @@ async fn what_a_controller_that_died_has_left_is_found() {
         world.fails(Fails::Nowhere);
         let next = world.keeper();
         // It may still be there: a minute is not over.
-        world.look(&next, minutes(60) + SignedDuration::from_secs(30)).await;
+        world
+            .look(&next, minutes(60) + SignedDuration::from_secs(30))
+            .await;
         world.look(&next, minutes(62)).await;
         assert_eq!(world.states().await, [StartState::Started]);
-        assert_eq!(world.engine.begun.lock().unwrap().values().copied().collect::<Vec<_>>(), [1]);
+        assert_eq!(
+            world
+                .engine
+                .begun
+                .lock()
+                .unwrap()
+                .values()
+                .copied()
+                .collect::<Vec<_>>(),
+            [1]
+        );
     }
 }
 
@@ -201,27 +249,56 @@ async fn what_cannot_be_started_is_tried_until_it_is_too_late() {
 
 #[tokio::test]
 async fn a_broken_run_suspends_and_somebody_resumes() {
-    on_both(async |place| suspends(&World::of(place.open().await, HOURLY, minutes(0)).await).await).await;
+    on_both(async |place| suspends(&World::of(place.open().await, HOURLY, minutes(0)).await).await)
+        .await;
 }
 
 async fn suspends(world: &World) {
     let keeper = world.keeper();
     world.look(&keeper, minutes(60)).await;
-    keep(&world.store, &RunId(run_name("nightly", minutes(60))), Some(Verdict::Broken)).await;
+    keep(
+        &world.store,
+        &RunId(run_name("nightly", minutes(60))),
+        Some(Verdict::Broken),
+    )
+    .await;
     world.look(&keeper, minutes(120)).await;
-    assert_eq!(world.states().await, [StartState::Ended, StartState::PassedOver]);
+    assert_eq!(
+        world.states().await,
+        [StartState::Ended, StartState::PassedOver]
+    );
     let kept = &world.store.schedules().await.unwrap()[0];
-    assert!(kept.suspended_because.as_ref().unwrap().contains("broken"), "{kept:?}");
-    assert!(world.store.resume_schedule("nightly", minutes(190).as_microsecond()).await.unwrap());
+    assert!(
+        kept.suspended_because.as_ref().unwrap().contains("broken"),
+        "{kept:?}"
+    );
+    assert!(
+        world
+            .store
+            .resume_schedule("nightly", minutes(190).as_microsecond())
+            .await
+            .unwrap()
+    );
     // What was due while it was suspended is not made up for.
     world.look(&keeper, minutes(195)).await;
     world.look(&keeper, minutes(240)).await;
-    assert_eq!(world.states().await, [StartState::Ended, StartState::PassedOver, StartState::Started]);
+    assert_eq!(
+        world.states().await,
+        [
+            StartState::Ended,
+            StartState::PassedOver,
+            StartState::Started
+        ]
+    );
 }
 
 #[tokio::test]
 async fn one_run_at_once_and_one_that_never_ends_is_given_up() {
-    let world = World::new("cron: \"*/10 * * * *\"\ntimeZone: Etc/UTC\nstartWithin: 5min", minutes(0)).await;
+    let world = World::new(
+        "cron: \"*/10 * * * *\"\ntimeZone: Etc/UTC\nstartWithin: 5min",
+        minutes(0),
+    )
+    .await;
     let keeper = world.keeper();
     for minute in (10..=40).step_by(2) {
         world.look(&keeper, minutes(minute)).await;

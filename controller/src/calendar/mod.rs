@@ -13,16 +13,16 @@
 mod blackout;
 mod decide;
 mod keeper;
-mod timetable;
 mod times;
+mod timetable;
 
 pub use blackout::{BYTES_MAX as CALENDAR_BYTES_MAX, Blackout, BlackoutError, Calendar};
 pub use decide::{Decision, Outcome, Standing, decide};
-pub use keeper::{Keeper, NotStarted, Order, Prepared, PrepareError, Starter};
+pub use keeper::{Keeper, NotStarted, Order, PrepareError, Prepared, Starter};
+pub use times::Times;
 pub use timetable::{
     Blocked, Due, Timetable, TimetableError, Upcoming, longest, run_name, upcoming,
 };
-pub use times::Times;
 
 #[cfg(test)]
 mod keeper_tests;

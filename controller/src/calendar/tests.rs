@@ -9,9 +9,13 @@ use squall_experiments::schedule::{Cron, Schedule};
 use std::time::Duration;
 
 pub(super) fn schedule(more: &str) -> Schedule {
-    let text = format!("apiVersion: squall/v1\nkind: Schedule\nmetadata: {{ name: nightly }}\nexperiment: e.yaml\n{more}\n");
+    let text = format!(
+        "apiVersion: squall/v1\nkind: Schedule\nmetadata: {{ name: nightly }}\nexperiment: e.yaml\n{more}\n"
+    );
     let read = language::read_schedule("s.yaml", &text);
-    read.value.clone().unwrap_or_else(|| panic!("{}", read.render(&text, language::Colour::Never)))
+    read.value
+        .clone()
+        .unwrap_or_else(|| panic!("{}", read.render(&text, language::Colour::Never)))
 }
 
 fn at(text: &str) -> Timestamp {
@@ -22,14 +26,27 @@ fn times(cron: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
     let zone = TimeZone::get(zone).unwrap();
     let times = Times::new(&cron.parse::<Cron>().unwrap(), zone.clone()).unwrap();
     let all = std::iter::successors(times.after(at(from)), |last| times.after(*last));
-    all.take(count).map(|due| due.to_zoned(zone.clone()).strftime("%m-%dT%H:%M%:z").to_string()).collect()
+    all.take(count)
+        .map(|due| {
+            due.to_zoned(zone.clone())
+                .strftime("%m-%dT%H:%M%:z")
+                .to_string()
+        })
+        .collect()
 }
 
 #[test]
 fn a_time_that_is_skipped_is_due_when_the_clock_has_jumped_and_one_that_comes_twice_once() {
     let berlin = |cron, from, count| times(cron, "Europe/Berlin", from, count);
     let spring = berlin("30 2 * * *", "2026-03-27T12:00:00Z", 3);
-    assert_eq!(spring, ["03-28T02:30+01:00", "03-29T03:00+02:00", "03-30T02:30+02:00"]);
+    assert_eq!(
+        spring,
+        [
+            "03-28T02:30+01:00",
+            "03-29T03:00+02:00",
+            "03-30T02:30+02:00"
+        ]
+    );
     let autumn = berlin("30 2 * * *", "2026-10-24T12:00:00Z", 2);
     assert_eq!(autumn, ["10-25T02:30+02:00", "10-26T02:30+01:00"]);
     // From within the hour that comes a second time, and from the very jump.
@@ -39,8 +56,20 @@ fn a_time_that_is_skipped_is_due_when_the_clock_has_jumped_and_one_that_comes_tw
     assert_eq!(jump, ["03-29T03:00+02:00", "03-29T03:30+02:00"]);
     // A day that Samoa never had, and half an hour on Lord Howe.
     let samoa = times("0 12 * * *", "Pacific/Apia", "2011-12-29T12:00:00Z", 3);
-    assert_eq!(samoa, ["12-29T12:00-10:00", "12-31T00:00+14:00", "12-31T12:00+14:00"]);
-    let howe = times("15 2 4 10 *", "Australia/Lord_Howe", "2026-01-01T00:00:00Z", 1);
+    assert_eq!(
+        samoa,
+        [
+            "12-29T12:00-10:00",
+            "12-31T00:00+14:00",
+            "12-31T12:00+14:00"
+        ]
+    );
+    let howe = times(
+        "15 2 4 10 *",
+        "Australia/Lord_Howe",
+        "2026-01-01T00:00:00Z",
+        1,
+    );
     assert_eq!(howe, ["10-04T02:30+11:00"]);
 }
 
@@ -63,7 +92,9 @@ fn a_calendar_is_read_with_its_days_zones_repetitions_and_exceptions() {
     let calendar = Calendar::read("freeze.ics", CALENDAR, &berlin()).unwrap();
     let meets = |from: &str, minutes: i64| {
         let from = at(from);
-        calendar.meets(from, from + SignedDuration::from_mins(minutes)).map(|b| b.what)
+        calendar
+            .meets(from, from + SignedDuration::from_mins(minutes))
+            .map(|b| b.what)
     };
     let what = |name: &str| Some(name.to_owned());
     // All days are the schedule's: from midnight in Berlin to midnight in Berlin.
@@ -87,24 +118,47 @@ fn a_calendar_is_read_with_its_days_zones_repetitions_and_exceptions() {
 
 #[test]
 fn what_is_not_understood_in_a_calendar_is_refused() {
-    let read = |text: &str| Calendar::read("freeze.ics", text, &berlin()).map(drop).map_err(|e| e.to_string());
-    let event = |lines: &str| format!("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:Freeze\r\n{lines}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n");
+    let read = |text: &str| {
+        Calendar::read("freeze.ics", text, &berlin())
+            .map(drop)
+            .map_err(|e| e.to_string())
+    };
+    let event = |lines: &str| {
+        format!(
+            "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:Freeze\r\n{lines}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+        )
+    };
     let good = "DTSTART:20260101T000000Z";
     assert_eq!(read(&event(good)), Ok(()));
     for (lines, why) in [
         ("UID:1", "DTSTART"),
-        ("DTSTART;TZID=W. Europe Standard Time:20260101T000000", "`W. Europe Standard Time`"),
+        (
+            "DTSTART;TZID=W. Europe Standard Time:20260101T000000",
+            "`W. Europe Standard Time`",
+        ),
         ("DTSTART:tomorrow", "neither a day nor a time"),
-        ("DTSTART:20260101T000000Z\r\nDTEND:20251231T000000Z", "ends before it begins"),
+        (
+            "DTSTART:20260101T000000Z\r\nDTEND:20251231T000000Z",
+            "ends before it begins",
+        ),
         ("DTSTART:20260101T000000Z\r\nRRULE:FREQ=NEVER", "repetition"),
         ("DTSTART:20260101T000000Z\r\nEXRULE:FREQ=DAILY", "EXRULE"),
     ] {
         let said = read(&event(lines)).unwrap_err();
-        assert!(said.contains(why) && said.contains("`Freeze`"), "{lines}: {said}");
+        assert!(
+            said.contains(why) && said.contains("`Freeze`"),
+            "{lines}: {said}"
+        );
     }
-    assert!(read(&event(good).replace("END:VCALENDAR\r\n", "")).is_err(), "cut off");
+    assert!(
+        read(&event(good).replace("END:VCALENDAR\r\n", "")).is_err(),
+        "cut off"
+    );
     assert!(read("hello").is_err());
-    assert!(read(&event(&format!("{good}\r\nno property"))).is_err(), "a line that is none");
+    assert!(
+        read(&event(&format!("{good}\r\nno property"))).is_err(),
+        "a line that is none"
+    );
 }
 
 #[test]
@@ -112,13 +166,22 @@ fn an_event_that_comes_too_often_to_tell_is_always_there() {
     let text = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:19700101T000000Z\nRRULE:FREQ=SECONDLY\nEND:VEVENT\nEND:VCALENDAR\n";
     let calendar = Calendar::read("c.ics", text, &berlin()).unwrap();
     let from = at("2026-01-01T00:00:30Z");
-    assert!(calendar.meets(from, from + SignedDuration::from_secs(1)).is_some());
+    assert!(
+        calendar
+            .meets(from, from + SignedDuration::from_secs(1))
+            .is_some()
+    );
 }
 
 #[test]
 fn a_run_fits_wholly_into_a_window_and_touches_no_blackout() {
     let text = "cron: 0 * * * *\ntimeZone: Europe/Berlin\nwindows: [ { days: MON-FRI, from: 09:00, to: 17:00 }, { days: SAT, from: 22:00, to: 02:00 } ]\nblackouts: [ freeze.ics ]";
-    let table = Timetable::new(&schedule(text), Duration::from_secs(600), &[("freeze.ics".into(), CALENDAR.into())]).unwrap();
+    let table = Timetable::new(
+        &schedule(text),
+        Duration::from_secs(600),
+        &[("freeze.ics".into(), CALENDAR.into())],
+    )
+    .unwrap();
     let blocked = |text: &str| table.blocked(at(text)).map(|blocked| blocked.to_string());
     assert_eq!(blocked("2026-11-24T08:00:00Z"), None);
     let outside = Some("not wholly within one of its windows".to_owned());
@@ -126,9 +189,16 @@ fn a_run_fits_wholly_into_a_window_and_touches_no_blackout() {
     // It would last until after five.
     assert_eq!(blocked("2026-11-24T15:50:00Z"), None);
     assert_eq!(blocked("2026-11-24T15:51:00Z"), outside);
-    assert_eq!(blocked("2026-11-29T00:30:00Z"), None, "Saturday's window lasts into Sunday");
+    assert_eq!(
+        blocked("2026-11-29T00:30:00Z"),
+        None,
+        "Saturday's window lasts into Sunday"
+    );
     assert_eq!(blocked("2026-11-29T01:00:00Z"), outside);
-    assert_eq!(blocked("2026-12-24T10:00:00Z"), Some("`Christmas` in freeze.ics".into()));
+    assert_eq!(
+        blocked("2026-12-24T10:00:00Z"),
+        Some("`Christmas` in freeze.ics".into())
+    );
 }
 
 #[test]
@@ -149,7 +219,11 @@ fn jitter_is_the_same_everywhere_and_overtakes_nothing() {
 }
 
 fn standing(settled: &str, running: u32) -> Standing {
-    Standing { settled: at(settled), running, is_suspended: false }
+    Standing {
+        settled: at(settled),
+        running,
+        is_suspended: false,
+    }
 }
 
 #[test]
@@ -161,19 +235,39 @@ fn of_what_was_missed_the_latest_is_made_up_for_if_it_is_not_too_late() {
     let settled = "2026-01-01T00:00:00Z";
     let now = at("2026-01-01T03:20:00Z");
     let decision = decide(&table("30min"), standing(settled, 0), now);
-    let outcomes: Vec<(String, bool)> =
-        decision.outcomes.iter().map(|(due, outcome)| (due.due.to_string(), *outcome == Outcome::Start)).collect();
-    let wanted = [("2026-01-01T01:00:00Z", false), ("2026-01-01T02:00:00Z", false), ("2026-01-01T03:00:00Z", true)];
-    assert_eq!(outcomes, wanted.map(|(due, starts)| (due.to_owned(), starts)));
+    let outcomes: Vec<(String, bool)> = decision
+        .outcomes
+        .iter()
+        .map(|(due, outcome)| (due.due.to_string(), *outcome == Outcome::Start))
+        .collect();
+    let wanted = [
+        ("2026-01-01T01:00:00Z", false),
+        ("2026-01-01T02:00:00Z", false),
+        ("2026-01-01T03:00:00Z", true),
+    ];
+    assert_eq!(
+        outcomes,
+        wanted.map(|(due, starts)| (due.to_owned(), starts))
+    );
     assert_eq!(decision.look_again, Some(at("2026-01-01T04:00:00Z")));
     let late = decide(&table("10min"), standing(settled, 0), now);
-    assert_eq!(late.outcomes.last().unwrap().1, Outcome::PassedOver("nobody was there to start it in time".into()));
+    assert_eq!(
+        late.outcomes.last().unwrap().1,
+        Outcome::PassedOver("nobody was there to start it in time".into())
+    );
     // It waits for room, and gives up when it is too late.
     let full = decide(&table("30min"), standing(settled, 1), now);
     assert_eq!(full.outcomes.len(), 2);
     assert_eq!(full.look_again, Some(at("2026-01-01T03:30:00Z")));
-    let given_up = decide(&table("30min"), standing(settled, 1), at("2026-01-01T03:31:00Z"));
-    assert_eq!(given_up.outcomes.last().unwrap().1, Outcome::PassedOver("too many of its runs were under way".into()));
+    let given_up = decide(
+        &table("30min"),
+        standing(settled, 1),
+        at("2026-01-01T03:31:00Z"),
+    );
+    assert_eq!(
+        given_up.outcomes.last().unwrap().1,
+        Outcome::PassedOver("too many of its runs were under way".into())
+    );
 }
 
 proptest! {

@@ -4,9 +4,9 @@
 //! one. So a time that is skipped in spring is due when the clock has jumped, once, however many times were skipped; and one that comes
 //! twice in autumn is due when it comes first.
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::Timestamp;
 use squall_experiments::schedule::Cron;
 
 /// So many times of the wall clock are looked at to find one instant: where the clock goes back by a day, each minute of it comes first.
@@ -16,12 +16,16 @@ const LOOKED_AT_MAX: u32 = 2 * 24 * 60;
 pub(crate) fn instant(civil: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     match ambiguous.offset() {
-        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok(),
+        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
+            ambiguous.earlier().ok()
+        }
         AmbiguousOffset::Gap { after, .. } => {
             let before = ambiguous.earlier().ok()?;
             // Some changes are of the zone's name alone.
             let mut changes = zone.following(before);
-            changes.find(|change| change.offset() == after).map(|jump| jump.timestamp())
+            changes
+                .find(|change| change.offset() == after)
+                .map(|jump| jump.timestamp())
         }
     }
 }

@@ -72,7 +72,9 @@ pub struct Timetable {
 /// As long as a run of an experiment can take: all of it, and the whole time that the steady state has to come back.
 #[must_use]
 pub fn longest(experiment: &Experiment) -> Duration {
-    experiment.duration().saturating_add(experiment.recovery.duration())
+    experiment
+        .duration()
+        .saturating_add(experiment.recovery.duration())
 }
 
 impl Timetable {
@@ -80,17 +82,25 @@ impl Timetable {
     ///
     /// # Errors
     /// The time zone is not known here, or a calendar is not understood.
-    pub fn new(schedule: &Schedule, length: Duration, blackouts: &[(String, String)]) -> Result<Self, TimetableError> {
-        let zone = TimeZone::get(&schedule.time_zone).map_err(|_| TimetableError::Zone(schedule.time_zone.clone()))?;
+    pub fn new(
+        schedule: &Schedule,
+        length: Duration,
+        blackouts: &[(String, String)],
+    ) -> Result<Self, TimetableError> {
+        let zone = TimeZone::get(&schedule.time_zone)
+            .map_err(|_| TimetableError::Zone(schedule.time_zone.clone()))?;
         let read = |(name, text): &(String, String)| Calendar::read(name, text, &zone);
         let blackouts: Result<Vec<Calendar>, BlackoutError> = blackouts.iter().map(read).collect();
-        let times = Times::new(&schedule.cron, zone.clone()).ok_or_else(|| TimetableError::Cron(schedule.cron.to_string()))?;
+        let times = Times::new(&schedule.cron, zone.clone())
+            .ok_or_else(|| TimetableError::Cron(schedule.cron.to_string()))?;
         Ok(Self {
             name: schedule.metadata.name.clone(),
             times,
             windows: schedule.windows.clone(),
             blackouts: blackouts?,
-            jitter: schedule.jitter.map_or(Duration::ZERO, |jitter| jitter.duration()),
+            jitter: schedule
+                .jitter
+                .map_or(Duration::ZERO, |jitter| jitter.duration()),
             start_within: schedule.start_within.duration(),
             at_most: schedule.at_most,
             length,
@@ -107,7 +117,10 @@ impl Timetable {
     #[must_use]
     pub fn after(&self, instant: Timestamp) -> Option<Due> {
         let due = self.times.after(instant)?;
-        Some(Due { due, start: self.start(due) })
+        Some(Due {
+            due,
+            start: self.start(due),
+        })
     }
 
     /// Due, and its jitter. Every controller draws the same.
@@ -115,7 +128,8 @@ impl Timetable {
         if self.jitter.is_zero() {
             return due;
         }
-        let drawn = draw(&self.name, due) % (1 + u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX - 1));
+        let drawn = draw(&self.name, due)
+            % (1 + u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX - 1));
         let drawn = SignedDuration::from_millis(i64::try_from(drawn).unwrap_or(i64::MAX));
         let start = due.checked_add(drawn).unwrap_or(due);
         // A draw never lets one run overtake the next.
@@ -127,19 +141,32 @@ impl Timetable {
     pub fn blocked(&self, start: Timestamp) -> Option<Blocked> {
         let length = SignedDuration::try_from(self.length).unwrap_or(SignedDuration::MAX);
         let end = start.checked_add(length).unwrap_or(Timestamp::MAX);
-        if !self.windows.is_empty() && !self.windows.iter().any(|window| self.holds(window, start, end)) {
+        if !self.windows.is_empty()
+            && !self
+                .windows
+                .iter()
+                .any(|window| self.holds(window, start, end))
+        {
             return Some(Blocked::Window);
         }
-        let met = self.blackouts.iter().filter_map(|calendar| calendar.meets(start, end));
-        met.min_by_key(|blackout| blackout.from).map(Blocked::Blackout)
+        let met = self
+            .blackouts
+            .iter()
+            .filter_map(|calendar| calendar.meets(start, end));
+        met.min_by_key(|blackout| blackout.from)
+            .map(Blocked::Blackout)
     }
 
     /// Whether a window that begins on that day or the one before has both ends of a run.
     fn holds(&self, window: &Window, start: Timestamp, end: Timestamp) -> bool {
         let today = self.zone().to_datetime(start).date();
-        [today.checked_sub(1.day()).ok(), Some(today)].into_iter().flatten().any(|day| {
-            self.opens(window, day).is_some_and(|(opens, closes)| opens <= start && end <= closes)
-        })
+        [today.checked_sub(1.day()).ok(), Some(today)]
+            .into_iter()
+            .flatten()
+            .any(|day| {
+                self.opens(window, day)
+                    .is_some_and(|(opens, closes)| opens <= start && end <= closes)
+            })
     }
 
     fn opens(&self, window: &Window, day: Date) -> Option<(Timestamp, Timestamp)> {
@@ -149,11 +176,16 @@ impl Timetable {
         }
         let midnight = day.to_datetime(jiff::civil::Time::midnight());
         let at = |minutes: u16, days: i64| {
-            let civil = midnight.checked_add(days.days().minutes(i64::from(minutes))).ok()?;
+            let civil = midnight
+                .checked_add(days.days().minutes(i64::from(minutes)))
+                .ok()?;
             instant(civil, self.zone())
         };
         let is_next = i64::from(window.to <= window.from);
-        Some((at(window.from.minutes(), 0)?, at(window.to.minutes(), is_next)?))
+        Some((
+            at(window.from.minutes(), 0)?,
+            at(window.to.minutes(), is_next)?,
+        ))
     }
 }
 
@@ -177,9 +209,15 @@ pub fn upcoming(timetable: &Timetable, from: Timestamp, number: usize) -> Vec<Up
     let all = std::iter::successors(timetable.after(from), |last| timetable.after(last.due));
     let shown = all.take(number).map(|due| Upcoming {
         due: due.due,
-        local: due.due.to_zoned(timetable.zone().clone()).strftime("%a %Y-%m-%d %H:%M %:z").to_string(),
+        local: due
+            .due
+            .to_zoned(timetable.zone().clone())
+            .strftime("%a %Y-%m-%d %H:%M %:z")
+            .to_string(),
         start: due.start,
-        blocked: timetable.blocked(due.start).map(|blocked| blocked.to_string()),
+        blocked: timetable
+            .blocked(due.start)
+            .map(|blocked| blocked.to_string()),
     });
     shown.collect()
 }
@@ -190,7 +228,9 @@ fn draw(name: &str, due: Timestamp) -> u64 {
     hash.update(name.as_bytes());
     hash.update(due.as_second().to_be_bytes());
     let hash = hash.finalize();
-    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    hash.iter()
+        .take(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// What a run that a schedule starts is called: the same on every controller, so that none is started twice.

@@ -107,7 +107,7 @@ fn ended(done: Result<(), RemoteError>) -> ExitCode {
 }
 
 /// One part of a path: whatever is not a name's letter is written as RFC 3986 (section 2.1) says.
-fn part(name: &str) -> String {
+pub(super) fn part(name: &str) -> String {
     let letter = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
             char::from(byte).to_string()

@@ -1,6 +1,7 @@
 //! `squall schedule`.
 
-use super::remote::{At, RemoteError, part};
+use super::agents::part;
+use super::remote::{At, RemoteError};
 use super::{BAD_INPUT, INCONCLUSIVE, say};
 use crate::api::{Because, ScheduleSeen};
 use crate::calendar::{CALENDAR_BYTES_MAX, PrepareError, Prepared, Upcoming, upcoming};
@@ -111,7 +112,12 @@ pub(super) async fn schedule(args: &Args) -> ExitCode {
 
 async fn through(verb: &Verb) -> Result<(), Failed> {
     match verb {
-        Verb::Next { file, number, from, json } => next(file, *number, *from, *json)?,
+        Verb::Next {
+            file,
+            number,
+            from,
+            json,
+        } => next(file, *number, *from, *json)?,
         Verb::List { at, json } => list(at, *json).await?,
         Verb::Add { file, at } => {
             let files = read(file)?;
@@ -121,7 +127,9 @@ async fn through(verb: &Verb) -> Result<(), Failed> {
             in_force(&seen);
         }
         Verb::Suspend { name, because, at } => {
-            let why = Because { because: because.clone() };
+            let why = Because {
+                because: because.clone(),
+            };
             let path = format!("/schedules/{}/suspend", part(name));
             let _seen: ScheduleSeen = at.ask(Method::POST, &path, Some(&why)).await?;
             say::err!("`{name}` starts nothing more; `squall schedule resume {name}` goes on");
@@ -131,7 +139,10 @@ async fn through(verb: &Verb) -> Result<(), Failed> {
             let seen: ScheduleSeen = at.ask(Method::POST, &path, None::<&()>).await?;
             in_force(&seen);
         }
-        Verb::Remove { name, at } => at.tell(Method::DELETE, &format!("/schedules/{}", part(name))).await?,
+        Verb::Remove { name, at } => {
+            at.tell(Method::DELETE, &format!("/schedules/{}", part(name)))
+                .await?
+        }
         Verb::Starts { name, at, json } => starts(at, name, *json).await?,
     }
     Ok(())
@@ -139,8 +150,15 @@ async fn through(verb: &Verb) -> Result<(), Failed> {
 
 fn in_force(seen: &ScheduleSeen) {
     match seen.next.iter().find(|next| next.blocked.is_none()) {
-        Some(next) => say::err!("`{}` is in force; it starts next at {}", seen.name, next.local),
-        None => say::err!("`{}` is in force; none of its next times can start a run: see `squall schedule next`", seen.name),
+        Some(next) => say::err!(
+            "`{}` is in force; it starts next at {}",
+            seen.name,
+            next.local
+        ),
+        None => say::err!(
+            "`{}` is in force; none of its next times can start a run: see `squall schedule next`",
+            seen.name
+        ),
     }
 }
 
@@ -149,35 +167,73 @@ fn read(file: &Path) -> Result<ScheduleFiles, Failed> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let named = |name: &str, most: usize| {
         let path = folder.join(name);
-        let unreadable = |source| Failed::Read { path: path.clone(), source };
+        let unreadable = |source| Failed::Read {
+            path: path.clone(),
+            source,
+        };
         let mut text = String::new();
         let opened = std::fs::File::open(&path).map_err(unreadable)?;
         // One byte more than the most: the reader then says that it is too much.
-        opened.take(most as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
-        Ok::<NamedText, Failed>(NamedText { name: name.to_owned(), text })
+        opened
+            .take(most as u64 + 1)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
+        Ok::<NamedText, Failed>(NamedText {
+            name: name.to_owned(),
+            text,
+        })
     };
-    let own = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let own = file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let schedule = named(&own, FILE_BYTES_MAX)?;
     let reading = language::read_schedule(&file.display().to_string(), &schedule.text);
     let Some(value) = reading.value.as_ref() else {
         let said = reading.render(&schedule.text, super::files::colour_of_stderr());
-        return Err(PrepareError::File { path: file.display().to_string(), said }.into());
+        return Err(PrepareError::File {
+            path: file.display().to_string(),
+            said,
+        }
+        .into());
     };
-    let blackouts: Result<Vec<NamedText>, Failed> = value.blackouts.iter().map(|name| named(name, CALENDAR_BYTES_MAX)).collect();
-    Ok(ScheduleFiles { experiment: named(&value.experiment, FILE_BYTES_MAX)?, schedule, blackouts: blackouts? })
+    let blackouts: Result<Vec<NamedText>, Failed> = value
+        .blackouts
+        .iter()
+        .map(|name| named(name, CALENDAR_BYTES_MAX))
+        .collect();
+    Ok(ScheduleFiles {
+        experiment: named(&value.experiment, FILE_BYTES_MAX)?,
+        schedule,
+        blackouts: blackouts?,
+    })
 }
 
 fn next(file: &Path, number: u16, from: Option<Timestamp>, json: bool) -> Result<(), Failed> {
     let prepared = Prepared::new(&read(file)?)?;
-    let times = upcoming(&prepared.timetable, from.unwrap_or_else(Timestamp::now), usize::from(number));
+    let times = upcoming(
+        &prepared.timetable,
+        from.unwrap_or_else(Timestamp::now),
+        usize::from(number),
+    );
     if json {
         say::json(&times);
         return Ok(());
     }
     let mut table = say::table(&["due", "UTC", "starts", "kept from it by"]);
-    for Upcoming { due, local, start, blocked } in times {
+    for Upcoming {
+        due,
+        local,
+        start,
+        blocked,
+    } in times
+    {
         let utc = due.strftime("%Y-%m-%d %H:%MZ").to_string();
-        let starts = start.to_zoned(prepared.timetable.zone().clone()).strftime("%H:%M:%S").to_string();
+        let starts = start
+            .to_zoned(prepared.timetable.zone().clone())
+            .strftime("%H:%M:%S")
+            .to_string();
         table.add_row([local, utc, starts, blocked.unwrap_or_default()]);
     }
     say::print(&table);
@@ -190,26 +246,52 @@ async fn list(at: &At, json: bool) -> Result<(), RemoteError> {
         say::json(&all);
         return Ok(());
     }
-    let mut table = say::table(&["schedule", "experiment", "cron", "time zone", "next", "commit", "suspended"]);
+    let mut table = say::table(&[
+        "schedule",
+        "experiment",
+        "cron",
+        "time zone",
+        "next",
+        "commit",
+        "suspended",
+    ]);
     for one in all {
         let next = one.next.into_iter().find(|next| next.blocked.is_none());
-        let next = next.filter(|_| one.suspended_us.is_none()).map_or_else(|| "-".into(), |next| next.local);
+        let next = next
+            .filter(|_| one.suspended_us.is_none())
+            .map_or_else(|| "-".into(), |next| next.local);
         let commit: String = one.source.unwrap_or_default().chars().take(12).collect();
-        table.add_row([one.name, one.experiment, one.cron, one.time_zone, next, commit, one.suspended_because.unwrap_or_default()]);
+        table.add_row([
+            one.name,
+            one.experiment,
+            one.cron,
+            one.time_zone,
+            next,
+            commit,
+            one.suspended_because.unwrap_or_default(),
+        ]);
     }
     say::print(&table);
     Ok(())
 }
 
 async fn starts(at: &At, name: &str, json: bool) -> Result<(), RemoteError> {
-    let all: Vec<StartKept> = at.ask(Method::GET, &format!("/schedules/{}/starts", part(name)), None::<&()>).await?;
+    let all: Vec<StartKept> = at
+        .ask(
+            Method::GET,
+            &format!("/schedules/{}/starts", part(name)),
+            None::<&()>,
+        )
+        .await?;
     if json {
         say::json(&all);
         return Ok(());
     }
     let mut table = say::table(&["due", "what", "run", "because"]);
     for one in all {
-        let due = Timestamp::from_microsecond(one.due_us).unwrap_or_default().to_zoned(TimeZone::UTC);
+        let due = Timestamp::from_microsecond(one.due_us)
+            .unwrap_or_default()
+            .to_zoned(TimeZone::UTC);
         let what = match one.state {
             StartState::Claimed => "is being started",
             StartState::Started => "runs",
@@ -218,7 +300,12 @@ async fn starts(at: &At, name: &str, json: bool) -> Result<(), RemoteError> {
             StartState::Refused => "refused",
         };
         let run = one.run.map(|run| run.0).unwrap_or_default();
-        table.add_row([due.strftime("%Y-%m-%d %H:%MZ").to_string(), what.to_owned(), run, one.because.unwrap_or_default()]);
+        table.add_row([
+            due.strftime("%Y-%m-%d %H:%MZ").to_string(),
+            what.to_owned(),
+            run,
+            one.because.unwrap_or_default(),
+        ]);
     }
     say::print(&table);
     Ok(())

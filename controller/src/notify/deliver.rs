@@ -95,7 +95,10 @@ impl Sender {
             client,
             secret,
             format: receiver.format,
-            pause: receiver.pause_ms.map_or(PAUSE, Duration::from_millis).min(PAUSE_MAX),
+            pause: receiver
+                .pause_ms
+                .map_or(PAUSE, Duration::from_millis)
+                .min(PAUSE_MAX),
         })
     }
 
@@ -115,7 +118,10 @@ impl Sender {
             Ok(Ok(answer)) => {
                 let why = format!("status {}", answer.status.as_u16());
                 let again = answer.status.is_server_error()
-                    || matches!(answer.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+                    || matches!(
+                        answer.status,
+                        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+                    );
                 match again {
                     true => Tried::Later(why, retry_after(&answer.headers)),
                     false => Tried::Never(why),
@@ -124,7 +130,12 @@ impl Sender {
         }
     }
 
-    fn sign(&self, headers: &mut HeaderMap, notice: &Notice, body: &str) -> Result<(), BadReceiver> {
+    fn sign(
+        &self,
+        headers: &mut HeaderMap,
+        notice: &Notice,
+        body: &str,
+    ) -> Result<(), BadReceiver> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // The time of this try: a receiver refuses what is old, for somebody may have kept it.
         let seconds = Timestamp::now().as_second();
@@ -136,7 +147,10 @@ impl Sender {
         put("webhook-id", notice.id.clone());
         put("webhook-timestamp", seconds.to_string());
         if let Some(secret) = &self.secret {
-            put("webhook-signature", signature(secret.reveal(), &notice.id, seconds, body)?);
+            put(
+                "webhook-signature",
+                signature(secret.reveal(), &notice.id, seconds, body)?,
+            );
         }
         Ok(())
     }
@@ -163,7 +177,12 @@ async fn one(sender: &Sender, notice: &Notice) {
             Tried::Never(why) => return given_up(sender, notice, &why),
             Tried::Later(why, asked) => (why, asked),
         };
-        tracing::debug!(receiver = sender.name, notice = notice.id, why, "a notice was not taken");
+        tracing::debug!(
+            receiver = sender.name,
+            notice = notice.id,
+            why,
+            "a notice was not taken"
+        );
         let drawn = pause.mul_f64(rand::random_range(0.5..=1.0));
         tokio::time::sleep(asked.unwrap_or(drawn).max(drawn).min(PAUSE_MAX)).await;
         pause = pause.saturating_mul(2).min(PAUSE_MAX);
@@ -175,5 +194,10 @@ async fn one(sender: &Sender, notice: &Notice) {
 }
 
 fn given_up(sender: &Sender, notice: &Notice, why: &str) {
-    tracing::error!(receiver = sender.name, notice = notice.id, why, "a notice is given up");
+    tracing::error!(
+        receiver = sender.name,
+        notice = notice.id,
+        why,
+        "a notice is given up"
+    );
 }

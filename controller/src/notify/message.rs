@@ -85,7 +85,9 @@ impl Notice {
     /// The body of a request.
     pub(super) fn body(&self, format: Format) -> String {
         match format {
-            Format::Squall => json!({ "apiVersion": "squall/v1", "kind": "Notice", "notice": self }).to_string(),
+            Format::Squall => {
+                json!({ "apiVersion": "squall/v1", "kind": "Notice", "notice": self }).to_string()
+            }
             Format::Slack => json!({ "text": slack(&self.text) }).to_string(),
         }
     }
@@ -94,7 +96,9 @@ impl Notice {
 /// The three characters that Slack takes for its own (<https://api.slack.com/reference/surfaces/formatting#escaping>): a name in a file
 /// must not become a link or call everybody.
 fn slack(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// The header `webhook-signature` of Standard Webhooks 1.0: HMAC-SHA256 over id, time and body. A secret that begins with `whsec_` is
@@ -109,5 +113,8 @@ pub fn signature(secret: &str, id: &str, seconds: i64, body: &str) -> Result<Str
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| BadReceiver::Secret)?;
     mac.update(format!("{id}.{seconds}.{body}").as_bytes());
-    Ok(format!("v1,{}", base64::write(&mac.finalize().into_bytes())))
+    Ok(format!(
+        "v1,{}",
+        base64::write(&mac.finalize().into_bytes())
+    ))
 }

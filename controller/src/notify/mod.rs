@@ -56,7 +56,12 @@ impl Notices {
                 waiting,
             });
         }
-        Ok((Self { queues: Arc::new(queues) }, Senders(senders)))
+        Ok((
+            Self {
+                queues: Arc::new(queues),
+            },
+            Senders(senders),
+        ))
     }
 
     /// Tells everybody who wants to know. It never waits.
@@ -66,7 +71,11 @@ impl Notices {
                 continue;
             }
             if queue.waiting.try_send(notice.clone()).is_err() {
-                tracing::error!(receiver = queue.name, notice = notice.id, "a notice is lost: too many wait for this receiver");
+                tracing::error!(
+                    receiver = queue.name,
+                    notice = notice.id,
+                    "a notice is lost: too many wait for this receiver"
+                );
             }
         }
     }

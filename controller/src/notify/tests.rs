@@ -30,14 +30,20 @@ async fn receiver(answers: &[u16]) -> (Got, String) {
     got.answers.lock().unwrap().extend(answers);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let router = Router::new().route("/hook", post(take)).with_state(got.clone());
+    let router = Router::new()
+        .route("/hook", post(take))
+        .with_state(got.clone());
     tokio::spawn(async move {
         use hyper_util::rt::TokioIo;
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let service = hyper_util::service::TowerToHyperService::new(router.clone());
             let connection = hyper::server::conn::http1::Builder::new();
-            tokio::spawn(async move { connection.serve_connection(TokioIo::new(stream), service).await });
+            tokio::spawn(async move {
+                connection
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+            });
         }
     });
     (got, url)
@@ -58,7 +64,9 @@ async fn told(receiver: Receiver, notices: Vec<Notice>) {
     let (say, senders) = Notices::start(&[receiver]).unwrap();
     notices.into_iter().for_each(|notice| say.say(notice));
     drop(say);
-    tokio::time::timeout(Duration::from_secs(60), senders.finish()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), senders.finish())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -72,11 +80,19 @@ async fn what_is_sent_is_signed_and_can_be_checked() {
     let notice = Notice::new(Event::ScheduleSuspended, "it is suspended").about("nightly", None);
     told(receiver, vec![notice.clone()]).await;
     let requests = got.requests.lock().unwrap();
-    let [(headers, body)] = requests.as_slice() else { panic!("{requests:?}") };
+    let [(headers, body)] = requests.as_slice() else {
+        panic!("{requests:?}")
+    };
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     assert_eq!(header("webhook-id"), notice.id);
     let seconds: i64 = header("webhook-timestamp").parse().unwrap();
-    let signed = signature("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &notice.id, seconds, body).unwrap();
+    let signed = signature(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        &notice.id,
+        seconds,
+        body,
+    )
+    .unwrap();
     assert_eq!(header("webhook-signature"), signed);
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(body["notice"]["event"], "schedule.suspended");
@@ -92,17 +108,28 @@ fn the_signature_is_the_one_of_the_specification() {
         1_614_265_330,
         "{\"test\": 2432232314}",
     );
-    assert_eq!(signed.unwrap(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-    assert!(matches!(signature("whsec_§", "", 0, ""), Err(BadReceiver::Secret)));
+    assert_eq!(
+        signed.unwrap(),
+        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    );
+    assert!(matches!(
+        signature("whsec_§", "", 0, ""),
+        Err(BadReceiver::Secret)
+    ));
 }
 
 #[tokio::test]
 async fn what_fails_is_sent_again_with_the_same_id_and_what_is_refused_is_not() {
     let (got, url) = receiver(&[500, 429, 204, 400, 204]).await;
-    let notices: Vec<Notice> = ["a", "b", "c"].map(|text| Notice::new(Event::GitRefused, text)).into();
+    let notices: Vec<Notice> = ["a", "b", "c"]
+        .map(|text| Notice::new(Event::GitRefused, text))
+        .into();
     told(to(&url, Format::Squall), notices.clone()).await;
     let requests = got.requests.lock().unwrap();
-    let ids: Vec<&str> = requests.iter().map(|(headers, _)| headers["webhook-id"].to_str().unwrap()).collect();
+    let ids: Vec<&str> = requests
+        .iter()
+        .map(|(headers, _)| headers["webhook-id"].to_str().unwrap())
+        .collect();
     let [a, b, c] = [0, 1, 2].map(|at: usize| notices[at].id.as_str());
     assert_eq!(ids, [a, a, a, b, c]);
 }
@@ -113,7 +140,8 @@ async fn a_receiver_that_is_not_there_is_given_up_and_holds_up_nobody() {
     let gone = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
     let (got, url) = receiver(&[]).await;
-    let (say, senders) = Notices::start(&[to(&gone, Format::Squall), to(&url, Format::Slack)]).unwrap();
+    let (say, senders) =
+        Notices::start(&[to(&gone, Format::Squall), to(&url, Format::Slack)]).unwrap();
     // More than wait for the one that is gone; said without a pause.
     for number in 0..2 * WAITING_MAX {
         if number % 100 == 0 {
@@ -129,7 +157,9 @@ async fn a_receiver_that_is_not_there_is_given_up_and_holds_up_nobody() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let body = tokio::time::timeout(Duration::from_secs(60), first).await.unwrap();
+    let body = tokio::time::timeout(Duration::from_secs(60), first)
+        .await
+        .unwrap();
     assert_eq!(body, r#"{"text":"&lt;!channel&gt; &amp; more"}"#);
     drop((say, senders));
 }
@@ -139,7 +169,14 @@ async fn a_receiver_hears_only_what_it_wants_to() {
     let (got, url) = receiver(&[]).await;
     let mut receiver = to(&url, Format::Squall);
     receiver.events = vec![Event::ScheduleRefused];
-    told(receiver, vec![Notice::new(Event::GitApplied, "no"), Notice::new(Event::ScheduleRefused, "yes")]).await;
+    told(
+        receiver,
+        vec![
+            Notice::new(Event::GitApplied, "no"),
+            Notice::new(Event::ScheduleRefused, "yes"),
+        ],
+    )
+    .await;
     let requests = got.requests.lock().unwrap();
     assert_eq!(requests.len(), 1);
     assert!(requests[0].1.contains("yes"));

@@ -93,7 +93,13 @@ pub enum StartState {
 }
 
 impl StartState {
-    const ALL: [Self; 5] = [Self::Claimed, Self::Started, Self::Ended, Self::PassedOver, Self::Refused];
+    const ALL: [Self; 5] = [
+        Self::Claimed,
+        Self::Started,
+        Self::Ended,
+        Self::PassedOver,
+        Self::Refused,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
@@ -130,7 +136,10 @@ macro_rules! start {
         StartKept {
             schedule: $row.get("schedule"),
             due_us: $row.get("due_us"),
-            state: StartState::ALL.into_iter().find(|known| known.word() == state).unwrap_or(StartState::Ended),
+            state: StartState::ALL
+                .into_iter()
+                .find(|known| known.word() == state)
+                .unwrap_or(StartState::Ended),
             run: $row.get::<Option<String>, _>("run").map(RunId),
             holder: $row.get("holder"),
             claimed_us: $row.get("claimed_us"),
@@ -139,14 +148,21 @@ macro_rules! start {
     }};
 }
 
-const STARTS: &str = "SELECT schedule, due_us, state, run, holder, claimed_us, because FROM schedule_starts";
+const STARTS: &str =
+    "SELECT schedule, due_us, state, run, holder, claimed_us, because FROM schedule_starts";
 
 impl Store {
     /// Puts a schedule into force, or another version of one. It begins with what is due from now on; one that is suspended stays so.
     ///
     /// # Errors
     /// The database does not take it.
-    pub async fn put_schedule(&self, name: &str, files: &ScheduleFiles, source: Option<&str>, now_us: i64) -> Result<(), StoreError> {
+    pub async fn put_schedule(
+        &self,
+        name: &str,
+        files: &ScheduleFiles,
+        source: Option<&str>,
+        now_us: i64,
+    ) -> Result<(), StoreError> {
         let files = serde_json::to_string(files).unwrap_or_default();
         query(
             "INSERT INTO schedules (name, files, source, added_us, settled_us) VALUES ($1, $2, $3, $4, $4) \
@@ -208,7 +224,12 @@ impl Store {
     ///
     /// # Errors
     /// The database does not take it.
-    pub async fn suspend_schedule(&self, name: &str, because: &str, now_us: i64) -> Result<bool, StoreError> {
+    pub async fn suspend_schedule(
+        &self,
+        name: &str,
+        because: &str,
+        now_us: i64,
+    ) -> Result<bool, StoreError> {
         let done = query(
             "UPDATE schedules SET suspended_because = CASE WHEN suspended_us IS NULL THEN $1 ELSE suspended_because END, \
              suspended_us = coalesce(suspended_us, $2) WHERE name = $3",
@@ -258,7 +279,11 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn claim(&self, claim: &Claim<'_>) -> Result<bool, StoreError> {
-        let state = if claim.run.is_some() { StartState::Claimed } else { StartState::PassedOver };
+        let state = if claim.run.is_some() {
+            StartState::Claimed
+        } else {
+            StartState::PassedOver
+        };
         let done = query(
             "INSERT INTO schedule_starts (schedule, due_us, state, run, holder, claimed_us, because) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (schedule, due_us) DO NOTHING",
@@ -280,7 +305,12 @@ impl Store {
     ///
     /// # Errors
     /// The database does not take it.
-    pub async fn take_over(&self, start: &StartKept, holder: &str, now_us: i64) -> Result<bool, StoreError> {
+    pub async fn take_over(
+        &self,
+        start: &StartKept,
+        holder: &str,
+        now_us: i64,
+    ) -> Result<bool, StoreError> {
         let done = query(
             "UPDATE schedule_starts SET holder = $1, claimed_us = $2 \
              WHERE schedule = $3 AND due_us = $4 AND state = 'claimed' AND holder = $5 AND claimed_us = $6",
@@ -301,7 +331,13 @@ impl Store {
     ///
     /// # Errors
     /// The database does not take it.
-    pub async fn note_start(&self, schedule: &str, due_us: i64, state: StartState, because: Option<&str>) -> Result<(), StoreError> {
+    pub async fn note_start(
+        &self,
+        schedule: &str,
+        due_us: i64,
+        state: StartState,
+        because: Option<&str>,
+    ) -> Result<(), StoreError> {
         query("UPDATE schedule_starts SET state = $1, because = $2 WHERE schedule = $3 AND due_us = $4")
             .bind(state.word())
             .bind(because)
@@ -318,8 +354,13 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn open_starts(&self, schedule: &str) -> Result<Vec<StartKept>, StoreError> {
-        let asked = format!("{STARTS} WHERE schedule = $1 AND (state = 'claimed' OR state = 'started') ORDER BY due_us");
-        let rows = query(sqlx::AssertSqlSafe(asked)).bind(schedule).fetch_all(&self.pool).await;
+        let asked = format!(
+            "{STARTS} WHERE schedule = $1 AND (state = 'claimed' OR state = 'started') ORDER BY due_us"
+        );
+        let rows = query(sqlx::AssertSqlSafe(asked))
+            .bind(schedule)
+            .fetch_all(&self.pool)
+            .await;
         let rows = rows.map_err(|source| failed("the starts cannot be read", source))?;
         Ok(rows.iter().map(|row| start!(row)).collect())
     }
@@ -330,7 +371,11 @@ impl Store {
     /// The database cannot be read.
     pub async fn starts(&self, schedule: &str, most: i64) -> Result<Vec<StartKept>, StoreError> {
         let asked = format!("{STARTS} WHERE schedule = $1 ORDER BY due_us DESC LIMIT $2");
-        let rows = query(sqlx::AssertSqlSafe(asked)).bind(schedule).bind(most).fetch_all(&self.pool).await;
+        let rows = query(sqlx::AssertSqlSafe(asked))
+            .bind(schedule)
+            .bind(most)
+            .fetch_all(&self.pool)
+            .await;
         let rows = rows.map_err(|source| failed("the starts cannot be read", source))?;
         Ok(rows.iter().map(|row| start!(row)).collect())
     }
@@ -340,11 +385,15 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn end_of(&self, run: &RunId) -> Result<Option<Option<Verdict>>, StoreError> {
-        let row = query("SELECT verdict FROM runs WHERE id = $1").bind(&run.0).fetch_optional(&self.pool).await;
+        let row = query("SELECT verdict FROM runs WHERE id = $1")
+            .bind(&run.0)
+            .fetch_optional(&self.pool)
+            .await;
         let row = row.map_err(|source| failed("a run cannot be read", source))?;
         Ok(row.map(|row| {
             let verdict: Option<String> = row.get("verdict");
-            verdict.and_then(|verdict| serde_json::from_value(serde_json::Value::String(verdict)).ok())
+            verdict
+                .and_then(|verdict| serde_json::from_value(serde_json::Value::String(verdict)).ok())
         }))
     }
 }

@@ -9,22 +9,80 @@ use serde_json::{Value, json};
 #[must_use]
 pub fn schedule() -> Value {
     let fields = [
-        ("apiVersion", json!({ "const": "squall/v1", "description": "The version of this language" })),
-        ("kind", json!({ "const": "Schedule", "description": "What the file describes" })),
+        (
+            "apiVersion",
+            json!({ "const": "squall/v1", "description": "The version of this language" }),
+        ),
+        (
+            "kind",
+            json!({ "const": "Schedule", "description": "What the file describes" }),
+        ),
         ("metadata", metadata()),
-        ("experiment", beside("The experiment's file, beside this one")),
-        ("environment", text("Where it is run; the controller's own default where nothing is said")),
-        ("cron", text("Minute, hour, day of the month, month, day of the week: 30 2 * * MON-FRI; or @daily and the like")),
-        ("timeZone", text("By which clock: an IANA time zone, such as Europe/Berlin")),
-        ("windows", list(window(), "A run begins and ends within one of these")),
-        ("blackouts", list(beside("An iCalendar file"), "iCalendar files, beside this one: no run touches an event in them")),
-        ("jitter", quantity::<Hold>("Each run starts up to so much later than its time")),
-        ("startWithin", quantity::<Wait>("So late a run may still start; 1min where nothing is said")),
-        ("atMost", json!({ "type": "integer", "minimum": 1, "maximum": 100, "description": "So many of its runs at once; 1 where nothing is said" })),
-        ("suspendAfter", word(&["broken", "inconclusive", "never"], "After which end of a run nothing more is started; broken where nothing is said")),
+        (
+            "experiment",
+            beside("The experiment's file, beside this one"),
+        ),
+        (
+            "environment",
+            text("Where it is run; the controller's own default where nothing is said"),
+        ),
+        (
+            "cron",
+            text(
+                "Minute, hour, day of the month, month, day of the week: 30 2 * * MON-FRI; or @daily and the like",
+            ),
+        ),
+        (
+            "timeZone",
+            text("By which clock: an IANA time zone, such as Europe/Berlin"),
+        ),
+        (
+            "windows",
+            list(window(), "A run begins and ends within one of these"),
+        ),
+        (
+            "blackouts",
+            list(
+                beside("An iCalendar file"),
+                "iCalendar files, beside this one: no run touches an event in them",
+            ),
+        ),
+        (
+            "jitter",
+            quantity::<Hold>("Each run starts up to so much later than its time"),
+        ),
+        (
+            "startWithin",
+            quantity::<Wait>("So late a run may still start; 1min where nothing is said"),
+        ),
+        (
+            "atMost",
+            json!({ "type": "integer", "minimum": 1, "maximum": 100, "description": "So many of its runs at once; 1 where nothing is said" }),
+        ),
+        (
+            "suspendAfter",
+            word(
+                &["broken", "inconclusive", "never"],
+                "After which end of a run nothing more is started; broken where nothing is said",
+            ),
+        ),
     ];
-    let required = ["apiVersion", "kind", "metadata", "experiment", "cron", "timeZone"];
-    titled("Squall schedule", object("When an experiment is run by itself, and what keeps it from running", fields, &required))
+    let required = [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "experiment",
+        "cron",
+        "timeZone",
+    ];
+    titled(
+        "Squall schedule",
+        object(
+            "When an experiment is run by itself, and what keeps it from running",
+            fields,
+            &required,
+        ),
+    )
 }
 
 /// The schema of a game day's file.
@@ -34,34 +92,78 @@ pub fn game_day() -> Value {
         let one = text("A sentence");
         json!({ "oneOf": [one, list(text("A sentence"), description)], "description": description })
     };
-    let roles = [Role::Leader, Role::Deputy, Role::Operator, Role::Scribe, Role::Observer].map(Role::word);
+    let roles = [
+        Role::Leader,
+        Role::Deputy,
+        Role::Operator,
+        Role::Scribe,
+        Role::Observer,
+    ]
+    .map(Role::word);
     let person = object(
         "Somebody who takes part",
-        [("name", text("As their API token is named")), ("role", word(&roles, "What they do; one leads"))],
+        [
+            ("name", text("As their API token is named")),
+            ("role", word(&roles, "What they do; one leads")),
+        ],
         &["name", "role"],
     );
     let round = object(
         "One experiment of the day",
         [
             ("file", beside("Its file, beside this one")),
-            ("environment", text("Where it is run; the controller's own default where nothing is said")),
-            ("before", sentences("What the leader makes sure of before saying go")),
+            (
+                "environment",
+                text("Where it is run; the controller's own default where nothing is said"),
+            ),
+            (
+                "before",
+                sentences("What the leader makes sure of before saying go"),
+            ),
         ],
         &["file"],
     );
     let round = json!({ "oneOf": [beside("The experiment's file alone"), round] });
     let fields = [
-        ("apiVersion", json!({ "const": "squall/v1", "description": "The version of this language" })),
-        ("kind", json!({ "const": "GameDay", "description": "What the file describes" })),
+        (
+            "apiVersion",
+            json!({ "const": "squall/v1", "description": "The version of this language" }),
+        ),
+        (
+            "kind",
+            json!({ "const": "GameDay", "description": "What the file describes" }),
+        ),
         ("metadata", metadata()),
-        ("date", json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "description": "When: 2026-12-03" })),
+        (
+            "date",
+            json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "description": "When: 2026-12-03" }),
+        ),
         ("timeZone", text("Where that is a day: an IANA time zone")),
         ("objectives", sentences("What is to be learnt")),
         ("people", list(person, "Who takes part")),
-        ("experiments", list(round, "What is done, one after another")),
+        (
+            "experiments",
+            list(round, "What is done, one after another"),
+        ),
     ];
-    let required = ["apiVersion", "kind", "metadata", "date", "timeZone", "objectives", "people", "experiments"];
-    titled("Squall game day", object("A day on which people break something together, to learn from it", fields, &required))
+    let required = [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "date",
+        "timeZone",
+        "objectives",
+        "people",
+        "experiments",
+    ];
+    titled(
+        "Squall game day",
+        object(
+            "A day on which people break something together, to learn from it",
+            fields,
+            &required,
+        ),
+    )
 }
 
 fn window() -> Value {
@@ -69,9 +171,15 @@ fn window() -> Value {
     object(
         "A stretch of some days of the week",
         [
-            ("days", text("On which days it begins: MON-FRI, SAT,SUN; on all where nothing is said")),
+            (
+                "days",
+                text("On which days it begins: MON-FRI, SAT,SUN; on all where nothing is said"),
+            ),
             ("from", clock("From this time on: 09:00")),
-            ("to", clock("Up to this time: 17:00; on the next day where it is not later than `from`")),
+            (
+                "to",
+                clock("Up to this time: 17:00; on the next day where it is not later than `from`"),
+            ),
         ],
         &["from", "to"],
     )
@@ -83,7 +191,10 @@ fn beside(description: &str) -> Value {
 
 fn titled(title: &str, mut schema: Value) -> Value {
     if let Value::Object(fields) = &mut schema {
-        fields.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
+        fields.insert(
+            "$schema".into(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
         fields.insert("title".into(), json!(title));
     }
     schema

@@ -100,7 +100,12 @@ pub(crate) fn experiment(cx: &mut Cx<'_, '_>, root: &Node) -> Option<Experiment>
 }
 
 /// A field that can say one thing only.
-pub(super) fn constant(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, name: &str, wanted: &str) -> Option<bool> {
+pub(super) fn constant(
+    cx: &mut Cx<'_, '_>,
+    fields: &Fields<'_>,
+    name: &str,
+    wanted: &str,
+) -> Option<bool> {
     let entry = fields.need(cx, name, &format!("{name}: {wanted}"))?;
     let text = cx.text(&entry.node, name, &format!("`{name}: {wanted}`"))?;
     if text != wanted {
