@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::filter::{Direction, Endpoint, Filter, Host, Network, Ports};
-use squall_experiments::ids::{FaultId, TargetId};
+use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::units::{Lease, Percent};
 
 /// What kind of thing a candidate is.
@@ -98,6 +98,11 @@ pub(crate) enum Denial {
         "target {0} is not held by this agent: it ended, or was never resolved here; resolve it again"
     )]
     UnknownTarget(TargetId),
+    /// Another run has it.
+    #[error(
+        "run {0} has a fault on this target: one run at a time hits a target; end that one first"
+    )]
+    OfAnotherRun(RunId),
     /// This fault cannot act on such a thing.
     #[error("{kind} cannot be aimed at {site}: {mend}")]
     WrongTarget {

@@ -17,6 +17,7 @@ mod journal;
 mod kernel;
 mod link;
 mod names;
+mod notify;
 mod policy;
 mod privileges;
 mod rhythm;

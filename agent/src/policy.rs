@@ -7,6 +7,7 @@ pub(crate) mod bounds;
 pub(crate) mod hours;
 mod mend;
 
+use crate::hold::strain;
 use crate::inventory::containers::Sockets;
 use hours::Hours;
 use serde::Deserialize;
@@ -136,6 +137,8 @@ pub(crate) struct Limits {
     pub(crate) load: Option<LoadPercent>,
     /// The share of memory, of a file system or of what else is limited that may be taken.
     pub(crate) fill: Percent,
+    /// How much of the time work on the node may stand still before faults that press give way.
+    pub(crate) pressure: strain::Limits,
 }
 
 impl Default for Protect {
@@ -203,6 +206,7 @@ impl Default for Limits {
             loss: Percent::ALL,
             load: None,
             fill: Percent::ALL,
+            pressure: strain::Limits::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::LinkError;
 use crate::names;
+use crate::notify::Systemd;
 use crate::rhythm::Rhythm;
 use halts::Halts;
 use squall_experiments::capability::Means;
@@ -74,6 +75,8 @@ struct Agent {
     resolutions: mpsc::Sender<(u64, Resolution)>,
     /// When live faults are looked after.
     rhythm: Rhythm,
+    /// Who started the agent, if it wants to know that it runs.
+    systemd: Systemd,
     /// The controller does not read any more.
     lost: bool,
 }
@@ -98,8 +101,10 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
         reports,
         resolutions,
         rhythm: Rhythm::new(std::time::Instant::now()),
+        systemd: Systemd::from_environment(),
         lost: false,
     };
+    agent.systemd.ready();
     let mut halts = Halts::of(&agent.ready.state);
     let watched = Watched::by(agent.ready.watchdog.as_ref());
     let result = loop {
@@ -112,8 +117,8 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
             () = watched.lost() => break Err(LinkError::Watchdog.into()),
             Some(report) = reported.recv() => agent.report(report),
             Some((request, resolution)) = resolved.recv() => agent.resolved(request, resolution),
-            () = sleep_until(agent.due()), if !agent.faults.is_empty() => {
-                if agent.rhythm.take(std::time::Instant::now()) {
+            () = sleep_until(agent.due()), if agent.has_due() => {
+                if !agent.faults.is_empty() && agent.rhythm.take(std::time::Instant::now()) {
                     agent.look();
                 }
             }
@@ -125,6 +130,7 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
             break end;
         }
     };
+    agent.systemd.stopping();
     agent.end(&mut reported).await;
     drop(agent);
     line.flush().await;
@@ -249,9 +255,8 @@ impl Agent {
         if let Some(end) = self.finished.get(&arm.id).cloned() {
             return self.say(end);
         }
-        let kind = arm.fault.kind();
-        if arm.pulse.is_some() && !kind.can_pulse() {
-            return self.deny(&arm.id, &admit::Denial::NoPulse(kind));
+        if let Some(denial) = self.barred(arm) {
+            return self.deny(&arm.id, &denial);
         }
         let held = self
             .targets
@@ -304,6 +309,17 @@ impl Agent {
                 self.deny(&arm.id, &admit::Denial::UnknownTarget(arm.target.clone()));
             }
         }
+    }
+
+    /// What stands against it whatever the node can and allows.
+    fn barred(&self, arm: &wire::Arm) -> Option<admit::Denial> {
+        let kind = arm.fault.kind();
+        if arm.pulse.is_some() && !kind.can_pulse() {
+            return Some(admit::Denial::NoPulse(kind));
+        }
+        let mut live = self.faults.values();
+        let other = live.find(|entry| entry.live.target == arm.target && entry.run != arm.run)?;
+        Some(admit::Denial::OfAnotherRun(other.run.clone()))
     }
 
     fn deny(&mut self, id: &FaultId, denial: &admit::Denial) {
@@ -395,6 +411,7 @@ impl Agent {
             prey,
             pulse: arm.pulse,
             on_behalf_of: None,
+            pressure: self.ready.policy.limits.pressure.clone(),
             journal: (arm.fault.kind().holding() == Holding::Journal)
                 .then(|| self.ready.policy.journal.0.clone()),
         }
@@ -421,6 +438,7 @@ impl Agent {
                 Stop::Faults(ids) => ids.contains(id),
                 Stop::Run(run) => entry.run == *run,
                 Stop::All => true,
+                Stop::Others(runs) => !runs.contains(&entry.run),
             };
             if meant {
                 entry.end(now, None);

@@ -33,6 +33,47 @@ enum At {
     ProcessApart,
 }
 
+/// What an agent in a unit with `Type=notify` and `WatchdogSec=` tells systemd.
+#[tokio::test]
+async fn systemd_hears_that_the_agent_serves_and_nothing_of_one_that_hangs() {
+    const HALF: Duration = Duration::from_millis(200);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let hear = || {
+        let mut word = [0; 64];
+        let length = socket.recv(&mut word).map_err(|error| error.kind())?;
+        Ok::<_, std::io::ErrorKind>(String::from_utf8_lossy(&word[..length]).into_owned())
+    };
+    let environment = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "400000"),
+    ];
+    let agent = Agent::start_in(&[], &environment).await;
+    assert_eq!(hear().as_deref(), Ok("READY=1"));
+    for _ in 0..3 {
+        assert_eq!(hear().as_deref(), Ok("WATCHDOG=1"), "though no fault lives");
+    }
+    signal(agent.child.id(), Signal::SIGSTOP);
+    // What was said before it stopped.
+    std::thread::sleep(HALF * 2);
+    socket.set_nonblocking(true).unwrap();
+    while hear().is_ok() {}
+    std::thread::sleep(HALF * 3);
+    assert_eq!(
+        hear(),
+        Err(std::io::ErrorKind::WouldBlock),
+        "a stopped agent speaks"
+    );
+    signal(agent.child.id(), Signal::SIGCONT);
+    signal(agent.child.id(), Signal::SIGTERM);
+    socket.set_nonblocking(false).unwrap();
+    while hear().unwrap() != "STOPPING=1" {}
+}
+
 /// One fault of each way of holding, and what it is aimed at.
 const FAULTS: [(&str, At); 11] = [
     (r#"{"cpu": {"load": "10%"}}"#, At::Process),

@@ -102,10 +102,9 @@ async fn a_fill_counts_as_df_does_and_yields_to_those_who_need_its_reserve() {
     agent.arm("f", fault, victim.selector(), LEASE).await;
     until("the fill", || free(&tmp) == 16 * MIB);
     std::fs::write(tmp.join("more"), vec![1; 12 << 20]).unwrap();
-    let said = dose(
-        &mut agent,
-        |dose| matches!(dose, Dose::Fill(dose) if dose.yielded == 1),
-    );
+    let said = dose(&mut agent, |dose| {
+        matches!(dose, Dose::Fill(_)) && dose.back_off().is_some_and(|back| back.times == 1)
+    });
     said.await;
     assert_eq!(free(&tmp), 16 * MIB);
     let reason = refusal(&mut agent, fault, victim.selector()).await;
@@ -162,6 +161,35 @@ async fn reads_writes_and_syncs_are_the_kernels_to_count() {
     assert!(!armed.evidence.read_back.is_empty());
 }
 
+/// A node on which work waits for a processor most of the time, and which minds that.
+#[tokio::test]
+async fn a_load_gives_way_to_a_node_that_is_short() {
+    if skip() || std::fs::read("/proc/pressure/cpu").is_err() {
+        return eprintln!("skipped: this kernel tells no pressure, or not to this user");
+    }
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&policy, "limits: { pressure: { cpu: 5% } }").unwrap();
+    let over = std::sync::Arc::new(());
+    for _ in 0..=std::thread::available_parallelism().unwrap().get() {
+        let told = std::sync::Arc::downgrade(&over);
+        std::thread::spawn(move || while told.strong_count() > 0 {});
+    }
+    let victim = Victim::deaf();
+    let mut agent = Agent::start_with(&["--policy", policy.path().to_str().unwrap()]).await;
+    let fault = r#"{"cpu": {"load": "100%"}}"#;
+    agent.arm("f", fault, victim.selector(), LEASE).await;
+    let gave_way = |dose: &Dose| dose.back_off().is_some_and(|back| back.times >= 3);
+    let told = dose(&mut agent, gave_way).await;
+    let back = told.back_off().unwrap();
+    assert!(back.share < 0.75, "{back:?}");
+    assert!(
+        back.why.contains("the node's cpu pressure (some) was"),
+        "{back:?}"
+    );
+    let lowered = |dose: &Dose| matches!(dose, Dose::Cpu(dose) if dose.cores < 0.7);
+    dose(&mut agent, lowered).await;
+}
+
 #[tokio::test]
 async fn processes_are_used_up_to_the_groups_limit_and_none_is_left_over() {
     if skip() {
@@ -210,6 +238,36 @@ async fn inodes_are_used_up_but_for_the_rest() {
     agent.stop("f").await;
     agent.ended().await;
     make(3).unwrap();
+}
+
+/// File pages are charged to the target's cgroup, up to the share of its limit, and gone with their holder.
+#[tokio::test]
+async fn page_cache_is_taken_up_to_the_share_and_gone_with_its_holder() {
+    const LIMIT: u64 = 64 * MIB;
+    if skip() {
+        return;
+    }
+    let group = Group::new("cache");
+    group.limit(LIMIT);
+    let victim = Victim::deaf();
+    group.add(victim.pid());
+    let before = group.memory();
+    let mut agent = Agent::start().await;
+    let fault = r#"{"exhaust": {"what": "pageCache", "path": "/var/tmp", "goal": {"to": "75%"}}}"#;
+    let armed = agent.arm("f", fault, victim.selector(), LEASE).await;
+    let near = |bytes: u64| bytes.abs_diff(LIMIT / 4 * 3) < 3 * MIB;
+    until("the cache", || near(group.memory()));
+    let told = dose(
+        &mut agent,
+        |dose| matches!(dose, Dose::Exhaust(dose) if dose.held > 0 && near(dose.limit * 4096 - dose.left * 4096)),
+    );
+    told.await;
+    signal(armed.holder, Signal::SIGKILL);
+    until("the memory's return", || group.memory() < before + 3 * MIB);
+    agent.ended().await;
+    let fault = r#"{"exhaust": {"what": "pageCache", "path": "/dev/shm", "goal": {"to": "75%"}}}"#;
+    let reason = refusal(&mut agent, fault, victim.selector()).await;
+    assert!(reason.contains("memory itself"), "{reason}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod fleet;
+pub mod git;
 pub mod judge;
 pub mod live;
 pub mod notify;

@@ -63,6 +63,18 @@ pub struct NetworkDose {
     pub overflowed: u64,
 }
 
+/// How a fault that presses gave way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackOff {
+    /// How often.
+    pub times: u64,
+    /// The share of what was asked for that it may do now, from 0 to 1: it comes back by and by.
+    pub share: f64,
+    /// Why, the last time, for people.
+    pub why: String,
+}
+
 /// Processor time burnt.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -73,6 +85,9 @@ pub struct CpuDose {
     pub cores: f64,
     /// Cores' worth that was asked for.
     pub cores_asked: f64,
+    /// That it gave way to a need of the node's or the target's; none where it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_off: Option<BackOff>,
 }
 
 /// Memory taken.
@@ -83,8 +98,9 @@ pub struct MemoryDose {
     pub resident_bytes: u64,
     /// Bytes asked for.
     pub asked_bytes: u64,
-    /// How often it stepped back because memory was short.
-    pub backed_off: u64,
+    /// That it gave way to a need of the node's or the target's; none where it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_off: Option<BackOff>,
 }
 
 /// Signals sent.
@@ -165,8 +181,9 @@ pub struct FillDose {
     pub asked_bytes: u64,
     /// Bytes that are free now for those without special rights.
     pub free_bytes: u64,
-    /// How often room was given back to others who had come to need the reserve.
-    pub yielded: u64,
+    /// That it gave way to a need of the node's or the target's; none where it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_off: Option<BackOff>,
 }
 
 /// Reads and writes done.
@@ -187,6 +204,9 @@ pub struct IoDose {
     pub per_second: f64,
     /// Operations per second that were asked for.
     pub asked_per_second: f64,
+    /// That it gave way to a need of the node's or the target's; none where it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_off: Option<BackOff>,
 }
 
 /// Something limited, used up.
@@ -199,6 +219,9 @@ pub struct ExhaustDose {
     pub left: u64,
     /// How many there are in all.
     pub limit: u64,
+    /// That it gave way to a need of the node's or the target's; none where it never did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_off: Option<BackOff>,
 }
 
 /// What a fault that comes and goes did in all its pulses.
@@ -249,6 +272,20 @@ pub struct TcpDose {
 }
 
 impl Dose {
+    /// That the fault gave way; of one that comes and goes, in any of its pulses.
+    #[must_use]
+    pub fn back_off(&self) -> Option<&BackOff> {
+        match self {
+            Self::Cpu(dose) => dose.back_off.as_ref(),
+            Self::Memory(dose) => dose.back_off.as_ref(),
+            Self::Fill(dose) => dose.back_off.as_ref(),
+            Self::Io(dose) => dose.back_off.as_ref(),
+            Self::Exhaust(dose) => dose.back_off.as_ref(),
+            Self::Pulsed(dose) => dose.of.as_ref().and_then(|of| of.back_off()),
+            _ => None,
+        }
+    }
+
     /// Whether the fault took hold of anything at all. A verdict of *held* needs this of every fault.
     #[must_use]
     pub fn in_force(&self) -> bool {

@@ -89,6 +89,12 @@ pub struct Created {
     pub version: String,
     /// The expectations, probe by probe, as the file says them: plots are made of these.
     pub expectations: Vec<ExpectationRef>,
+    /// The environment in which it runs, where a controller runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Who started it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// Names one expectation of one probe.

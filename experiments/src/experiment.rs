@@ -3,6 +3,7 @@
 use crate::expectation::Expectation;
 use crate::fault::Fault;
 use crate::follow::Follow;
+use crate::nodes::Nodes;
 use crate::probe::Probe;
 use crate::pulse::Pulse;
 use crate::target::{Share, Target};
@@ -98,6 +99,9 @@ pub struct Step {
     pub faults: Vec<Fault>,
     /// What they hit.
     pub on: Target,
+    /// Where it is looked for; on every node that has joined where nothing is said. A run on one node has that one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Nodes>,
     /// The shares, one after another, never shrinking; `[all]` where nothing is said. A file may write `share:` for one.
     #[serde(default = "Step::ramp_default")]
     pub ramp: Vec<Share>,

@@ -20,6 +20,7 @@ pub mod game_day;
 pub mod ids;
 pub mod join;
 pub mod language;
+pub mod nodes;
 pub mod pattern;
 pub mod plan;
 pub mod probe;

@@ -6,12 +6,13 @@ use crate::experiment::Experiment;
 use crate::fault::Fault;
 use crate::ids::{FaultId, RunId};
 use crate::pulse::Pulse;
-use crate::target::{Candidate, Share};
+use crate::target::{Candidate, Share, TargetAt};
 use crate::units::Hold;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 
 /// A run, decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -154,13 +155,80 @@ pub fn plan(
     Ok(Plan { seed, stages })
 }
 
-/// The order in which candidates are hit. Sorted first, so that the order in which they were found cannot matter.
+/// The order in which candidates are hit. Sorted first, so that the order in which they were found cannot matter; shuffled by
+/// the seed; then spread, so that whatever share is hit, it is one replica of each group before a second of any, and among these as
+/// few as possible of each zone and of each node.
 #[must_use]
 pub fn draw(candidates: &[Candidate], seed: u64, step: usize) -> Vec<&Candidate> {
+    let key = |candidate: &&Candidate| (candidate.id.clone(), candidate.node.clone());
     let mut drawn: Vec<&Candidate> = candidates.iter().collect();
-    drawn.sort_by(|a, b| a.id.cmp(&b.id));
-    drawn.dedup_by(|a, b| a.id == b.id);
+    drawn.sort_by_cached_key(key);
+    drawn.dedup_by(|a, b| a.id == b.id && a.node == b.node);
     let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(seed.wrapping_add((step as u64) << 32));
     drawn.shuffle(&mut rng);
-    drawn
+    let drawn = spread(drawn);
+    let nth = numbered(&drawn, |candidate| candidate.group.as_deref());
+    let mut rounds: BTreeMap<usize, Vec<&Candidate>> = BTreeMap::new();
+    for (candidate, nth) in drawn.into_iter().zip(nth) {
+        rounds.entry(nth).or_default().push(candidate);
+    }
+    rounds.into_values().flat_map(spread).collect()
+}
+
+/// One of each zone before a second of any, and of each zone one of each node before a second of any.
+fn spread(candidates: Vec<&Candidate>) -> Vec<&Candidate> {
+    let nodes = by_number(candidates, |candidate| Some(&candidate.node));
+    by_number(nodes, |candidate| candidate.zone.as_deref())
+}
+
+fn by_number<'a>(
+    candidates: Vec<&'a Candidate>,
+    of: impl Fn(&'a Candidate) -> Option<&'a str>,
+) -> Vec<&'a Candidate> {
+    let numbers = numbered(&candidates, of);
+    let mut numbered: Vec<(usize, &Candidate)> = numbers.into_iter().zip(candidates).collect();
+    // Stable: what has the same number keeps its order.
+    numbered.sort_by_key(|(number, _)| *number);
+    numbered
+        .into_iter()
+        .map(|(_, candidate)| candidate)
+        .collect()
+}
+
+/// For each candidate, how many of its kind stand before it; what has no kind is one of its own.
+fn numbered<'a>(
+    candidates: &[&'a Candidate],
+    of: impl Fn(&'a Candidate) -> Option<&'a str>,
+) -> Vec<usize> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let number = |candidate: &&'a Candidate| {
+        let count = seen.entry(of(candidate)?).or_default();
+        *count += 1;
+        Some(*count - 1)
+    };
+    candidates
+        .iter()
+        .map(number)
+        .map(Option::unwrap_or_default)
+        .collect()
+}
+
+/// Takes one replica of each group out, so that a group is never hit as a whole: the one that the draw hits last. What belongs to no
+/// group stays. The second value is what was taken out.
+#[must_use]
+pub fn spare_one_of_each_group(
+    candidates: Vec<Candidate>,
+    seed: u64,
+    step: usize,
+) -> (Vec<Candidate>, Vec<Candidate>) {
+    let mut spared: HashMap<String, TargetAt> = HashMap::new();
+    for candidate in draw(&candidates, seed, step) {
+        if let Some(group) = &candidate.group {
+            spared.insert(group.clone(), candidate.at());
+        }
+    }
+    candidates.into_iter().partition(|candidate| {
+        let last = candidate.group.as_ref().and_then(|group| spared.get(group));
+        last != Some(&candidate.at())
+    })
 }

@@ -183,6 +183,7 @@ fn step() -> Value {
             ),
         ),
         ("follow", follow()),
+        ("nodes", nodes()),
         (
             "keepPrevious",
             json!({ "type": "boolean", "description": "Whether the faults of the steps before stay while this one holds" }),
@@ -222,6 +223,26 @@ fn follow() -> Value {
         ),
         "Whether what replaces a target, or is new and matches, is hit too while the step holds",
     )
+}
+
+fn nodes() -> Value {
+    let texts = |what: &str| json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] }, "description": what });
+    let mut nodes = object(
+        "On which of the nodes that have joined the target is looked for; on all where nothing is said",
+        [
+            (
+                "names",
+                json!({ "type": ["string", "array"], "items": { "type": "string" }, "minItems": 1, "description": "Any of these nodes" }),
+            ),
+            ("zone", text("Nodes in this zone")),
+            ("labels", texts("Nodes with each of these labels")),
+        ],
+        &[],
+    );
+    if let Value::Object(nodes) = &mut nodes {
+        nodes.insert("minProperties".into(), json!(1));
+    }
+    nodes
 }
 
 fn share() -> Value {

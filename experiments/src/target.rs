@@ -173,6 +173,35 @@ pub struct Candidate {
     /// Its cgroup's path, where a fault would enter it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// The set of replicas that it is one of, where that is known: a pod's owner, a unit, a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The namespace of Kubernetes that it belongs to, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The zone of its node, where that is known. The controller says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+/// One target among all nodes: its name is its node's alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetAt {
+    /// The node.
+    pub node: String,
+    /// Its name there.
+    pub id: TargetId,
+}
+
+impl Candidate {
+    /// Where it is.
+    #[must_use]
+    pub fn at(&self) -> TargetAt {
+        TargetAt {
+            node: self.node.clone(),
+            id: self.id.clone(),
+        }
+    }
 }
 
 impl fmt::Display for ProcessSelector {

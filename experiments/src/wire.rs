@@ -104,6 +104,8 @@ pub enum Stop {
     Run(RunId),
     /// Everything on the node.
     All,
+    /// All but those of these runs: what a controller that has come back knows nothing of.
+    Others(Vec<RunId>),
 }
 
 /// What an agent says. Times are microseconds since the Unix epoch by the agent's clock.

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
 use squall_experiments::language::read;
-use squall_experiments::plan::{Plan, PlanError, plan};
+use squall_experiments::plan::{Plan, PlanError, draw, plan, spare_one_of_each_group};
 use squall_experiments::target::{Candidate, Share};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 fn experiment(ramps: &[Vec<Share>]) -> Experiment {
@@ -40,6 +40,9 @@ fn candidates(count: usize) -> Vec<Candidate> {
             label: format!("process {n}"),
             pid: None,
             cgroup: None,
+            group: None,
+            namespace: None,
+            zone: None,
         })
         .collect()
 }
@@ -164,4 +167,81 @@ fn nothing_to_hit_is_no_plan() {
 fn an_experiment_knows_how_long_it_takes() {
     let experiment = experiment(&[vec![Share::Count(1), Share::Count(2)], vec![Share::All]]);
     assert_eq!(experiment.duration(), Duration::from_secs(20 + 3 * 10));
+}
+
+/// Candidates on nodes in zones, of groups.
+fn scattered() -> impl Strategy<Value = Vec<Candidate>> {
+    let one = (0_u8..4, 0_u8..9, prop::option::of(0_u8..5), 0_u16..400);
+    prop::collection::vec(one, 0..120).prop_map(|all| {
+        let candidate = |(zone, node, group, id): (u8, u8, Option<u8>, u16)| Candidate {
+            node: format!("node-{zone}-{node}"),
+            zone: Some(format!("zone {zone}")),
+            group: group.map(|group| format!("group {group}")),
+            ..candidates(usize::from(id) + 1).remove(id.into())
+        };
+        all.into_iter().map(candidate).collect()
+    })
+}
+
+fn counts<'a>(of: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    of.for_each(|key| *counts.entry(key).or_default() += 1);
+    counts
+}
+
+proptest! {
+    /// Whatever share is hit: no group has a second hit while another, that still could, has none; and each candidate is hit once.
+    #[test]
+    fn a_share_is_spread_over_groups(found in scattered(), seed: u64) {
+        let drawn = draw(&found, seed, 0);
+        let all: BTreeSet<_> = found.iter().map(Candidate::at).collect();
+        prop_assert_eq!(drawn.iter().map(|c| c.at()).collect::<BTreeSet<_>>(), all.clone());
+        prop_assert_eq!(drawn.len(), all.len());
+        let whole = counts(drawn.iter().filter_map(|c| c.group.as_deref()));
+        for share in 0..=drawn.len() {
+            let hit = counts(drawn[..share].iter().filter_map(|c| c.group.as_deref()));
+            let most = hit.values().copied().max().unwrap_or_default();
+            for (group, size) in &whole {
+                let so_many = hit.get(group).copied().unwrap_or_default();
+                prop_assert!(so_many == *size || so_many + 1 >= most, "{group}: {so_many} of {size}, another has {most}");
+            }
+        }
+    }
+
+    /// Of one group, or of none, a share is spread over zones, and in each zone over nodes.
+    #[test]
+    fn a_share_is_spread_over_zones_and_nodes(mut found in scattered(), seed: u64) {
+        found.iter_mut().for_each(|candidate| candidate.group = None);
+        let drawn = draw(&found, seed, 0);
+        let whole = counts(drawn.iter().filter_map(|c| c.zone.as_deref()));
+        let nodes = counts(drawn.iter().map(|c| c.node.as_str()));
+        for share in 0..=drawn.len() {
+            let hit = counts(drawn[..share].iter().filter_map(|c| c.zone.as_deref()));
+            let most = hit.values().copied().max().unwrap_or_default();
+            for (zone, size) in &whole {
+                let so_many = hit.get(zone).copied().unwrap_or_default();
+                prop_assert!(so_many == *size || so_many + 1 >= most);
+                let there = |c: &&&Candidate| c.zone.as_deref() == Some(*zone);
+                let hit = counts(drawn[..share].iter().filter(there).map(|c| c.node.as_str()));
+                let most = hit.values().copied().max().unwrap_or_default();
+                for (node, size) in nodes.iter().filter(|(node, _)| node.contains(&zone.replace("zone ", "node-"))) {
+                    let so_many = hit.get(node).copied().unwrap_or_default();
+                    prop_assert!(so_many == *size || so_many + 1 >= most);
+                }
+            }
+        }
+    }
+
+    /// One of each group is left alone, and nothing else.
+    #[test]
+    fn the_last_of_a_group_is_spared(found in scattered(), seed: u64) {
+        let mut found: Vec<Candidate> = found;
+        found.sort_by_key(Candidate::at);
+        found.dedup_by_key(|candidate| candidate.at());
+        let groups = counts(found.iter().filter_map(|c| c.group.as_deref())).len();
+        let all = found.len();
+        let (left, spared) = spare_one_of_each_group(found.clone(), seed, 0);
+        prop_assert_eq!((left.len(), spared.len()), (all - groups, groups));
+        prop_assert_eq!(counts(spared.iter().filter_map(|c| c.group.as_deref())).len(), groups);
+    }
 }

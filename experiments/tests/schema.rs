@@ -27,6 +27,7 @@ const ONLY_MEANING: &[&str] = &[
     "dns-icmp",
     "dns-name",
     "dns-share",
+    "exhaust-cache-of-host",
     "exhaust-pids-of-host",
     "expect-baseline",
     "expect-between",

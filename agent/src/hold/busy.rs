@@ -7,6 +7,7 @@
 use super::held::{Held, HoldError};
 use super::holder::Grip;
 use super::place::{self, Place};
+use super::strain::{self, Resource, Strain};
 use crate::kernel::disk;
 use squall_experiments::dose::{Dose, Evidence, IoDose};
 use squall_experiments::fault::{Io, IoRate};
@@ -22,6 +23,8 @@ const BACKLOG_MAX: Duration = Duration::from_secs(1);
 const FIRST_WRITE: Duration = Duration::from_secs(2);
 /// How long the first operation of each kind may take.
 const FIRST_DONE: Duration = Duration::from_secs(2);
+/// A worker that gives way goes on at this rate at least: a longer sleep would not hear that it may do more.
+const LEAST_PER_SECOND: f64 = 1.0;
 /// A worker calls nothing deep; its buffer is on the heap.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -37,6 +40,8 @@ enum Kind {
 #[derive(Debug, Default)]
 struct Done {
     operations: AtomicU64,
+    /// How many are to be done in a second now, an `f64`'s bits.
+    per_second: AtomicU64,
     /// The error that ended it; 0 while there is none.
     error: AtomicI32,
 }
@@ -55,6 +60,7 @@ struct Busy {
     /// The last second: when it began, how many operations were done by then, and how many per second it came to.
     mark: (Instant, u64),
     per_second: f64,
+    strain: Strain,
 }
 
 /// The file, and how it is to be treated.
@@ -68,7 +74,11 @@ struct Ground {
 }
 
 /// Writes the file, starts the workers and waits until each has done something.
-pub(crate) fn arm(fault: &Io, grip: &Grip) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+pub(crate) fn arm(
+    fault: &Io,
+    grip: &Grip,
+    limits: &strain::Limits,
+) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let asked = asked(fault)?;
     let place = place::find(&fault.path, grip)?;
     let ground = prepare(fault, &place)?;
@@ -77,6 +87,7 @@ pub(crate) fn arm(fault: &Io, grip: &Grip) -> Result<(Box<dyn Held>, Evidence), 
         place,
         mark: (Instant::now(), 0),
         per_second: 0.0,
+        strain: Strain::new(&[Resource::Io], limits),
     };
     for (kind, block, per_second) in asked {
         busy.workers
@@ -97,7 +108,7 @@ pub(crate) fn arm(fault: &Io, grip: &Grip) -> Result<(Box<dyn Held>, Evidence), 
             ),
             format!("the kernel accounts {read} bytes read from storage and {written} written"),
         ],
-        warnings: warnings(&ground, fault),
+        warnings: [warnings(&ground, fault), busy.strain.warnings()].concat(),
     };
     Ok((Box::new(busy), evidence))
 }
@@ -226,12 +237,15 @@ impl Block {
 
 impl Worker {
     fn start(kind: Kind, block: u64, per_second: f64, ground: &Ground) -> Result<Self, HoldError> {
-        let done = Arc::new(Done::default());
+        let done = Arc::new(Done {
+            per_second: AtomicU64::new(per_second.to_bits()),
+            ..Done::default()
+        });
         let (told, ground) = (Arc::clone(&done), ground.clone());
         std::thread::Builder::new()
             .name("squall-io".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || work(kind, block, per_second, &ground, &told))
+            .spawn(move || work(kind, block, &ground, &told))
             .map_err(HoldError::kernel("start", format!("a thread to {kind:?}")))?;
         Ok(Self {
             kind,
@@ -248,12 +262,19 @@ impl Worker {
 
 /// One worker's whole life: it ends with the process, or with an error.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52 operations")]
-fn work(kind: Kind, size: u64, per_second: f64, ground: &Ground, done: &Done) {
+fn work(kind: Kind, size: u64, ground: &Ground, done: &Done) {
     let mut block = Block::new(size);
     let mut begun = Instant::now();
     let mut turn = 0u64;
     let places = (ground.length / size).max(1);
+    let mut bits = done.per_second.load(Ordering::Relaxed);
     loop {
+        let asked = done.per_second.load(Ordering::Relaxed);
+        if asked != bits {
+            // Another rate counts from now on.
+            (bits, begun, turn) = (asked, Instant::now(), 0);
+        }
+        let per_second = f64::from_bits(bits);
         let due = begun + Duration::from_secs_f64(turn as f64 / per_second);
         let now = Instant::now();
         if due > now {
@@ -327,6 +348,24 @@ impl Busy {
         Ok(())
     }
 
+    /// Operations per second that were asked for.
+    fn asked(&self) -> f64 {
+        self.workers.iter().map(|worker| worker.per_second).sum()
+    }
+
+    /// The operations per second of the last half second or more.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 operations")]
+    fn measure(&mut self) {
+        /// Below this the quotient says more about the clock than about the load.
+        const WINDOW_LEAST: Duration = Duration::from_millis(500);
+        let all: u64 = self.workers.iter().map(Worker::operations).sum();
+        let window = self.mark.0.elapsed();
+        if window >= WINDOW_LEAST {
+            self.per_second = (all - self.mark.1) as f64 / window.as_secs_f64();
+            self.mark = (Instant::now(), all);
+        }
+    }
+
     fn of(&self, kind: Kind) -> (u64, u64) {
         let worker = self.workers.iter().find(|worker| worker.kind == kind);
         worker.map_or((0, 0), |w| (w.operations(), w.operations() * w.block))
@@ -334,23 +373,27 @@ impl Busy {
 }
 
 impl Held for Busy {
-    fn turn(&mut self) -> Result<(), HoldError> {
-        self.check()
+    fn next_turn(&self) -> Option<Instant> {
+        Some(self.strain.next_look())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 operations")]
+    fn turn(&mut self) -> Result<(), HoldError> {
+        self.check()?;
+        self.measure();
+        let share = self.strain.share(self.per_second / self.asked());
+        for worker in &self.workers {
+            let rate = (worker.per_second * share).max(LEAST_PER_SECOND.min(worker.per_second));
+            let told = &worker.done.per_second;
+            told.store(rate.to_bits(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     fn dose(&mut self) -> Result<Dose, HoldError> {
-        /// Below this the quotient says more about the clock than about the load.
-        const WINDOW_LEAST: Duration = Duration::from_millis(500);
+        self.measure();
         let (reads, read_bytes) = self.of(Kind::Read);
         let (writes, written_bytes) = self.of(Kind::Write);
         let (syncs, synced_bytes) = self.of(Kind::Sync);
-        let all = reads + writes + syncs;
-        let window = self.mark.0.elapsed();
-        if window >= WINDOW_LEAST {
-            self.per_second = (all - self.mark.1) as f64 / window.as_secs_f64();
-            self.mark = (Instant::now(), all);
-        }
         Ok(Dose::Io(IoDose {
             reads,
             read_bytes,
@@ -358,7 +401,8 @@ impl Held for Busy {
             written_bytes: written_bytes + synced_bytes,
             syncs,
             per_second: self.per_second,
-            asked_per_second: self.workers.iter().map(|worker| worker.per_second).sum(),
+            asked_per_second: self.asked(),
+            back_off: self.strain.said(),
         }))
     }
 

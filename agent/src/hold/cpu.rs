@@ -8,11 +8,12 @@
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
+use super::strain::{self, Resource, Strain};
 use crate::kernel::{cgroup, clock};
 use squall_experiments::dose::{CpuDose, Dose, Evidence};
 use squall_experiments::fault::{Cpu, CpuBase};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,15 +33,22 @@ const FIRST_BURN: Duration = Duration::from_secs(1);
 struct Burners {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// What each thread keeps of its core now, an `f64`'s bits.
+    share: Arc<AtomicU64>,
     burnt_before: Duration,
     asked: f64,
+    strain: Strain,
     /// The last second: when it began, what was burnt by then, and the cores' worth it came to.
     mark: (Instant, Duration),
     cores: f64,
 }
 
 /// Starts the burners in the cgroup that this process has entered.
-pub(crate) fn arm(fault: &Cpu, grip: &Grip) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+pub(crate) fn arm(
+    fault: &Cpu,
+    grip: &Grip,
+    limits: &strain::Limits,
+) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let group = grip.group("cpu");
     let quota = group.and_then(|(g, v2)| cgroup::cpu_quota(&g.fd, &g.path, v2));
     let path = group.map_or("/", |(g, _)| g.path.as_str());
@@ -67,7 +75,7 @@ pub(crate) fn arm(fault: &Cpu, grip: &Grip) -> Result<(Box<dyn Held>, Evidence),
             fault.load
         )));
     }
-    let burners = Burners::start(asked)?;
+    let burners = Burners::start(asked, Strain::new(&[Resource::Cpu], limits))?;
     let first = burners.first_burn()?;
     let quota = quota.map_or("no quota".to_owned(), |q| format!("quota {q:.2} cores"));
     let evidence = Evidence {
@@ -82,7 +90,7 @@ pub(crate) fn arm(fault: &Cpu, grip: &Grip) -> Result<(Box<dyn Held>, Evidence),
                 first.as_micros()
             ),
         ],
-        warnings: Vec::new(),
+        warnings: burners.strain.warnings(),
     };
     Ok((Box::new(burners), evidence))
 }
@@ -106,20 +114,20 @@ impl Burners {
         clippy::cast_precision_loss,
         reason = "the caller has bounded it by the node's cores"
     )]
-    fn start(asked: f64) -> Result<Self, HoldError> {
+    fn start(asked: f64, strain: Strain) -> Result<Self, HoldError> {
         let count = (asked - 1e-9).ceil().max(1.0) as usize;
-        let share = asked / count as f64;
+        let share = Arc::new(AtomicU64::new((asked / count as f64).to_bits()));
         let stop = Arc::new(AtomicBool::new(false));
         let burnt_before = clock::process_cpu();
         let mut threads = Vec::with_capacity(count);
         for number in 0..count {
-            let told = Arc::clone(&stop);
+            let (told, share) = (Arc::clone(&stop), Arc::clone(&share));
             // Not all at once: n threads that start their periods together would be a square wave of n cores.
             let offset = PERIOD.mul_f64(number as f64 / count as f64);
             let thread = std::thread::Builder::new()
                 .name("squall-burner".to_owned())
                 .stack_size(STACK_BYTES)
-                .spawn(move || burn(share, offset, &told))
+                .spawn(move || burn(&share, offset, &told))
                 .map_err(HoldError::kernel(
                     "start",
                     format!("burner thread {number}"),
@@ -129,8 +137,10 @@ impl Burners {
         Ok(Self {
             stop,
             threads,
+            share,
             burnt_before,
             asked,
+            strain,
             mark: (Instant::now(), Duration::ZERO),
             cores: 0.0,
         })
@@ -138,6 +148,21 @@ impl Burners {
 
     fn burnt(&self) -> Duration {
         clock::process_cpu().saturating_sub(self.burnt_before)
+    }
+
+    /// The cores' worth of the last half second or more.
+    fn measure(&mut self) -> Duration {
+        /// Below this the quotient says more about the clock than about the load.
+        const WINDOW_LEAST: Duration = Duration::from_millis(500);
+        let burnt = self.burnt();
+        let window = self.mark.0.elapsed();
+        if window >= WINDOW_LEAST || self.cores == 0.0 {
+            self.cores = (burnt.saturating_sub(self.mark.1)).as_secs_f64() / window.as_secs_f64();
+            if window >= WINDOW_LEAST {
+                self.mark = (Instant::now(), burnt);
+            }
+        }
+        burnt
     }
 
     /// Waits until the kernel accounts work to the threads.
@@ -162,15 +187,21 @@ impl Burners {
 }
 
 /// One thread's whole life.
-fn burn(share: f64, offset: Duration, stop: &AtomicBool) {
+fn burn(kept: &AtomicU64, offset: Duration, stop: &AtomicBool) {
     std::thread::sleep(offset);
+    let mut bits = kept.load(Ordering::Relaxed);
     let mut begun = Instant::now();
     let mut base = clock::thread_cpu();
     let mut turn = 0u32;
     while !stop.load(Ordering::Relaxed) {
+        let now = kept.load(Ordering::Relaxed);
+        if now != bits {
+            // Another share counts from now on.
+            (bits, begun, base, turn) = (now, Instant::now(), clock::thread_cpu(), 0);
+        }
         turn += 1;
         let end = PERIOD * turn;
-        let goal = end.mul_f64(share);
+        let goal = end.mul_f64(f64::from_bits(bits));
         loop {
             let used = clock::thread_cpu() - base;
             let now = begun.elapsed();
@@ -206,21 +237,26 @@ fn spin(length: Duration) {
 }
 
 impl Held for Burners {
+    fn next_turn(&self) -> Option<Instant> {
+        Some(self.strain.next_look())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "as many as there are cores")]
+    fn turn(&mut self) -> Result<(), HoldError> {
+        self.measure();
+        let share = self.strain.share(self.cores / self.asked);
+        let each = self.asked * share / self.threads.len() as f64;
+        self.share.store(each.to_bits(), Ordering::Relaxed);
+        Ok(())
+    }
+
     fn dose(&mut self) -> Result<Dose, HoldError> {
-        /// Below this the quotient says more about the clock than about the load.
-        const WINDOW_LEAST: Duration = Duration::from_millis(500);
-        let burnt = self.burnt();
-        let window = self.mark.0.elapsed();
-        if window >= WINDOW_LEAST || self.cores == 0.0 {
-            self.cores = (burnt.saturating_sub(self.mark.1)).as_secs_f64() / window.as_secs_f64();
-            if window >= WINDOW_LEAST {
-                self.mark = (Instant::now(), burnt);
-            }
-        }
+        let burnt = self.measure();
         Ok(Dose::Cpu(CpuDose {
             seconds: burnt.as_secs_f64(),
             cores: self.cores,
             cores_asked: self.asked,
+            back_off: self.strain.said(),
         }))
     }
 
@@ -240,7 +276,7 @@ mod tests {
         let told = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let before = clock::thread_cpu();
-            burn(0.2, Duration::ZERO, &told);
+            burn(&AtomicU64::new(0.2_f64.to_bits()), Duration::ZERO, &told);
             clock::thread_cpu() - before
         });
         let begun = Instant::now();

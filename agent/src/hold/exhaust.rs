@@ -1,23 +1,27 @@
 //! Something limited that is used up: threads of this process in the target's cgroup, sockets that are bound to the
-//! target's ports, unnamed files. All of them are this process's own and end with it; no child is started that could
+//! target's ports, unnamed files, a file in memory. All of them are this process's own and end with it; no child is started that could
 //! be left over.
 //!
 //! The rest that is left over is a level: what others give back meanwhile is taken as well, once a second. What others
-//! take is not given back to them: coming to the end of it is what is tested.
+//! take is not given back to them: coming to the end of it is what is tested. Only where the node itself is short of
+//! memory, more is left over ([`strain`]).
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
+use super::page_cache::Cached;
 use super::place::{self, Place};
+use super::strain::{self, LOOK_EVERY, Strain};
 use crate::kernel::{cgroup, ports, process};
 use squall_experiments::dose::{Dose, Evidence, ExhaustDose};
 use squall_experiments::fault::{Exhaust, Exhausted};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// How many are taken in one turn: a few milliseconds.
 const STEP: u64 = 512;
-/// How often it is looked around when all is taken.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The most threads: each takes two of the 65530 mappings that a process may have (vm.max_map_count), and 24 KiB.
 const THREADS_MAX: u64 = 16_384;
 /// The most descriptors: the kernel's own limit for a process (fs.nr_open).
@@ -38,7 +42,9 @@ struct Supply {
 enum Source {
     Pids {
         group: cgroup::Group,
-        threads: u64,
+        threads: Vec<Thread>,
+        /// So many of them are to stay.
+        kept: Arc<AtomicU64>,
     },
     Ports {
         /// All ports of the range, and what is held of each.
@@ -54,11 +60,13 @@ enum Source {
         place: Place,
         files: Vec<std::fs::File>,
     },
+    PageCache(Cached),
 }
 
 struct Spent {
     source: Source,
     fault: Exhaust,
+    strain: Strain,
     next: Instant,
 }
 
@@ -66,15 +74,21 @@ struct Spent {
 pub(crate) fn arm(
     fault: &Exhaust,
     grip: &mut Grip,
+    limits: &strain::Limits,
 ) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let source = match fault.what {
         Exhausted::Pids => pids(grip)?,
         Exhausted::Ports => ports_of(grip)?,
-        Exhausted::Inodes => inodes(fault, grip)?,
+        Exhausted::Inodes => Source::Inodes {
+            place: place_of(fault, grip)?,
+            files: Vec::new(),
+        },
+        Exhausted::PageCache => page_cache(fault, grip)?,
     };
     let mut spent = Spent {
         source,
         fault: fault.clone(),
+        strain: Strain::new(&[], limits),
         next: Instant::now(),
     };
     let before = spent.supply()?;
@@ -102,7 +116,7 @@ pub(crate) fn arm(
             fault.goal.leaves(after.limit),
             spent.held()
         )],
-        warnings: Vec::new(),
+        warnings: spent.strain.warnings(),
     };
     if spent.held() == 0 {
         return Err(HoldError::Unable(format!(
@@ -122,7 +136,11 @@ fn pids(grip: &mut Grip) -> Result<Source, HoldError> {
             "the target is in no cgroup with the pids controller: enable that, or name another target".to_owned(),
         )
     })?;
-    Ok(Source::Pids { group, threads: 0 })
+    Ok(Source::Pids {
+        group,
+        threads: Vec::new(),
+        kept: Arc::default(),
+    })
 }
 
 /// Enters the target's network namespace.
@@ -164,26 +182,34 @@ fn ports_of(grip: &Grip) -> Result<Source, HoldError> {
     })
 }
 
-fn inodes(fault: &Exhaust, grip: &Grip) -> Result<Source, HoldError> {
+fn place_of(fault: &Exhaust, grip: &Grip) -> Result<Place, HoldError> {
     let Some(path) = &fault.path else {
         return Err(HoldError::Unable(
-            "it is not said which file system's inodes: write `path:`".to_owned(),
+            "it is not said which file system is meant: write `path:`".to_owned(),
         ));
     };
-    Ok(Source::Inodes {
-        place: place::find(path, grip)?,
-        files: Vec::new(),
-    })
+    place::find(path, grip)
+}
+
+fn page_cache(fault: &Exhaust, grip: &mut Grip) -> Result<Source, HoldError> {
+    let place = place_of(fault, grip)?;
+    let Some((group, v2)) = super::memory::take_group(grip) else {
+        return Err(HoldError::Unable(
+            "the target is in no cgroup with the memory controller: enable that, or name another target".to_owned(),
+        ));
+    };
+    Cached::new(place, group, v2).map(Source::PageCache)
 }
 
 impl Spent {
     fn held(&self) -> u64 {
         match &self.source {
-            Source::Pids { threads, .. } => *threads,
+            Source::Pids { threads, .. } => threads.len() as u64,
             Source::Ports { range, .. } => {
                 range.iter().filter(|(_, held)| held.is_some()).count() as u64
             }
             Source::Inodes { files, .. } => files.len() as u64,
+            Source::PageCache(cached) => cached.held(),
         }
     }
 
@@ -192,6 +218,7 @@ impl Spent {
             Source::Pids { .. } => "idle threads in the target's cgroup",
             Source::Ports { .. } => "TCP sockets bound in the target's network namespace",
             Source::Inodes { .. } => "unnamed files",
+            Source::PageCache(_) => "an unnamed file in memory, charged to the target's cgroup",
         }
     }
 
@@ -211,6 +238,10 @@ impl Spent {
                 limit: range.len() as u64,
                 left: (range.len() as u64).saturating_sub(self.held() + busy),
             }),
+            Source::PageCache(cached) => {
+                let (limit, left) = cached.room()?;
+                Ok(Supply { limit, left })
+            }
             Source::Inodes { place, .. } => {
                 let room = place.room()?;
                 if room.files == 0 {
@@ -230,6 +261,7 @@ impl Spent {
     /// Sees to it that so many can be held, and of descriptors as many as there may come to be.
     fn prepare(&self, wanted: u64, limit: u64) -> Result<(), HoldError> {
         let most = match self.source {
+            Source::PageCache(_) => return Ok(()),
             Source::Pids { .. } => THREADS_MAX,
             _ => DESCRIPTORS_MAX - OWN,
         };
@@ -259,13 +291,50 @@ impl Spent {
         ))
     }
 
+    /// How many more are left over because the node is short of memory, of those that are held and so many more that could
+    /// be; what is held of them is given back.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a number of things"
+    )]
+    fn spared(&mut self, more: u64) -> Result<u64, HoldError> {
+        let held = self.held();
+        let asked = held + more;
+        let share = self.strain.share(held as f64 / asked.max(1) as f64);
+        let allowed = (asked as f64 * share).round() as u64;
+        let mut back = held.saturating_sub(allowed);
+        match &mut self.source {
+            Source::Pids { threads, kept, .. } => {
+                kept.store(held - back, Ordering::Relaxed);
+                for thread in threads.drain(threads.len() - back as usize..) {
+                    thread.unpark();
+                }
+            }
+            Source::Inodes { files, .. } => files.truncate(files.len() - back as usize),
+            Source::PageCache(cached) if back > 0 => cached.keep(allowed)?,
+            Source::PageCache(_) => {}
+            Source::Ports { range, .. } => {
+                for (_, held) in range.iter_mut().rev().filter(|(_, held)| held.is_some()) {
+                    if back > 0 {
+                        *held = None;
+                        back -= 1;
+                    }
+                }
+            }
+        }
+        Ok(asked - allowed)
+    }
+
     /// Takes the next few, as long as more than the rest is left.
     fn step(&mut self) -> Result<(), HoldError> {
         let supply = self.supply()?;
-        let rest = self.fault.goal.leaves(supply.limit);
+        let mut rest = self.fault.goal.leaves(supply.limit);
+        rest += self.spared(supply.left.saturating_sub(rest))?;
         let wanted = supply.left.saturating_sub(rest).min(STEP);
         let more = match &mut self.source {
-            Source::Pids { threads, .. } => take_threads(threads, wanted),
+            Source::Pids { threads, kept, .. } => take_threads(threads, kept, wanted),
             Source::Ports {
                 range,
                 at,
@@ -277,6 +346,10 @@ impl Spent {
                 more
             }
             Source::Inodes { place, files } => take_files(place, files, wanted)?,
+            Source::PageCache(cached) => {
+                let more = supply.left.saturating_sub(rest);
+                cached.take(more, supply.limit.saturating_sub(rest))?
+            }
         };
         self.next = Instant::now() + if more { Duration::ZERO } else { LOOK_EVERY };
         Ok(())
@@ -284,22 +357,28 @@ impl Spent {
 }
 
 /// Whether more may be to be had at once.
-fn take_threads(threads: &mut u64, wanted: u64) -> bool {
+fn take_threads(threads: &mut Vec<Thread>, kept: &Arc<AtomicU64>, wanted: u64) -> bool {
     for _ in 0..wanted {
-        let idle = || loop {
-            std::thread::park();
-        };
-        let started = *threads < THREADS_MAX
-            && std::thread::Builder::new()
-                .name("squall-idle".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn(idle)
-                .is_ok();
-        // The limit is reached, by us or by others: as exhausted as it gets.
-        if !started {
+        let number = threads.len() as u64;
+        if number >= THREADS_MAX {
             return false;
         }
-        *threads += 1;
+        kept.store(number + 1, Ordering::Relaxed);
+        let told = Arc::clone(kept);
+        let idle = move || {
+            while number < told.load(Ordering::Relaxed) {
+                std::thread::park();
+            }
+        };
+        let started = std::thread::Builder::new()
+            .name("squall-idle".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(idle);
+        // The limit is reached, by us or by others: as exhausted as it gets.
+        let Ok(thread) = started else {
+            return false;
+        };
+        threads.push(thread.thread().clone());
     }
     wanted == STEP
 }
@@ -377,6 +456,7 @@ impl Held for Spent {
             held: self.held(),
             left: supply.left,
             limit: supply.limit,
+            back_off: self.strain.said(),
         }))
     }
 

@@ -7,6 +7,7 @@
 use super::held::{Held, HoldError};
 use super::holder::Grip;
 use super::place::{self, Place};
+use super::strain::{self, LOOK_EVERY, Resource, Strain};
 use crate::kernel::disk;
 use squall_experiments::dose::{Dose, Evidence, FillDose};
 use squall_experiments::fault::{Fill, FillGoal};
@@ -19,8 +20,6 @@ const STEP_BYTES: u64 = 32 << 20;
 const WRITE_BYTES: u64 = 4 << 20;
 /// What a step is made of: less is not worth a call, and no file system has larger blocks.
 const GRAIN_BYTES: u64 = 64 << 10;
-/// How often it is looked around when nothing grows, or cannot.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a step is made at most where a rate is asked for.
 const STEP_EVERY: Duration = Duration::from_millis(20);
 
@@ -39,11 +38,15 @@ struct Filled {
     by_writing: bool,
     begun: Instant,
     next: Instant,
-    yielded: u64,
+    strain: Strain,
 }
 
 /// Takes the first step and shows that the file system has less than before.
-pub(crate) fn arm(fault: &Fill, grip: &Grip) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+pub(crate) fn arm(
+    fault: &Fill,
+    grip: &Grip,
+    limits: &strain::Limits,
+) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let place = place::find(&fault.path, grip)?;
     let before = place.room()?;
     let asked = asked(fault, before, &place)?;
@@ -63,7 +66,7 @@ pub(crate) fn arm(fault: &Fill, grip: &Grip) -> Result<(Box<dyn Held>, Evidence)
         by_writing: false,
         begun: now,
         next: now,
-        yielded: 0,
+        strain: Strain::new(&[Resource::Io], limits),
     };
     filled.step()?;
     let (held, after) = (filled.held()?, filled.place.room()?);
@@ -86,7 +89,7 @@ pub(crate) fn arm(fault: &Fill, grip: &Grip) -> Result<(Box<dyn Held>, Evidence)
                 filled.place.in_words, before.free, after.free
             ),
         ],
-        warnings: Vec::new(),
+        warnings: filled.strain.warnings(),
     };
     Ok((Box::new(filled), evidence))
 }
@@ -157,15 +160,17 @@ impl Filled {
     /// Grows by one step where rate and room allow it, or makes room.
     fn step(&mut self) -> Result<(), HoldError> {
         let free = self.place.room()?.free;
-        if self.yields && free < self.floor / 2 {
-            return self.give_back(self.floor - free);
+        let spared = self.spared(free);
+        if self.length > spared {
+            return self.shrink(spared);
         }
         let most = if self.by_writing {
             WRITE_BYTES
         } else {
             STEP_BYTES
         };
-        let wanted = self.allowed().saturating_sub(self.length).min(most);
+        let wanted = self.allowed().min(spared);
+        let wanted = wanted.saturating_sub(self.length).min(most);
         let fits = wanted.min(free.saturating_sub(self.floor)) / GRAIN_BYTES * GRAIN_BYTES;
         let grew = fits > 0 && self.grow(fits)?;
         let done = self.length >= self.asked;
@@ -213,13 +218,31 @@ impl Filled {
         }
     }
 
-    fn give_back(&mut self, bytes: u64) -> Result<(), HoldError> {
-        self.length = self.length.saturating_sub(bytes) / GRAIN_BYTES * GRAIN_BYTES;
-        self.yielded += 1;
+    /// How long the file may be now that others need the reserve, or the node is short; all of it where neither is so.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of what was asked for"
+    )]
+    fn spared(&mut self, free: u64) -> u64 {
+        let asked = self.asked as f64;
+        let mut share = self.strain.share(self.length as f64 / asked);
+        if self.yields && free < self.floor / 2 {
+            let kept = self.length.saturating_sub(self.floor - free);
+            share = kept as f64 / asked;
+            let why = format!("less than half of the reserve was free, {free} bytes");
+            self.strain.give_way(share, why);
+        }
+        (asked * share).round() as u64 / GRAIN_BYTES * GRAIN_BYTES
+    }
+
+    fn shrink(&mut self, length: u64) -> Result<(), HoldError> {
+        self.length = length;
         self.next = Instant::now() + LOOK_EVERY;
-        self.file.set_len(self.length).map_err(HoldError::kernel(
+        self.file.set_len(length).map_err(HoldError::kernel(
             "give back",
-            format!("{bytes} bytes at {}", self.place.in_words),
+            format!("all but {length} bytes at {}", self.place.in_words),
         ))
     }
 }
@@ -241,7 +264,7 @@ impl Held for Filled {
             held_bytes: self.held()?,
             asked_bytes: self.asked,
             free_bytes: self.place.room()?.free,
-            yielded: self.yielded,
+            back_off: self.strain.said(),
         }))
     }
 

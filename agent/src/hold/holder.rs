@@ -184,13 +184,13 @@ fn arm(
     let aimed_at = aimed_at(spec, &grip)?;
     let (held, mut evidence) = match &spec.fault {
         Fault::Kill(fault) => kill::arm(fault, spec, &mut grip)?,
-        Fault::Cpu(fault) => cpu::arm(fault, &grip)?,
-        Fault::Memory(fault) => memory::arm(fault, &mut grip)?,
+        Fault::Cpu(fault) => cpu::arm(fault, &grip, &spec.pressure)?,
+        Fault::Memory(fault) => memory::arm(fault, &mut grip, &spec.pressure)?,
         Fault::Pause(_) => pause::arm(spec, &mut grip)?,
         Fault::Freeze(_) => freeze::arm(spec, &mut grip)?,
-        Fault::Fill(fault) => fill::arm(fault, &grip)?,
-        Fault::Io(fault) => busy::arm(fault, &grip)?,
-        Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip)?,
+        Fault::Fill(fault) => fill::arm(fault, &grip, &spec.pressure)?,
+        Fault::Io(fault) => busy::arm(fault, &grip, &spec.pressure)?,
+        Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip, &spec.pressure)?,
         _ => network::arm(spec, &mut grip)?,
     };
     evidence.warnings.append(&mut warnings);

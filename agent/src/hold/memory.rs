@@ -1,13 +1,13 @@
 //! Memory pressure: anonymous pages, touched inside the target's cgroup and kept resident.
 //!
 //! It grows at the rate asked for, up to the size asked for, and never into the reserve below the nearest limit: what
-//! is left is asked of the kernel before every step. When tasks stall for memory more than [`STALL_SHARE`] of the
-//! time, it steps back: the target is to be squeezed, and the node is not to be lost. Once there it only looks, once
-//! a second, and touches nothing again.
+//! is left is asked of the kernel before every step. When work stands still for want of memory it gives way ([`strain`]).
+//! Once there it only looks, once a second, and touches nothing again.
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
-use crate::kernel::{cgroup, memory, psi};
+use super::strain::{self, LOOK_EVERY, Strain};
+use crate::kernel::{cgroup, memory};
 use squall_experiments::dose::{Dose, Evidence, MemoryDose};
 use squall_experiments::fault::{Memory, MemoryBase, MemorySize};
 use std::time::{Duration, Instant};
@@ -17,15 +17,8 @@ use std::time::{Duration, Instant};
 const STEP_BYTES: u64 = 4 << 20;
 /// How often a step is made at most.
 const STEP_EVERY: Duration = Duration::from_millis(5);
-/// How often it is looked around when nothing grows. A look reads three files: half a millisecond here, twenty on an
-/// emulated machine.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The share of the time that tasks may stall for memory: at half of it work is standing, not slow.
-const STALL_SHARE: f64 = 0.5;
-/// What is given back in one step back.
-const BACK_OFF_SHARE: f64 = 0.05;
-/// How long it waits before it grows again after a step back: the pressure must have had time to ease.
-const BACK_OFF_WAIT: Duration = Duration::from_secs(2);
+/// What is kept where others have grown into the reserve.
+const KEPT_SHARE: f64 = 0.95;
 
 struct Taken {
     region: memory::Region,
@@ -38,13 +31,15 @@ struct Taken {
     next: Instant,
     /// When growth last began, and what was touched then: the rate counts from there.
     growing: (Instant, u64),
-    stall: Option<(Instant, u64)>,
-    backed_off: u64,
-    hungry: bool,
+    strain: Strain,
 }
 
 /// Takes the first step and shows that it is resident.
-pub(crate) fn arm(fault: &Memory, grip: &mut Grip) -> Result<(Box<dyn Held>, Evidence), HoldError> {
+pub(crate) fn arm(
+    fault: &Memory,
+    grip: &mut Grip,
+    limits: &strain::Limits,
+) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let group = take_group(grip);
     let room = room(group.as_ref(), u64::MAX)?;
     let asked = size(fault, group.as_ref())?;
@@ -71,13 +66,12 @@ pub(crate) fn arm(fault: &Memory, grip: &mut Grip) -> Result<(Box<dyn Held>, Evi
         asked,
         rate: fault.rate.map(squall_experiments::units::ByteRate::get),
         reserve,
+        strain: Strain::new(&[], limits)
+            .and_group(group.as_ref().filter(|(_, v2)| *v2).map(|(g, _)| g)),
         group,
         own,
         next: now,
         growing: (now, 0),
-        stall: None,
-        backed_off: 0,
-        hungry: false,
     };
     taken.step()?;
     let evidence = Evidence {
@@ -92,19 +86,12 @@ pub(crate) fn arm(fault: &Memory, grip: &mut Grip) -> Result<(Box<dyn Held>, Evi
                 room.limit, room.left
             ),
         ],
-        warnings: if taken.pressure().is_none() {
-            vec![
-                "this kernel tells no memory pressure (PSI): only the reserve bounds the squeeze"
-                    .to_owned(),
-            ]
-        } else {
-            Vec::new()
-        },
+        warnings: taken.strain.warnings(),
     };
     Ok((Box::new(taken), evidence))
 }
 
-fn take_group(grip: &mut Grip) -> Option<(cgroup::Group, bool)> {
+pub(super) fn take_group(grip: &mut Grip) -> Option<(cgroup::Group, bool)> {
     let by = |what: &dyn Fn(&cgroup::Group) -> bool| grip.groups.iter().position(what);
     let v1 = by(&|g| g.controllers.iter().any(|c| c == "memory"));
     let (at, v2) = match v1 {
@@ -182,45 +169,22 @@ impl Taken {
         self.region.touched() as u64
     }
 
-    /// Stalls in the target's cgroup where it tells them, in the node otherwise.
-    fn pressure(&self) -> Option<u64> {
-        let inside = self.group.as_ref().filter(|(_, v2)| *v2);
-        let inside = inside.and_then(|(g, _)| cgroup::read(&g.fd, 0, "memory.pressure").ok());
-        let text = inside.or_else(|| std::fs::read_to_string("/proc/pressure/memory").ok())?;
-        psi::stalled_us(&text)
-    }
-
-    /// Whether tasks stalled too much since the last look.
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of a few seconds")]
-    fn too_much_pressure(&mut self) -> bool {
-        let Some(stalled) = self.pressure() else {
-            return false;
-        };
-        let now = Instant::now();
-        let Some((then, before)) = self.stall else {
-            self.stall = Some((now, stalled));
-            return false;
-        };
-        let window = now - then;
-        if window < LOOK_EVERY {
-            return false;
-        }
-        self.stall = Some((now, stalled));
-        stalled.saturating_sub(before) as f64 / window.as_micros() as f64 > STALL_SHARE
-    }
-
+    /// What may be held now that the node, or the target, is short; all of it where neither is.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
-        reason = "a share of what is touched, which fits"
+        reason = "a share of what was asked for"
     )]
-    fn back_off(&mut self) {
-        let back = (self.touched() as f64 * BACK_OFF_SHARE) as usize;
-        self.region.give_back(back.max(memory::page_bytes()));
-        self.backed_off += 1;
-        self.next = Instant::now() + BACK_OFF_WAIT;
-        self.growing = (self.next, self.touched());
+    fn spared(&mut self, left: u64) -> u64 {
+        let held = self.touched() as f64 / self.asked.max(1) as f64;
+        let mut share = self.strain.share(held);
+        if left < self.reserve / 2 {
+            let why = format!("less than half of the reserve was left, {left} bytes");
+            self.strain.give_way(held * KEPT_SHARE, why);
+            share = held * KEPT_SHARE;
+        }
+        (self.asked as f64 * share) as u64
     }
 
     /// What the rate allows by now.
@@ -243,28 +207,27 @@ impl Taken {
     /// Grows by one step where rate, limit and pressure allow it.
     fn step(&mut self) -> Result<(), HoldError> {
         let now = Instant::now();
-        if self.too_much_pressure() {
-            self.back_off();
-            return Ok(());
-        }
         let left = room(self.group.as_ref(), self.reserve + STEP_BYTES)?.left;
-        if left < self.reserve / 2 {
-            // Others have grown into the reserve: make room.
-            self.back_off();
+        let spared = self.spared(left);
+        let over = self.touched().saturating_sub(spared);
+        if over >= memory::page_bytes() as u64 {
+            self.region.give_back(usize::try_from(over).unwrap_or(0));
+            self.growing = (now, self.touched());
+            self.next = now + LOOK_EVERY;
             return Ok(());
         }
         let wanted = self
             .allowed()
+            .min(spared)
             .saturating_sub(self.touched())
             .min(STEP_BYTES);
         let fits = left.saturating_sub(self.reserve).min(wanted);
         let full = self.touched() >= self.asked.next_multiple_of(memory::page_bytes() as u64);
-        self.hungry = fits < wanted;
         if fits > 0 && !full {
             self.region.touch(usize::try_from(fits).unwrap_or(0));
         }
         self.next = now
-            + if full || self.hungry {
+            + if full || fits < wanted || spared < self.asked {
                 LOOK_EVERY
             } else {
                 self.next_page()
@@ -301,7 +264,7 @@ impl Held for Taken {
         Ok(Dose::Memory(MemoryDose {
             resident_bytes: self.resident_now()?,
             asked_bytes: self.asked,
-            backed_off: self.backed_off,
+            back_off: self.strain.said(),
         }))
     }
 

@@ -110,6 +110,14 @@ impl Place {
         }
     }
 
+    /// Whether what is on it is in memory alone.
+    pub(crate) fn is_in_memory(&self) -> Result<bool, HoldError> {
+        disk::is_in_memory(&self.folder).map_err(HoldError::kernel(
+            "ask for the kind of the file system at",
+            self.in_words.clone(),
+        ))
+    }
+
     /// What the file system says of itself now.
     pub(crate) fn room(&self) -> Result<disk::Room, HoldError> {
         disk::room(&self.folder).map_err(HoldError::kernel(

@@ -1,5 +1,6 @@
 //! What the agent and one holder say to each other: a JSON message each, over [`crate::kernel::channel`].
 
+use super::strain;
 use crate::kernel::net::nft::expr::QueueMeans;
 use serde::{Deserialize, Serialize};
 use squall_experiments::capability::Means;
@@ -90,6 +91,9 @@ pub(crate) struct HoldSpec {
     /// them.
     #[serde(default)]
     pub(crate) on_behalf_of: Option<u32>,
+    /// How much the node may suffer before a fault that presses gives way.
+    #[serde(default)]
+    pub(crate) pressure: strain::Limits,
     /// For those that a journal holds: its folder.
     pub(crate) journal: Option<PathBuf>,
 }

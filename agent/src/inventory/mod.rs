@@ -185,6 +185,9 @@ fn candidate(rules: &Rules, id: String, label: String) -> Candidate {
         label,
         pid: None,
         cgroup: None,
+        group: None,
+        namespace: None,
+        zone: None,
     }
 }
 

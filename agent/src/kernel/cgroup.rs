@@ -381,6 +381,21 @@ pub(crate) fn cpu_quota(group: impl AsFd, path: &str, v2: bool) -> Option<f64> {
     (0..=depth(path)).filter_map(at).reduce(f64::min)
 }
 
+/// File pages in memory that are charged to the group and those below it, in bytes; what is in a tmpfs is not among them.
+pub(crate) fn file_bytes(group: impl AsFd, v2: bool) -> Option<u64> {
+    let stat = read(group, 0, "memory.stat").ok()?;
+    let of = |key: &str| -> Option<u64> {
+        let line = stat.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().parse().ok()
+    };
+    let (all, shared) = if v2 {
+        (of("file "), of("shmem "))
+    } else {
+        (of("total_cache "), of("total_shmem "))
+    };
+    Some(all?.saturating_sub(shared.unwrap_or(0)))
+}
+
 /// The memory limit nearest to being reached, among the group's and its ancestors': (limit, room left below it), in
 /// bytes. `None` where there is none.
 /// Idle page cache counts as room; the kernel is asked for it only where less than `enough` is left without, because

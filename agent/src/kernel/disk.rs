@@ -2,6 +2,7 @@
 //! `O_TMPFILE`).
 
 use rustix::fs::{FallocateFlags, Mode, OFlags, ResolveFlags};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -82,6 +83,16 @@ pub(crate) fn room(on: impl AsFd) -> io::Result<Room> {
     })
 }
 
+/// Whether the file system is made of memory: tmpfs or ramfs (statfs(2)).
+///
+/// # Errors
+/// `EIO` and the like.
+pub(crate) fn is_in_memory(on: impl AsFd) -> io::Result<bool> {
+    const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    let kind = i128::from(rustix::fs::fstatfs(on)?.f_type);
+    Ok(kind == i128::from(libc::TMPFS_MAGIC) || kind == i128::from(RAMFS_MAGIC))
+}
+
 /// Bytes that the file really takes.
 ///
 /// # Errors
@@ -148,6 +159,63 @@ pub(crate) fn forget(file: &File) -> io::Result<()> {
     )?)
 }
 
+/// How much of the file's first `bytes` the kernel keeps in memory, in bytes, and the places of those pages that it does not,
+/// of which there are at most `most`.
+///
+/// # Errors
+/// `ENOMEM` where there is no room for a map of it.
+pub(crate) fn kept_in_memory(file: &File, bytes: u64, most: usize) -> io::Result<(u64, Vec<u64>)> {
+    /// A window of the map: one byte is told for each of its pages.
+    const WINDOW_BYTES: u64 = 1 << 30;
+    let page = crate::kernel::memory::page_bytes() as u64;
+    let (mut kept, mut missing, mut from) = (0, Vec::new(), 0);
+    while from < bytes {
+        let length = (bytes - from).min(WINDOW_BYTES);
+        for (number, there) in resident_pages(file, from, length)?.iter().enumerate() {
+            let at = from + number as u64 * page;
+            if there & 1 == 1 {
+                kept += page;
+            } else if missing.len() < most {
+                missing.push(at);
+            }
+        }
+        from += length;
+    }
+    Ok((kept, missing))
+}
+
+/// A byte for each page of that part of the file; its lowest bit says that the page is in memory (mincore(2)).
+fn resident_pages(file: &File, from: u64, length: u64) -> io::Result<Vec<u8>> {
+    let too_long = |_| io::Error::from_raw_os_error(libc::ENOMEM);
+    let length = usize::try_from(length).map_err(too_long)?;
+    let page = crate::kernel::memory::page_bytes();
+    let mut told = vec![0; length.div_ceil(page)];
+    let (protection, flags) = (ProtFlags::READ, MapFlags::SHARED);
+    // SAFETY: a new mapping at an address of the kernel's choice disturbs no other memory; nobody reads through it; `told`
+    // has a byte for each of its pages; and it is unmapped, exactly as it was mapped, before this returns.
+    unsafe {
+        let start = mmap(std::ptr::null_mut(), length, protection, flags, file, from)?;
+        let result = libc::mincore(start, length, told.as_mut_ptr());
+        let error = io::Error::last_os_error();
+        munmap(start, length)?;
+        if result != 0 {
+            return Err(error);
+        }
+    }
+    Ok(told)
+}
+
+/// Has the kernel read so much of the file into memory, from there on, and count it as used.
+///
+/// # Errors
+/// `EIO` and the like.
+pub(crate) fn use_page(file: &File, at: u64) -> io::Result<()> {
+    // What was read twice is not the first to go (Documentation/mm/multigen_lru.rst and its forerunner alike).
+    let mut byte = [0];
+    file.read_at(&mut byte, at)?;
+    file.read_at(&mut byte, at).map(drop)
+}
+
 /// What this process has had read from and written to storage so far, in bytes (proc_pid_io(5)).
 ///
 /// # Errors
@@ -183,6 +251,21 @@ mod tests {
         assert_ne!(inode(&folder(&root, "/data").unwrap()), inode(&root));
         assert!(folder(&root, "/etc").is_err());
         std::fs::remove_dir_all(&inside).unwrap();
+    }
+
+    #[test]
+    fn what_is_read_is_kept_in_memory_until_it_is_forgotten() {
+        const BYTES: u64 = 8 << 20;
+        let at = folder(own_root().unwrap(), "/var/tmp").unwrap();
+        let file = unnamed(at, false).unwrap();
+        file.set_len(BYTES).unwrap();
+        let page = crate::kernel::memory::page_bytes() as u64;
+        let kept = |most| kept_in_memory(&file, BYTES, most).unwrap();
+        let (before, missing) = kept(3);
+        assert_eq!((before, missing), (0, vec![0, page, 2 * page]));
+        use_page(&file, 5 * page).unwrap();
+        assert!(kept(0).0 >= page);
+        assert!(taken(&file).unwrap() < page * 2, "it takes room");
     }
 
     #[test]

@@ -31,12 +31,19 @@ impl Agent {
         if let Some(watchdog) = &mut self.ready.watchdog {
             watchdog.beat(busy);
         }
+        self.systemd.beat();
     }
 
-    /// When something is due: a look at what lives, or a word to the watchdog.
+    /// Whether anything is due at any time: while no fault lives, only systemd may want to hear.
+    pub(super) fn has_due(&self) -> bool {
+        !self.faults.is_empty() || self.systemd.due().is_some()
+    }
+
+    /// When something is due: a look at what lives, or a word to the watchdog or to systemd.
     pub(super) fn due(&self) -> Instant {
-        let look = self.rhythm.due();
+        let look = (!self.faults.is_empty()).then(|| self.rhythm.due());
         let word = self.ready.watchdog.as_ref().and_then(Watchdog::due);
-        word.map_or(look, |word| word.min(look)).into()
+        let due = [look, word, self.systemd.due()].into_iter().flatten().min();
+        due.unwrap_or_else(|| self.rhythm.due()).into()
     }
 }

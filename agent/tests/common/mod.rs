@@ -131,12 +131,18 @@ impl Agent {
     }
 
     pub(crate) async fn start_with(more: &[&str]) -> Self {
+        Self::start_in(more, &[]).await
+    }
+
+    /// With these arguments, and with this in its environment.
+    pub(crate) async fn start_in(more: &[&str], environment: &[(&str, &str)]) -> Self {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         // As standard input it reaches this child and no other, whatever other tests start meanwhile.
         let child = Command::new(env!("CARGO_BIN_EXE_squall-agent"))
             .args(["run", "--link-fd", "0"])
             .args(more)
             .env("SQUALL_LOG", "info")
+            .envs(environment.iter().copied())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();

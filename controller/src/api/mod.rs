@@ -9,13 +9,17 @@
 
 mod agents;
 mod caller;
+pub mod git_hook;
+mod halts;
 pub mod listen;
 pub mod problem;
+mod runs;
 mod schedules;
 mod tokens;
 
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
+use crate::run::desk::Desk;
 use crate::store::Store;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -24,14 +28,20 @@ use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use problem::Problem;
 use squall_experiments::join::{JOIN_PATH, LINK_PATH, RENEW_PATH};
+use squall_experiments::language::FILE_BYTES_MAX;
 use std::sync::Arc;
 
 pub use agents::AgentSeen;
+pub use halts::{HaltSeen, HaltWanted};
+pub use runs::{RunSeen, RunStarted, RunWanted};
 pub use schedules::{Because, ScheduleSeen, Upcoming};
 pub use tokens::{JoinTokenMade, JoinTokenWanted};
 
 /// The most bytes of a request's body: a certificate request has one KiB.
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The same where an experiment file is in it, with every character escaped.
+const RUN_BYTES_MAX: usize = 2 * FILE_BYTES_MAX + BODY_BYTES_MAX;
 
 /// What every answer is made from. Cloning it is another handle to the same.
 #[derive(Clone)]
@@ -42,6 +52,8 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// Who is there.
     pub registry: Registry,
+    /// Where runs are started and stopped.
+    pub desk: Desk,
 }
 
 /// All that is served.
@@ -50,6 +62,20 @@ pub fn router(api: Api) -> Router {
         .route("/agents", get(agents::list))
         .route("/agents/{node}", delete(agents::forget))
         .route("/agents/{node}/revoke", post(agents::revoke))
+        .route(
+            "/runs",
+            get(runs::list)
+                .post(runs::start)
+                .layer(DefaultBodyLimit::max(RUN_BYTES_MAX)),
+        )
+        .route("/runs/{run}", get(runs::one))
+        .route("/runs/{run}/events", get(runs::events))
+        .route("/runs/{run}/report", get(runs::report))
+        .route("/runs/{run}/stop", post(runs::stop))
+        .route(
+            "/halt",
+            get(halts::seen).post(halts::halt).delete(halts::lift),
+        )
         .route("/join-tokens", get(tokens::list).post(tokens::create))
         .route("/join-tokens/{id}", delete(tokens::revoke))
         .merge(of_schedules())
@@ -70,6 +96,7 @@ fn of_schedules() -> Router<Api> {
     let put = put(schedules::put).layer(DefaultBodyLimit::max(schedules::FILES_BYTES_MAX));
     Router::new()
         .route("/schedules", get(schedules::list))
+        .route("/schedules/files", get(schedules::files))
         .route("/schedules/{name}", put.delete(schedules::remove))
         .route("/schedules/{name}/suspend", post(schedules::suspend))
         .route("/schedules/{name}/resume", post(schedules::resume))
@@ -87,5 +114,7 @@ fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
+#[cfg(test)]
+mod schedules_tests;
 #[cfg(test)]
 mod tests;

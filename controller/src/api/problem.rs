@@ -15,6 +15,12 @@ pub struct Problem {
     pub title: String,
     /// What exactly, and what to do.
     pub detail: String,
+    /// Each reason by itself, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// What is wrong with a file, as `squall check --json` says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<serde_json::Value>,
 }
 
 impl Problem {
@@ -24,6 +30,8 @@ impl Problem {
             status: status.as_u16(),
             title: status.canonical_reason().unwrap_or("error").to_owned(),
             detail: detail.into(),
+            reasons: Vec::new(),
+            diagnostics: Vec::new(),
         }
     }
 

@@ -88,6 +88,11 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ScheduleSeen
     seen.map(Json)
 }
 
+/// With all their files.
+pub(super) async fn files(State(api): State<Api>) -> Result<Json<Vec<ScheduleKept>>, Problem> {
+    Ok(Json(api.store.schedules().await?))
+}
+
 pub(super) async fn put(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

@@ -6,6 +6,8 @@ use super::{AgentSeen, Api, JoinTokenMade, router};
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
+use crate::run::StandStill;
+use crate::run::desk::Desk;
 use crate::store::Store;
 use axum::http::{Method, Request, StatusCode, header};
 use futures_util::{SinkExt, StreamExt};
@@ -65,10 +67,15 @@ impl World {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let registry = Registry::default();
+        let still = StandStill::open(store.clone(), folder.path())
+            .await
+            .unwrap();
+        let desk = Desk::new(store.clone(), registry.clone(), Default::default(), still);
         let api = Api {
             store: store.clone(),
             authority: authority.clone(),
             registry: registry.clone(),
+            desk,
         };
         let serving = tokio::spawn(listen::serve(listener, tls, router(api)));
         Self {
@@ -396,14 +403,14 @@ async fn an_agent_speaks_for_itself_alone_once_and_until_it_is_shut_out() {
     assert!(hear(&mut first).await.is_some());
     let mut second = world.link(&card, "a").await.unwrap();
     assert!(hear(&mut second).await.is_some());
-    assert!(hear(&mut first).await.is_none());
+    while hear(&mut first).await.is_some() {}
     assert_eq!(world.registry.connected().len(), 1);
 
     let (status, _) = world
         .call(Method::POST, "/api/v1/agents/a/revoke", None)
         .await;
     assert_eq!(status, StatusCode::NO_CONTENT);
-    assert!(hear(&mut second).await.is_none());
+    while hear(&mut second).await.is_some() {}
     assert!(world.link(&card, "a").await.is_err());
     let (status, _) = world
         .call(Method::POST, "/api/v1/agents/c/revoke", None)
@@ -463,11 +470,11 @@ async fn what_is_too_much_or_nonsense_ends_its_own_connection_and_no_other() {
     let mut bad = world.link(&b, "b").await.unwrap();
     assert!(hear(&mut bad).await.is_some());
     bad.send(Message::text("{}")).await.unwrap();
-    assert!(hear(&mut bad).await.is_none());
+    while hear(&mut bad).await.is_some() {}
     let mut bad = world.link(&b, "b").await.unwrap();
     assert!(hear(&mut bad).await.is_some());
     let _broken = bad.send(Message::text("x".repeat(5 << 20))).await;
-    assert!(hear(&mut bad).await.is_none());
+    while hear(&mut bad).await.is_some() {}
     assert!(world.registry.connected().contains_key("a"));
 }
 

@@ -86,6 +86,8 @@ async fn keep(store: &Store, run: &RunId, verdict: Option<Verdict>) {
             digest: "d".into(),
             seed: 1,
             node: "n".into(),
+            environment: None,
+            by: None,
             capabilities: squall_experiments::capability::Capabilities::default(),
             version: "0".into(),
             expectations: Vec::new(),

@@ -1,6 +1,7 @@
 //! `squall runs` and `squall report`.
 
-use super::{BAD_INPUT, INCONCLUSIVE, say};
+use super::remote::MaybeAt;
+use super::{BAD_INPUT, INCONCLUSIVE, fleet, say};
 use crate::report::{self, Summary};
 use crate::store::{self, Kept, Store, StoreError};
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ pub(super) struct RunsArgs {
     /// At most so many, the newest first
     #[arg(long, value_name = "N", default_value_t = LISTED)]
     most: u32,
+    #[command(flatten)]
+    at: MaybeAt,
 }
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +27,8 @@ pub(super) struct ReportArgs {
     run: String,
     #[command(flatten)]
     form: Form,
+    #[command(flatten)]
+    at: MaybeAt,
 }
 
 /// How it is told; as Markdown where nothing is said.
@@ -42,6 +47,10 @@ struct Form {
 }
 
 pub(super) async fn runs(args: &RunsArgs) -> ExitCode {
+    if let Some(at) = args.at.at() {
+        let listed = fleet::list(&at, args.most, args.json).await;
+        return listed.map_or_else(|error| fleet::failed(&error), |()| ExitCode::SUCCESS);
+    }
     let kept = match list(args.most).await {
         Ok(kept) => kept,
         Err(error) => return say::failed(INCONCLUSIVE, &error),
@@ -72,6 +81,12 @@ async fn list(most: u32) -> Result<Vec<Kept>, StoreError> {
 }
 
 pub(super) async fn report(args: &ReportArgs) -> ExitCode {
+    if let Some(at) = args.at.at() {
+        return match fleet::summary(&at, &args.run).await {
+            Ok(summary) => print(&args.form, &summary),
+            Err(error) => fleet::failed(&error),
+        };
+    }
     let summary = match tell(&args.run).await {
         Ok(summary) => summary,
         Err(error @ (StoreError::NoRun(_) | StoreError::Ambiguous(_))) => {
@@ -79,11 +94,15 @@ pub(super) async fn report(args: &ReportArgs) -> ExitCode {
         }
         Err(error) => return say::failed(INCONCLUSIVE, &error),
     };
-    if args.form.json {
-        return say::json(&summary);
+    print(&args.form, &summary)
+}
+
+fn print(form: &Form, summary: &Summary) -> ExitCode {
+    if form.json {
+        return say::json(summary);
     }
-    if args.form.html {
-        return match report::html(&summary) {
+    if form.html {
+        return match report::html(summary) {
             Ok(html) => {
                 say::out!("{html}");
                 ExitCode::SUCCESS
@@ -91,7 +110,7 @@ pub(super) async fn report(args: &ReportArgs) -> ExitCode {
             Err(error) => say::failed(INCONCLUSIVE, &error),
         };
     }
-    say::out!("{}", report::markdown(&summary));
+    say::out!("{}", report::markdown(summary));
     ExitCode::SUCCESS
 }
 

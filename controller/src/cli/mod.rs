@@ -4,10 +4,13 @@
 //! JSON document. Colours and live pictures only where the output is a terminal.
 
 mod agents;
+mod by_itself;
 mod check;
 mod database;
 mod enough;
 mod files;
+mod fleet;
+mod git;
 mod kept;
 mod new;
 mod node;
@@ -53,7 +56,7 @@ enum Verb {
     },
     /// Shows what a run would hit, where and how much; touches nothing
     Plan(plan::Args),
-    /// Runs an experiment on this node
+    /// Runs an experiment on this node, or on the nodes of a controller
     ///
     /// Exit codes: 0 held, 1 broken, 2 bad input, 3 inconclusive, 4 refused, 5 halted. Ctrl-C ends the faults and the run; a second
     /// Ctrl-C kills the agent at once, and the kernel ends its faults.
@@ -64,6 +67,12 @@ enum Verb {
     Runs(kept::RunsArgs),
     /// Tells a run that was kept
     Report(kept::ReportArgs),
+    /// Shows a controller's run as it happens, up to its verdict
+    Watch(fleet::RunArgs),
+    /// Stops a controller's run, and shows its end
+    Stop(fleet::RunArgs),
+    /// Stops everything that a controller runs; nothing starts until it is lifted
+    Halt(fleet::HaltArgs),
     /// Serves agents, people and programs on one port: the controller
     Serve(serve::Args),
     /// Lists the agents that have joined a controller, and who is there; shuts out, forgets
@@ -72,6 +81,8 @@ enum Verb {
     Token(agents::TokenArgs),
     /// Shows a schedule's next times; puts schedules into force, suspends and resumes them
     Schedule(schedule::Args),
+    /// Shows what a Git repository would put into force
+    Git(git::Args),
     /// Prints a shell's completions
     Completions {
         /// Which shell
@@ -116,10 +127,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Capabilities(args) => block_on(node::capabilities(&args, agent)),
         Verb::Runs(args) => block_on(kept::runs(&args)),
         Verb::Report(args) => block_on(kept::report(&args)),
+        Verb::Watch(args) => block_on(fleet::watch(&args)),
+        Verb::Stop(args) => block_on(fleet::stop(&args)),
+        Verb::Halt(args) => block_on(fleet::halt(&args)),
         Verb::Serve(args) => block_on(serve::serve(&args)),
         Verb::Agents(args) => block_on(agents::agents(&args)),
         Verb::Token(args) => block_on(agents::token(&args)),
         Verb::Schedule(args) => block_on(schedule::schedule(&args)),
+        Verb::Git(args) => block_on(git::git(&args)),
         Verb::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();

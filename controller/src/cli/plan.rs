@@ -2,8 +2,8 @@
 
 use super::enough::{self, Enough};
 use super::{BAD_INPUT, FileArg, INCONCLUSIVE, files, say};
-use crate::fleet::{Agent, FleetError, Program};
-use crate::run::{Planned, new_id, planned};
+use crate::fleet::Program;
+use crate::run::plan_here;
 use serde::Serialize;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::experiment::Experiment;
@@ -54,8 +54,8 @@ pub(super) async fn plan(args: &Args, agent: &Program) -> ExitCode {
     if let Err(error) = crate::probe::check(&good.experiment.steady_state) {
         return say::failed(BAD_INPUT, &error);
     }
-    let seed = args.seed.unwrap_or_else(super::run::drawn_seed);
-    let (planned, node, can) = match ask(agent, &good.experiment, seed).await {
+    let seed = args.seed.unwrap_or_else(crate::run::drawn_seed);
+    let (planned, node, can) = match plan_here(agent, &good.experiment, seed).await {
         Ok(answer) => answer,
         Err(error) => return say::failed(INCONCLUSIVE, &error),
     };
@@ -93,18 +93,6 @@ pub(super) async fn plan(args: &Args, agent: &Program) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
-}
-
-async fn ask(
-    agent: &Program,
-    experiment: &Experiment,
-    seed: u64,
-) -> Result<(Planned, String, Capabilities), FleetError> {
-    let mut agent = Agent::start(agent).await?;
-    let planned = planned(&mut agent.session, experiment, &new_id(), seed).await;
-    let hello = agent.session.hello.clone();
-    agent.end().await;
-    Ok((planned?, hello.node, hello.capabilities))
 }
 
 fn longest(experiment: &Experiment, plan: &Plan) -> Duration {

@@ -5,17 +5,19 @@ use crate::api::problem::Problem;
 use crate::fleet::authority::CERTIFICATE_FILE;
 use crate::store;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{Method, Request, StatusCode};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use squall_experiments::event::Event;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,32 @@ pub(super) struct At {
     /// The file with the controller's authority (PEM); the one on this machine where nothing is said
     #[arg(long, value_name = "FILE", env = "SQUALL_AUTHORITY")]
     authority: Option<PathBuf>,
+}
+
+/// A controller that is asked only where it is named.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct MaybeAt {
+    /// The controller whose nodes and runs are meant; this node's where nothing is said
+    #[arg(long, value_name = "URL")]
+    controller: Option<String>,
+    /// The file with the API token; the controller's first where nothing is said
+    #[arg(long, value_name = "FILE", env = "SQUALL_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// The file with the controller's authority (PEM); the one on this machine where nothing is said
+    #[arg(long, value_name = "FILE", env = "SQUALL_AUTHORITY")]
+    authority: Option<PathBuf>,
+}
+
+impl MaybeAt {
+    /// The controller, where one is named.
+    pub(super) fn at(&self) -> Option<At> {
+        let controller = self.controller.clone()?;
+        Some(At {
+            controller,
+            token_file: self.token_file.clone(),
+            authority: self.authority.clone(),
+        })
+    }
 }
 
 /// Why there is no answer.
@@ -71,6 +99,12 @@ pub(super) enum RemoteError {
 }
 
 impl RemoteError {
+    /// Whether the controller understood, and said no.
+    pub(super) fn is_no(&self) -> bool {
+        let no = [StatusCode::FORBIDDEN, StatusCode::CONFLICT];
+        matches!(self, Self::Refused { status, .. } if no.contains(status))
+    }
+
     /// Whether the caller said something wrong.
     pub(super) fn is_input(&self) -> bool {
         match self {
@@ -104,31 +138,17 @@ impl At {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Bytes, RemoteError> {
-        let reach = |source: Box<dyn std::error::Error + Send + Sync>| RemoteError::Reach {
-            controller: self.controller.clone(),
-            source,
-        };
-        let tls = HttpsConnectorBuilder::new()
-            .with_tls_config(self.tls()?)
-            .https_only()
-            .enable_http1()
-            .build();
-        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(tls);
         let body = body.map(serde_json::to_vec).transpose();
         let body = body.map_err(RemoteError::Answer)?.unwrap_or_default();
-        let base = self.controller.trim_end_matches('/');
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{base}/api/v1{path}"))
-            .header(AUTHORIZATION, format!("Bearer {}", self.token()?))
+        let request = self.request(method, path)?;
+        let request = request
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|_| RemoteError::Address(self.controller.clone()))?;
         let exchange = async {
-            let answer = client.request(request).await;
-            let (head, body) = answer.map_err(|error| reach(error.into()))?.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            Ok((head.status, body.map_err(reach)?.to_bytes()))
+            let answer = self.client()?.request(request).await;
+            let answer = answer.map_err(|error| self.reach(error.into()))?;
+            self.whole(answer).await
         };
         let (status, body) = tokio::time::timeout(ANSWER_MAX, exchange)
             .await
@@ -136,11 +156,80 @@ impl At {
         if status.is_success() {
             return Ok(body);
         }
-        let said = match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => problem.detail,
-            Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
-        };
-        Err(RemoteError::Refused { status, said })
+        Err(refused(status, &body))
+    }
+
+    /// Hears server-sent events until the controller has no more to say, from the one after `seen` on.
+    pub(super) async fn events(
+        &self,
+        path: &str,
+        seen: Option<usize>,
+        mut hear: impl FnMut(Event),
+    ) -> Result<(), RemoteError> {
+        let mut request = self.request(Method::GET, path)?;
+        request = request.header(ACCEPT, "text/event-stream");
+        if let Some(seen) = seen {
+            request = request.header("last-event-id", seen);
+        }
+        let request = request
+            .body(Full::new(Bytes::new()))
+            .map_err(|_| RemoteError::Address(self.controller.clone()))?;
+        let asked = self.client()?.request(request);
+        let answer = tokio::time::timeout(ANSWER_MAX, asked);
+        let answer = answer.await.map_err(|_| RemoteError::Slow)?;
+        let answer = answer.map_err(|error| self.reach(error.into()))?;
+        if !answer.status().is_success() {
+            let (status, body) = self.whole(answer).await?;
+            return Err(refused(status, &body));
+        }
+        let mut body = answer.into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.reach(error.into()))?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                if let Some(data) = line.strip_prefix(b"data: ") {
+                    hear(serde_json::from_slice(data).map_err(RemoteError::Answer)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reach(&self, source: Box<dyn std::error::Error + Send + Sync>) -> RemoteError {
+        RemoteError::Reach {
+            controller: self.controller.clone(),
+            source,
+        }
+    }
+
+    fn client(&self) -> Result<Client<Connector, Full<Bytes>>, RemoteError> {
+        let tls = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls()?)
+            .https_only()
+            .enable_http1()
+            .build();
+        Ok(Client::builder(TokioExecutor::new()).build(tls))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<hyper::http::request::Builder, RemoteError> {
+        let base = self.controller.trim_end_matches('/');
+        Ok(Request::builder()
+            .method(method)
+            .uri(format!("{base}/api/v1{path}"))
+            .header(AUTHORIZATION, format!("Bearer {}", self.token()?)))
+    }
+
+    async fn whole(&self, answer: Response<Incoming>) -> Result<(StatusCode, Bytes), RemoteError> {
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| self.reach(error))?;
+        Ok((head.status, body.to_bytes()))
     }
 
     fn token(&self) -> Result<String, RemoteError> {
@@ -167,6 +256,16 @@ impl At {
             .map_err(|error| bad(error.into()))?;
         Ok(versions.with_root_certificates(roots).with_no_client_auth())
     }
+}
+
+type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
+
+fn refused(status: StatusCode, body: &[u8]) -> RemoteError {
+    let said = match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.detail,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    RemoteError::Refused { status, said }
 }
 
 fn unread(

@@ -1,9 +1,12 @@
 //! `squall run`.
 
-use super::{BAD_INPUT, FileArg, INCONCLUSIVE, files, say};
+use super::remote::MaybeAt;
+use super::{BAD_INPUT, FileArg, INCONCLUSIVE, files, fleet, say};
+use crate::api::RunWanted;
 use crate::fleet::Program;
 use crate::live::{self, Lengths, Output};
 use crate::report::{self, Summary};
+use crate::run::desk::ENVIRONMENT;
 use crate::run::{self, FEED_EVENTS_MAX, Halt, Order, Outcome, RunError};
 use crate::store::{self, Store};
 use std::fs::File;
@@ -29,6 +32,11 @@ pub(super) struct Args {
     /// What random decisions start from; drawn, and said, where nothing is given
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    #[command(flatten)]
+    at: MaybeAt,
+    /// The controller's environment in which it runs
+    #[arg(long, value_name = "NAME", default_value = ENVIRONMENT, requires = "controller")]
+    environment: String,
 }
 
 /// Why a report was not written.
@@ -55,13 +63,30 @@ pub(super) async fn run(args: &Args, agent: &Program) -> ExitCode {
         Ok(paper) => paper,
         Err(error) => return say::failed(BAD_INPUT, &error),
     };
+    if let Some(at) = args.at.at() {
+        let wanted = RunWanted {
+            file: good.text,
+            path: good.path,
+            environment: args.environment.clone(),
+            seed: args.seed,
+        };
+        return match fleet::run(&at, &wanted, args.json).await {
+            Ok((code, summary)) => {
+                paper.fill(&summary);
+                code
+            }
+            Err(error) => fleet::refused(&error),
+        };
+    }
     let order = Order {
         run: run::new_id(),
         experiment: good.experiment,
         file_text: good.text,
         file_path: good.path,
         digest: good.digest,
-        seed: args.seed.unwrap_or_else(drawn_seed),
+        seed: args.seed.unwrap_or_else(run::drawn_seed),
+        environment: None,
+        by: None,
     };
     let store = keep().await;
     match watched(order, agent, store.as_ref(), args.json).await {
@@ -134,11 +159,6 @@ async fn keep() -> Option<Store> {
             None
         }
     }
-}
-
-/// A seed that a person can type again, and that every JSON reader keeps exactly.
-pub(super) fn drawn_seed() -> u64 {
-    u64::from(rand::random::<u32>())
 }
 
 impl Paper {

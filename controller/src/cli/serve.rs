@@ -1,24 +1,33 @@
 //! `squall serve`.
 
 use super::database::{self, DatabaseError};
-use super::{BAD_INPUT, INCONCLUSIVE, say};
+use super::{BAD_INPUT, INCONCLUSIVE, by_itself, say};
 use crate::api::listen::{self, ListenError};
 use crate::api::{Api, router};
 use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
+use crate::notify::Receiver;
+use crate::run::StandStill;
+use crate::run::budget::Bounded;
+use crate::run::desk::Desk;
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The first API token, below the data directory: for whoever may read it, who is on this machine and owns the controller.
 pub(super) const ADMIN_TOKEN_FILE: &str = "admin.token";
+
+/// Runs that are under way when the controller is told to end have so long to end their faults. What takes longer ends with its lease.
+const END_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -28,6 +37,9 @@ pub(super) struct Args {
     /// A name or address under which agents and people reach it; this machine's own names are always among them
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
+    /// A YAML file with the environments (which agents belong to each, and how much of it may be hit at once), whom to notify, and the Git repository to follow
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     database: database::Args,
 }
@@ -42,6 +54,10 @@ enum ServeError {
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    ByItself(#[from] by_itself::CannotStart),
+    #[error("the configuration `{}` cannot be used: {why}", path.display())]
+    Config { path: PathBuf, why: String },
     #[error("the first API token cannot be written to `{}`", path.display())]
     Token {
         path: PathBuf,
@@ -53,15 +69,19 @@ enum ServeError {
 pub(super) async fn serve(args: &Args) -> ExitCode {
     match through(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (ServeError::Listen(_) | ServeError::Database(DatabaseError::Server(_)))) => {
-            say::failed(BAD_INPUT, &error)
-        }
+        Err(
+            error @ (ServeError::Listen(_)
+            | ServeError::Config { .. }
+            | ServeError::ByItself(_)
+            | ServeError::Database(DatabaseError::Server(_))),
+        ) => say::failed(BAD_INPUT, &error),
         Err(error) => say::failed(INCONCLUSIVE, &error),
     }
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
     more_descriptors();
+    let config = config(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
@@ -73,14 +93,30 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         "squall: serving on https://{address}, data in {}",
         directory.display()
     );
+    for run in store.interrupt_runs(now_us()).await? {
+        tracing::warn!(%run, "a run was interrupted by the end of the controller");
+    }
+    let registry = Registry::default();
+    let still = StandStill::open(store.clone(), &directory).await?;
+    let desk = Desk::new(
+        store.clone(),
+        registry.clone(),
+        config.environments,
+        still.clone(),
+    );
+    let (stops, desk_of_halt) = (desk.clone(), desk.clone());
+    let itself = by_itself::start(&config.notify, config.git, &store, &desk, &directory).await?;
     let api = Api {
         store,
         authority,
-        registry: Registry::default(),
+        registry,
+        desk,
     };
     tokio::select! {
-        () = listen::serve(listener, tls, router(api)) => {}
-        () = told_to_end() => {}
+        () = listen::serve(listener, tls, router(api).merge(itself.router())) => {}
+        () = itself.keep() => {}
+        () = still.watch(|| desk_of_halt.stop_all()) => {}
+        () = told_to_end() => stops.end(END_MAX).await,
     }
     Ok(())
 }
@@ -93,6 +129,31 @@ fn more_descriptors() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is (RLIMIT_NOFILE)");
     }
+}
+
+/// What `--config` says.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Config {
+    environments: BTreeMap<String, Bounded>,
+    notify: Vec<Receiver>,
+    git: Option<by_itself::GitWanted>,
+}
+
+fn config(path: Option<&Path>) -> Result<Config, ServeError> {
+    let Some(path) = path else {
+        return Ok(Config::default());
+    };
+    let bad = |why: String| ServeError::Config {
+        path: path.to_owned(),
+        why,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }
 
 async fn told_to_end() {
@@ -145,9 +206,8 @@ async fn first_token(store: &Store, directory: &Path) -> Result<(), ServeError> 
         path: path.clone(),
         source,
     })?;
-    let now_us = jiff::Timestamp::now().as_microsecond();
     store
-        .add_api_token(&token.id, token.hash(), "admin", now_us, None)
+        .add_api_token(&token.id, token.hash(), "admin", now_us(), None)
         .await?;
     Ok(())
 }

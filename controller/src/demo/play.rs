@@ -98,6 +98,8 @@ async fn one(
         file_path: FILE_NAME.to_owned(),
         digest,
         seed: SEED,
+        environment: None,
+        by: None,
     };
     let agent = Program {
         path: SELF.into(),

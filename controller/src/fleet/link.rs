@@ -1,7 +1,7 @@
 //! The wire to one agent: JSON messages in WebSocket text frames, over any stream.
 
 use futures_util::{SinkExt, StreamExt};
-use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX};
+use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX, Stop};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -38,10 +38,45 @@ impl Sayer {
     #[must_use]
     pub fn say(&self, message: FromController) -> bool {
         let queue = match message {
-            FromController::Stop(_) => &self.urgent,
+            // The first word stays the first.
+            FromController::Stop(_) | FromController::Welcome(_) => &self.urgent,
             _ => &self.other,
         };
         queue.try_send(message).is_ok()
+    }
+}
+
+/// Stops that have overtaken what was said before them: a fault that waits to be asked for is then not asked for any more.
+#[derive(Debug, Default)]
+struct Overtaken {
+    stops: Vec<Stop>,
+    /// How many of the messages that wait were overtaken.
+    waiting: usize,
+}
+
+impl Overtaken {
+    /// Whether a message, the next to be written while so many others wait, is not to be.
+    fn is_void(&mut self, message: &FromController, waiting: usize) -> bool {
+        if let FromController::Stop(stop) = message {
+            self.waiting = waiting;
+            self.stops.push(stop.clone());
+            return false;
+        }
+        let was_before = self.waiting > 0;
+        self.waiting = self.waiting.saturating_sub(1);
+        if !was_before {
+            self.stops.clear();
+            return false;
+        }
+        let FromController::Arm(arm) = message else {
+            return false;
+        };
+        self.stops.iter().any(|stop| match stop {
+            Stop::Faults(faults) => faults.contains(&arm.id),
+            Stop::Run(run) => *run == arm.run,
+            Stop::All => true,
+            Stop::Others(runs) => !runs.contains(&arm.run),
+        })
     }
 }
 
@@ -65,6 +100,7 @@ where
     let (other, mut other_out) = mpsc::channel(WAITING_MAX);
     let (tell, heard) = mpsc::channel(HEARD_MAX);
     tokio::spawn(async move {
+        let mut overtaken = Overtaken::default();
         loop {
             let message: Option<FromController> = tokio::select! {
                 biased;
@@ -74,6 +110,9 @@ where
             let Some(message) = message else {
                 break;
             };
+            if overtaken.is_void(&message, other_out.len()) {
+                continue;
+            }
             let text = match serde_json::to_string(&message) {
                 Ok(text) => text,
                 Err(error) => {

@@ -1,11 +1,13 @@
 //! Agents' sessions: of a child process of this one on a socketpair, and of far nodes that dial in, on the same wire.
 
 pub mod authority;
+mod lend;
 mod link;
 pub mod registry;
 pub mod secret;
 mod session;
 
+pub use lend::{Lent, Present, Word};
 pub use link::{Heard, Sayer};
 pub use session::{Session, greet};
 
@@ -71,13 +73,18 @@ pub enum FleetError {
     #[error("the agent's labels are not taken")]
     Labels(#[source] squall_experiments::join::BadName),
     /// It did not answer.
-    #[error("the agent did not answer `{what}`: {why}")]
-    NoAnswer {
-        /// The question.
-        what: String,
-        /// What happened instead.
+    #[error("the agent of {node} did not answer: {why}")]
+    Silent {
+        /// Its node.
+        node: String,
+        /// What it was asked.
         why: String,
     },
+    /// Nobody is there.
+    #[error(
+        "no agent is there: `squall agents` lists those that have joined, `squall token create` lets one join"
+    )]
+    Nobody,
 }
 
 /// A local agent: its session, and the process behind it. Dropping it kills the process, whereupon the

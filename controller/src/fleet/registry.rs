@@ -1,14 +1,18 @@
 //! Which agents are there: one link each, the newest.
 
+use super::lend::{self, Addressee, Lent, Mailboxes, Word};
 use super::session::{self, Session};
-use super::{FleetError, Heard, link};
+use super::{FleetError, Heard, Present, Sayer, link};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
+use squall_experiments::capability::Capabilities;
+use squall_experiments::ids::RunId;
 use squall_experiments::join::{Labels, check_labels};
+use squall_experiments::wire::{FromAgent, FromController, Stop};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -29,10 +33,13 @@ pub struct Connected {
     pub labels: Labels,
 }
 
-struct Present {
+struct Linked {
     /// Tells this link from the one that took its place.
     number: u64,
     connected: Connected,
+    /// Nodes of one make can do the same, and share this.
+    capabilities: Arc<Capabilities>,
+    sayer: Sayer,
     /// Dropped, the link is closed.
     _hold: oneshot::Sender<()>,
 }
@@ -40,7 +47,9 @@ struct Present {
 #[derive(Default)]
 struct Links {
     opened: u64,
-    present: BTreeMap<String, Present>,
+    present: BTreeMap<String, Linked>,
+    makes: Vec<Arc<Capabilities>>,
+    mailboxes: Mailboxes,
 }
 
 /// Which agents are there. Cloning it is another handle to the same.
@@ -68,6 +77,9 @@ impl Registry {
     async fn attend(&self, node: String, address: SocketAddr, mut session: Session) {
         let (hold, mut let_go) = oneshot::channel();
         let number = self.enter(&node, address, &session, hold);
+        self.tell_runs(&node, || Word::Away("another took its place".into()))
+            .await;
+        self.tell_runs(&node, || Word::Back).await;
         tracing::info!(node, %address, "an agent is there");
         let why = loop {
             tokio::select! {
@@ -75,12 +87,40 @@ impl Registry {
                 _ = &mut let_go => break "its place was taken, or it was shut out".to_owned(),
                 heard = session.hear() => match heard {
                     Heard::Lost(why) => break why,
-                    Heard::Message(message) => tracing::debug!(node, ?message, "heard outside of a run"),
+                    Heard::Message(message) => self.pass_on(&node, &session, *message).await,
                 },
             }
         };
-        self.leave(&node, number);
+        if self.leave(&node, number) {
+            self.tell_runs(&node, || Word::Away(why.clone())).await;
+        }
         tracing::info!(node, %address, why, "an agent is gone");
+    }
+
+    /// Leads a word to the run that it concerns.
+    async fn pass_on(&self, node: &str, session: &Session, message: FromAgent) {
+        let addressee = self.lock().mailboxes.route(message);
+        match addressee {
+            Addressee::Run(words, message) => {
+                let _run_is_over = words.send((node.to_owned(), Word::Said(message))).await;
+            }
+            Addressee::Nobody(run) => {
+                tracing::warn!(node, %run, "a fault of a run that is not under way is told to stop");
+                let _gone = session.say(FromController::Stop(Stop::Run(run)));
+            }
+            Addressee::Past => {}
+        }
+    }
+
+    async fn tell_runs(&self, node: &str, word: impl Fn() -> Word) {
+        let mailboxes = self.lock().mailboxes.all();
+        for words in mailboxes {
+            let _run_is_over = words.send((node.to_owned(), word())).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(
@@ -98,39 +138,97 @@ impl Registry {
             kernel: hello.capabilities.kernel.clone(),
             labels: hello.labels.clone(),
         };
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.lock();
         links.opened += 1;
         let number = links.opened;
-        let present = Present {
+        let known = links
+            .makes
+            .iter()
+            .find(|make| ***make == hello.capabilities);
+        let capabilities = known.cloned().unwrap_or_else(|| {
+            let make = Arc::new(hello.capabilities.clone());
+            links.makes.retain(|make| Arc::strong_count(make) > 1);
+            links.makes.push(Arc::clone(&make));
+            make
+        });
+        // Under the lock that a run takes to begin: none that does can be missing here and armed already.
+        let _gone = session.say(lend::others(links.mailboxes.runs()));
+        let linked = Linked {
             number,
             connected,
+            capabilities,
+            sayer: session.sayer(),
             _hold: hold,
         };
-        links.present.insert(node.to_owned(), present);
+        links.present.insert(node.to_owned(), linked);
         number
     }
 
-    fn leave(&self, node: &str, number: u64) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if links.present.get(node).is_some_and(|p| p.number == number) {
+    /// Whether the link was the node's last.
+    fn leave(&self, node: &str, number: u64) -> bool {
+        let mut links = self.lock();
+        let last = match links.present.get(node) {
+            Some(present) => present.number == number,
+            None => true,
+        };
+        if last {
             links.present.remove(node);
         }
+        last
     }
 
     /// Closes the link of a node, if it has one.
     pub fn hang_up(&self, node: &str) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.present.remove(node);
+        self.lock().present.remove(node);
     }
 
     /// Who is there.
     #[must_use]
     pub fn connected(&self) -> BTreeMap<String, Connected> {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = self.lock();
         let present = links.present.iter();
         present
-            .map(|(node, present)| (node.clone(), present.connected.clone()))
+            .map(|(node, linked)| (node.clone(), linked.connected.clone()))
             .collect()
+    }
+
+    /// Who is there, for planning.
+    #[must_use]
+    pub fn present(&self) -> Vec<Present> {
+        let links = self.lock();
+        let present = links.present.iter();
+        let present = present.map(|(node, linked)| Present {
+            node: node.clone(),
+            labels: linked.connected.labels.clone(),
+            capabilities: Arc::clone(&linked.capabilities),
+        });
+        present.collect()
+    }
+
+    /// Says something to a node's agent without waiting; `false` when it is not there, or reads nothing.
+    #[must_use]
+    pub fn say(&self, node: &str, message: FromController) -> bool {
+        let links = self.lock();
+        let linked = links.present.get(node);
+        linked.is_some_and(|linked| linked.sayer.say(message))
+    }
+
+    /// Says stop to everybody, whatever is in force and whoever began it; to how many.
+    pub fn stop_all(&self) -> usize {
+        let links = self.lock();
+        let told = links.present.values();
+        told.filter(|linked| linked.sayer.say(FromController::Stop(Stop::All)))
+            .count()
+    }
+
+    /// Lends all agents to a run.
+    #[must_use]
+    pub fn lend(&self, run: &RunId) -> Lent {
+        Lent::new(self.clone(), run, &mut self.lock().mailboxes)
+    }
+
+    pub(super) fn take_back(&self, run: &RunId) {
+        self.lock().mailboxes.close(run);
     }
 }
 

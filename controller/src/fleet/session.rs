@@ -1,12 +1,8 @@
-//! One agent's session: hello, questions, and what is said and heard afterwards.
+//! One agent's session: hello, and what is said and heard afterwards.
 
 use super::FleetError;
 use super::link::{self, Heard, Sayer};
-use squall_experiments::fault::FaultKind;
-use squall_experiments::target::Target;
-use squall_experiments::wire::{
-    FromAgent, FromController, Hello, PROTOCOL, Resolve, Resolved, Welcome,
-};
+use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL, Welcome};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -15,9 +11,6 @@ use tokio_tungstenite::WebSocketStream;
 /// An agent tries out what its node can do before it says hello; that takes milliseconds, and seconds on a busy machine.
 const HELLO_MAX: Duration = Duration::from_secs(15);
 
-/// Looking through all processes of a large node takes under a second.
-const RESOLVE_MAX: Duration = Duration::from_secs(20);
-
 /// An agent that said hello.
 #[derive(Debug)]
 pub struct Session {
@@ -25,7 +18,6 @@ pub struct Session {
     pub hello: Hello,
     sayer: Sayer,
     heard: mpsc::Receiver<Heard>,
-    requests: u64,
 }
 
 /// Accepts an agent on a stream that it dialled.
@@ -88,50 +80,13 @@ where
         hello,
         sayer,
         heard,
-        requests: 0,
     })
 }
 
 impl Session {
-    /// Asks what there is to hit. Only before anything is injected: what the agent says meanwhile of faults is not heard.
-    ///
-    /// # Errors
-    /// No answer in time, or the agent is lost.
-    pub async fn resolve(
-        &mut self,
-        target: &Target,
-        faults: Vec<FaultKind>,
-    ) -> Result<Resolved, FleetError> {
-        let no_answer = |why: String| FleetError::NoAnswer {
-            what: format!("what is there of {target}"),
-            why,
-        };
-        self.requests += 1;
-        let request = self.requests;
-        let question = FromController::Resolve(Resolve {
-            request,
-            target: target.clone(),
-            faults,
-        });
-        if !self.sayer.say(question) {
-            return Err(no_answer("it is lost".into()));
-        }
-        let answer = async {
-            loop {
-                match self.heard.recv().await {
-                    Some(Heard::Message(message)) => match *message {
-                        FromAgent::Resolved(resolved) if resolved.request == request => {
-                            return Ok(resolved);
-                        }
-                        other => tracing::debug!(?other, "heard while waiting for candidates"),
-                    },
-                    Some(Heard::Lost(why)) => return Err(no_answer(why)),
-                    None => return Err(no_answer("the link closed".into())),
-                }
-            }
-        };
-        let answer = tokio::time::timeout(RESOLVE_MAX, answer).await;
-        answer.unwrap_or_else(|_| Err(no_answer(format!("nothing for {RESOLVE_MAX:?}"))))
+    /// What says things to it, for others.
+    pub(super) fn sayer(&self) -> Sayer {
+        self.sayer.clone()
     }
 
     /// Says something without waiting; `false` when the agent is lost or reads nothing.

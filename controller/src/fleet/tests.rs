@@ -7,7 +7,9 @@ use squall_experiments::capability::Capabilities;
 use squall_experiments::fault::FaultKind;
 use squall_experiments::ids::RunId;
 use squall_experiments::target::{HostTarget, Target};
-use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL, Renew, Resolved, Stop};
+use squall_experiments::wire::{
+    FromAgent, FromController, Hello, PROTOCOL, Renew, Resolve, Resolved, Stop,
+};
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -59,18 +61,20 @@ async fn hello_welcome_a_question_and_an_end() {
                 excluded: Vec::new(),
             })
         };
-        // An answer to another question is not the answer to this one.
-        say(&mut socket, &resolved(resolve.request + 1)).await;
         say(&mut socket, &resolved(resolve.request)).await;
         welcome.spare_pids
     });
     let mut session = greet(ours).await.unwrap();
-    let target = Target::Host(HostTarget {});
-    let resolved = session
-        .resolve(&target, vec![FaultKind::Delay])
-        .await
-        .unwrap();
-    assert_eq!(resolved.request, 1);
+    let question = FromController::Resolve(Resolve {
+        request: 7,
+        target: Target::Host(HostTarget {}),
+        faults: vec![FaultKind::Delay],
+    });
+    assert!(session.say(question));
+    let Heard::Message(message) = session.hear().await else {
+        panic!("no answer");
+    };
+    assert!(matches!(*message, FromAgent::Resolved(resolved) if resolved.request == 7));
     assert_eq!(agent.await.unwrap(), [std::process::id()]);
     assert!(matches!(session.hear().await, Heard::Lost(_)));
 }

@@ -42,7 +42,10 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("SSH_ASKPASS", "/bin/false"),
     ("GIT_ALLOW_PROTOCOL", "https:ssh:file"),
     // Read by git itself; nothing from outside is in it.
-    ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes"),
+    (
+        "GIT_SSH_COMMAND",
+        "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes",
+    ),
 ];
 
 /// How a call ended.
@@ -53,16 +56,36 @@ pub(super) struct Said {
 }
 
 /// Calls `git` in a bare repository. `home` is an empty folder; `more` are further settings.
-pub(super) async fn git(home: &Path, repository: &Path, more: &[String], args: &[&str]) -> Result<Said, GitError> {
+pub(super) async fn git(
+    home: &Path,
+    repository: &Path,
+    more: &[String],
+    args: &[&str],
+) -> Result<Said, GitError> {
     let what = args.first().copied().unwrap_or_default();
-    let failed = |source| GitError::Call { what: what.to_owned(), source };
+    let failed = |source| GitError::Call {
+        what: what.to_owned(),
+        source,
+    };
     let mut command = Command::new("git");
-    command.env_clear().envs(ENVIRONMENT).env("HOME", home).current_dir(home);
-    for setting in SETTINGS.iter().copied().chain(more.iter().map(String::as_str)) {
+    command
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .env("HOME", home)
+        .current_dir(home);
+    for setting in SETTINGS
+        .iter()
+        .copied()
+        .chain(more.iter().map(String::as_str))
+    {
         command.args(["-c", setting]);
     }
     command.arg("--git-dir").arg(repository).args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let through = async {
@@ -80,10 +103,20 @@ pub(super) async fn git(home: &Path, repository: &Path, more: &[String], args: &
         // What it says beyond the limit is not read: it ends by the broken pipe.
         Ok::<_, std::io::Error>((child.wait().await?, out, err))
     };
-    let ended = tokio::time::timeout(TIME_MAX, through).await.map_err(|_| GitError::Slow { what: what.to_owned() })?;
+    let ended = tokio::time::timeout(TIME_MAX, through)
+        .await
+        .map_err(|_| GitError::Slow {
+            what: what.to_owned(),
+        })?;
     let (status, out, err) = ended.map_err(failed)?;
     if out.len() as u64 >= SAID_MAX {
-        return Err(GitError::Large { what: "what is in the repository".into() });
+        return Err(GitError::Large {
+            what: "what is in the repository".into(),
+        });
     }
-    Ok(Said { is_good: status.success(), out, err: String::from_utf8_lossy(&err).trim().to_owned() })
+    Ok(Said {
+        is_good: status.success(),
+        out,
+        err: String::from_utf8_lossy(&err).trim().to_owned(),
+    })
 }

@@ -46,7 +46,13 @@ impl Follower {
     /// Makes ready; looks at nothing.
     #[must_use]
     pub fn new(repository: Repository, store: Store, notices: Notices) -> Self {
-        Self { repository, store, notices, last: tokio::sync::Mutex::default(), knock: Notify::new() }
+        Self {
+            repository,
+            store,
+            notices,
+            last: tokio::sync::Mutex::default(),
+            knock: Notify::new(),
+        }
     }
 
     /// Follows until it is dropped: every so often, and whenever somebody knocks.
@@ -60,7 +66,10 @@ impl Follower {
                     tracing::error!(why, "the repository cannot be followed now");
                     // Once, and again when it is for another reason.
                     if why != said {
-                        self.notices.say(Notice::new(Event::GitRefused, format!("Nothing was taken from Git: {why}")));
+                        self.notices.say(Notice::new(
+                            Event::GitRefused,
+                            format!("Nothing was taken from Git: {why}"),
+                        ));
                         said = why;
                     }
                 }
@@ -89,7 +98,9 @@ impl Follower {
         let plan = plan(&tree, &self.store.schedules().await?);
         let now_us = Timestamp::now().as_microsecond();
         for put in &plan.put {
-            self.store.put_schedule(&put.name, &put.files, Some(&commit), now_us).await?;
+            self.store
+                .put_schedule(&put.name, &put.files, Some(&commit), now_us)
+                .await?;
         }
         for name in &plan.remove {
             self.store.remove_schedule(name).await?;
@@ -101,14 +112,28 @@ impl Follower {
 
     fn tell(&self, plan: &Plan) {
         let commit = &plan.commit;
-        tracing::info!(commit, put = plan.put.len(), removed = plan.remove.len(), broken = plan.broken.len(), "took a commit");
+        tracing::info!(
+            commit,
+            put = plan.put.len(),
+            removed = plan.remove.len(),
+            broken = plan.broken.len(),
+            "took a commit"
+        );
         if plan.changes() {
-            let text = format!("Commit {commit} is in force: {} schedules, {} removed.", plan.put.len(), plan.remove.len());
+            let text = format!(
+                "Commit {commit} is in force: {} schedules, {} removed.",
+                plan.put.len(),
+                plan.remove.len()
+            );
             self.notices.say(Notice::new(Event::GitApplied, text));
         }
         for broken in &plan.broken {
-            let text = format!("`{}` of commit {commit} cannot be used; what it was before stays in force.\n{}", broken.path, broken.said);
-            self.notices.say(Notice::new(Event::GitRefused, text).about(&broken.path, None));
+            let text = format!(
+                "`{}` of commit {commit} cannot be used; what it was before stays in force.\n{}",
+                broken.path, broken.said
+            );
+            self.notices
+                .say(Notice::new(Event::GitRefused, text).about(&broken.path, None));
         }
     }
 }
@@ -122,17 +147,31 @@ impl Hook {
     ///
     /// # Errors
     /// It is not where it is said to be.
-    pub fn new(place: &squall_experiments::secret::SecretRef) -> Result<Self, crate::probe::ProbeError> {
+    pub fn new(
+        place: &squall_experiments::secret::SecretRef,
+    ) -> Result<Self, crate::probe::ProbeError> {
         Secret::read("git", place).map(Self)
     }
 
     /// Whether the signature is of this body: `sha256=` and HMAC-SHA256 in hexadecimal. How long it takes tells nothing of it.
     #[must_use]
     pub fn is_from_who_may(&self, signature: &str, body: &[u8]) -> bool {
-        let Some(hex) = signature.strip_prefix("sha256=").filter(|hex| hex.is_ascii()) else { return false };
-        let bytes = hex.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-        let Some(bytes) = bytes.collect::<Option<Vec<u8>>>() else { return false };
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.reveal().as_bytes()) else { return false };
+        let Some(hex) = signature
+            .strip_prefix("sha256=")
+            .filter(|hex| hex.is_ascii())
+        else {
+            return false;
+        };
+        let bytes = hex
+            .as_bytes()
+            .chunks(2)
+            .map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        let Some(bytes) = bytes.collect::<Option<Vec<u8>>>() else {
+            return false;
+        };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.reveal().as_bytes()) else {
+            return false;
+        };
         mac.update(body);
         mac.verify_slice(&bytes).is_ok()
     }

@@ -19,7 +19,7 @@ mod follow;
 mod plan;
 mod repository;
 
-pub use follow::{FollowError, Follower, Followed, Hook};
+pub use follow::{FollowError, Followed, Follower, Hook};
 pub use plan::{Broken, Change, Plan, Put, plan};
 pub use repository::{GitError, Repository, Source, Tree};
 

@@ -69,14 +69,23 @@ impl Plan {
 /// Works out what a commit would change of the schedules in force.
 #[must_use]
 pub fn plan(tree: &Tree, in_force: &[ScheduleKept]) -> Plan {
-    let mut plan = Plan { commit: tree.commit.clone(), ..Plan::default() };
+    let mut plan = Plan {
+        commit: tree.commit.clone(),
+        ..Plan::default()
+    };
     let mut named: BTreeMap<String, String> = BTreeMap::new();
-    for (path, text) in tree.files.iter().filter(|(path, _)| !path.ends_with(".ics")) {
+    for (path, text) in tree
+        .files
+        .iter()
+        .filter(|(path, _)| !path.ends_with(".ics"))
+    {
         let said = match language::kind(text).as_deref() {
             Some("Schedule") => schedule(tree, path, in_force, &mut named, &mut plan),
             Some("GameDay") => {
                 let read = language::read_game_day(path, text);
-                read.value.is_none().then(|| read.render(text, Colour::Never))
+                read.value
+                    .is_none()
+                    .then(|| read.render(text, Colour::Never))
             }
             // Of a file that says no kind, an experiment's reader says what is missing.
             Some("Experiment") | None => {
@@ -87,34 +96,55 @@ pub fn plan(tree: &Tree, in_force: &[ScheduleKept]) -> Plan {
             Some(_) => continue,
         };
         match said {
-            Some(said) => plan.broken.push(Broken { path: path.clone(), said }),
+            Some(said) => plan.broken.push(Broken {
+                path: path.clone(),
+                said,
+            }),
             None => plan.good += 1,
         }
     }
     let gone = in_force.iter().filter(|kept| {
-        kept.source.is_some() && !tree.files.contains_key(&kept.files.schedule.name) && !named.contains_key(&kept.name)
+        kept.source.is_some()
+            && !tree.files.contains_key(&kept.files.schedule.name)
+            && !named.contains_key(&kept.name)
     });
     plan.remove = gone.map(|kept| kept.name.clone()).collect();
     plan
 }
 
 /// Takes in a schedule; what is wrong with it otherwise.
-fn schedule(tree: &Tree, path: &str, in_force: &[ScheduleKept], named: &mut BTreeMap<String, String>, plan: &mut Plan) -> Option<String> {
+fn schedule(
+    tree: &Tree,
+    path: &str,
+    in_force: &[ScheduleKept],
+    named: &mut BTreeMap<String, String>,
+    plan: &mut Plan,
+) -> Option<String> {
     let (files, name) = match gather(tree, path) {
         Ok(gathered) => gathered,
         Err(said) => return Some(said),
     };
     if let Some(other) = named.insert(name.clone(), path.to_owned()) {
-        return Some(format!("a schedule of the name `{name}` is in `{other}` too"));
+        return Some(format!(
+            "a schedule of the name `{name}` is in `{other}` too"
+        ));
     }
     let kept = in_force.iter().find(|kept| kept.name == name);
     let change = match kept {
         None => Change::New,
-        Some(kept) if kept.source.is_none() => return Some(format!("a person put a schedule `{name}` into force; `squall schedule remove {name}` makes room")),
+        Some(kept) if kept.source.is_none() => {
+            return Some(format!(
+                "a person put a schedule `{name}` into force; `squall schedule remove {name}` makes room"
+            ));
+        }
         Some(kept) if kept.files == files => Change::Same,
         Some(_) => Change::Changed,
     };
-    plan.put.push(Put { name, change, files });
+    plan.put.push(Put {
+        name,
+        change,
+        files,
+    });
     None
 }
 
@@ -126,16 +156,32 @@ fn gather(tree: &Tree, path: &str) -> Result<(ScheduleFiles, String), String> {
     };
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let beside = |name: &str| {
-        let whole = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let whole = if folder.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{folder}/{name}")
+        };
         let found = tree.files.get(&whole).cloned();
-        let text = found.ok_or_else(|| format!("`{path}` names `{name}`, and there is no `{whole}` in commit {}", tree.commit))?;
-        Ok::<NamedText, String>(NamedText { name: name.to_owned(), text })
+        let text = found.ok_or_else(|| {
+            format!(
+                "`{path}` names `{name}`, and there is no `{whole}` in commit {}",
+                tree.commit
+            )
+        })?;
+        Ok::<NamedText, String>(NamedText {
+            name: name.to_owned(),
+            text,
+        })
     };
-    let blackouts: Result<Vec<NamedText>, String> = schedule.blackouts.iter().map(|name| beside(name)).collect();
+    let blackouts: Result<Vec<NamedText>, String> =
+        schedule.blackouts.iter().map(|name| beside(name)).collect();
     let files = ScheduleFiles {
         experiment: beside(&schedule.experiment)?,
         blackouts: blackouts?,
-        schedule: NamedText { name: path.to_owned(), text: text.clone() },
+        schedule: NamedText {
+            name: path.to_owned(),
+            text: text.clone(),
+        },
     };
     let prepared = Prepared::new(&files).map_err(|error| match error {
         PrepareError::File { path, said } => format!("{path}: {said}"),

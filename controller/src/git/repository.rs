@@ -110,27 +110,61 @@ impl Source {
     /// # Errors
     /// An address of another kind or with a password, a branch or a path that is none.
     pub fn check(&self) -> Result<(), GitError> {
-        let bad = |what, value: &str, why| Err(GitError::Source { what, value: value.to_owned(), why });
-        let known = ["https://", "ssh://", "file:///"];
-        let rest = known.iter().find_map(|scheme| self.url.strip_prefix(scheme));
-        let Some(rest) = rest else {
-            return bad("the address", &self.url, "it begins with https://, ssh:// or file:///");
+        let bad = |what, value: &str, why| {
+            Err(GitError::Source {
+                what,
+                value: value.to_owned(),
+                why,
+            })
         };
-        if self.url.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        let known = ["https://", "ssh://", "file:///"];
+        let rest = known
+            .iter()
+            .find_map(|scheme| self.url.strip_prefix(scheme));
+        let Some(rest) = rest else {
+            return bad(
+                "the address",
+                &self.url,
+                "it begins with https://, ssh:// or file:///",
+            );
+        };
+        if self
+            .url
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace())
+        {
             return bad("the address", &self.url, "it has blanks");
         }
         let host = rest.split('/').next().unwrap_or_default();
-        if host.starts_with('-') || host.split_once('@').is_some_and(|(user, _)| user.contains(':')) {
-            return bad("the address", "…", "it holds a password, or a host that looks like an option");
+        if host.starts_with('-')
+            || host
+                .split_once('@')
+                .is_some_and(|(user, _)| user.contains(':'))
+        {
+            return bad(
+                "the address",
+                "…",
+                "it holds a password, or a host that looks like an option",
+            );
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
-        let is_ref = !self.branch.is_empty() && self.branch.chars().all(plain) && !self.branch.contains("..");
-        if !is_ref || self.branch.starts_with(['-', '/', '.']) || self.branch.ends_with(['/', '.']) {
+        let is_ref = !self.branch.is_empty()
+            && self.branch.chars().all(plain)
+            && !self.branch.contains("..");
+        if !is_ref || self.branch.starts_with(['-', '/', '.']) || self.branch.ends_with(['/', '.'])
+        {
             return bad("the branch", &self.branch, "write its name, such as `main`");
         }
         let parts_are_good = self.path.split('/').all(|part| !matches!(part, "." | ".."));
-        if !parts_are_good || self.path.starts_with(['/', '-', ':']) || self.path.chars().any(char::is_control) {
-            return bad("the path", &self.path, "write a folder of the repository, such as `chaos`");
+        if !parts_are_good
+            || self.path.starts_with(['/', '-', ':'])
+            || self.path.chars().any(char::is_control)
+        {
+            return bad(
+                "the path",
+                &self.path,
+                "write a folder of the repository, such as `chaos`",
+            );
         }
         Ok(())
     }
@@ -151,27 +185,48 @@ impl Repository {
     /// The source cannot be used, or there is no git.
     pub async fn open(source: Source, below: &Path) -> Result<Self, GitError> {
         source.check()?;
-        let name: String = Sha256::digest(source.url.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name: String = Sha256::digest(source.url.as_bytes())
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let home = below.join("git").join("home");
         let folder = below.join("git").join(name);
         for path in [&home, &folder] {
-            std::fs::create_dir_all(path).map_err(|source| GitError::Folder { path: path.clone(), source })?;
+            std::fs::create_dir_all(path).map_err(|source| GitError::Folder {
+                path: path.clone(),
+                source,
+            })?;
         }
-        let repository = Self { source, folder, home };
+        let repository = Self {
+            source,
+            folder,
+            home,
+        };
         repository.git(&["init", "--quiet", "--bare"]).await?;
         Ok(repository)
     }
 
     async fn ask(&self, args: &[&str]) -> Result<Said, GitError> {
         let signers = self.source.allowed_signers.as_ref();
-        let more: Vec<String> = signers.map(|file| format!("gpg.ssh.allowedSignersFile={}", file.display())).into_iter().collect();
+        let more: Vec<String> = signers
+            .map(|file| format!("gpg.ssh.allowedSignersFile={}", file.display()))
+            .into_iter()
+            .collect();
         git(&self.home, &self.folder, &more, args).await
     }
 
     async fn git(&self, args: &[&str]) -> Result<Vec<u8>, GitError> {
         let said = self.ask(args).await?;
         let what = args.first().copied().unwrap_or_default().to_owned();
-        if said.is_good { Ok(said.out) } else { Err(GitError::Failed { what, said: said.err }) }
+        if said.is_good {
+            Ok(said.out)
+        } else {
+            Err(GitError::Failed {
+                what,
+                said: said.err,
+            })
+        }
     }
 
     /// Fetches the branch; the commit that it is at.
@@ -180,11 +235,32 @@ impl Repository {
     /// It cannot be reached, or there is no such branch.
     pub async fn fetch(&self) -> Result<String, GitError> {
         let from = format!("+refs/heads/{}:refs/squall/head", self.source.branch);
-        self.git(&["fetch", "--quiet", "--depth=1", "--no-tags", "--force", "--no-recurse-submodules", "--", &self.source.url, &from]).await?;
-        let out = self.git(&["rev-parse", "--verify", "--quiet", "refs/squall/head^{commit}"]).await?;
+        self.git(&[
+            "fetch",
+            "--quiet",
+            "--depth=1",
+            "--no-tags",
+            "--force",
+            "--no-recurse-submodules",
+            "--",
+            &self.source.url,
+            &from,
+        ])
+        .await?;
+        let out = self
+            .git(&[
+                "rev-parse",
+                "--verify",
+                "--quiet",
+                "refs/squall/head^{commit}",
+            ])
+            .await?;
         let commit = String::from_utf8_lossy(&out).trim().to_owned();
         let is_name = commit.len() >= 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
-        is_name.then_some(commit).ok_or_else(|| GitError::Failed { what: "rev-parse".into(), said: "it named no commit".into() })
+        is_name.then_some(commit).ok_or_else(|| GitError::Failed {
+            what: "rev-parse".into(),
+            said: "it named no commit".into(),
+        })
     }
 
     /// Checks a commit's signature, where one is asked for.
@@ -196,8 +272,20 @@ impl Repository {
             return Ok(());
         }
         let said = self.ask(&["verify-commit", "--", commit]).await?;
-        let why = said.err.lines().next().filter(|line| !line.is_empty()).unwrap_or("it has no signature");
-        if said.is_good { Ok(()) } else { Err(GitError::Unsigned { commit: commit.to_owned(), said: why.to_owned() }) }
+        let why = said
+            .err
+            .lines()
+            .next()
+            .filter(|line| !line.is_empty())
+            .unwrap_or("it has no signature");
+        if said.is_good {
+            Ok(())
+        } else {
+            Err(GitError::Unsigned {
+                commit: commit.to_owned(),
+                said: why.to_owned(),
+            })
+        }
     }
 
     /// Reads the files of a commit that may be meant for Squall: `.yaml`, `.yml` and `.ics`, below the path.
@@ -211,16 +299,24 @@ impl Repository {
             args.push(path);
         }
         let out = self.git(&args).await?;
-        let mut tree = Tree { commit: commit.to_owned(), files: BTreeMap::new() };
+        let mut tree = Tree {
+            commit: commit.to_owned(),
+            files: BTreeMap::new(),
+        };
         let mut bytes = 0;
         for entry in out.split(|byte| *byte == 0) {
-            let Some((blob, size, path)) = entry_of(entry) else { continue };
+            let Some((blob, size, path)) = entry_of(entry) else {
+                continue;
+            };
             bytes += size;
             if size > FILE_BYTES_MAX || bytes > BYTES_MAX || tree.files.len() >= FILES_MAX {
-                return Err(GitError::Large { what: format!("`{path}`") });
+                return Err(GitError::Large {
+                    what: format!("`{path}`"),
+                });
             }
             let text = self.git(&["cat-file", "blob", &blob]).await?;
-            tree.files.insert(path, String::from_utf8_lossy(&text).into_owned());
+            tree.files
+                .insert(path, String::from_utf8_lossy(&text).into_owned());
         }
         Ok(tree)
     }
@@ -233,7 +329,9 @@ fn entry_of(entry: &[u8]) -> Option<(String, u64, String)> {
     let mut head = head.split_ascii_whitespace();
     let (mode, kind, blob, size) = (head.next()?, head.next()?, head.next()?, head.next()?);
     let is_file = mode.starts_with("100") && kind == "blob";
-    let is_ours = [".yaml", ".yml", ".ics"].iter().any(|end| path.ends_with(end));
+    let is_ours = [".yaml", ".yml", ".ics"]
+        .iter()
+        .any(|end| path.ends_with(end));
     (is_file && is_ours).then_some(())?;
     Some((blob.to_owned(), size.parse().ok()?, path.to_owned()))
 }

@@ -23,8 +23,6 @@ pub enum Event {
     GitApplied,
     #[serde(rename = "git.refused")]
     GitRefused,
-    #[serde(rename = "gameDay.went")]
-    GameDayWent,
     #[serde(rename = "run.finished")]
     RunFinished,
 }

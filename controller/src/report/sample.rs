@@ -48,6 +48,8 @@ pub(super) fn created() -> Created {
         },
         version: "0.1.0".into(),
         expectations: vec![expectation("success >= 99%"), expectation("p99 <= 400ms")],
+        environment: None,
+        by: None,
     }
 }
 
@@ -71,6 +73,9 @@ pub(super) fn plan() -> Plan {
         label: "netns of payment (1 process)".into(),
         pid: Some(4711),
         cgroup: None,
+        group: None,
+        namespace: None,
+        zone: None,
     };
     Plan {
         seed: 42,

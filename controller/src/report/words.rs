@@ -135,12 +135,8 @@ fn freeze_in_words(d: &FreezeDose) -> String {
 }
 
 fn fill_in_words(d: &FillDose) -> String {
-    let back = match d.yielded {
-        0 => String::new(),
-        times => format!(", gave room back {}", counted(times, "time")),
-    };
     format!(
-        "{} taken of {} asked for, {} left free{back}",
+        "{} taken of {} asked for, {} left free",
         bytes(d.held_bytes),
         bytes(d.asked_bytes),
         bytes(d.free_bytes)
@@ -174,6 +170,19 @@ fn processes(number: u64) -> String {
 
 /// What a fault did, in words. What did not happen is not said.
 pub(crate) fn dose_in_words(dose: &Dose) -> String {
+    let mut said = done_in_words(dose);
+    if let Some(back) = dose.back_off() {
+        said.push_str(&format!(
+            ", backed off {}, lately to {} %: {}",
+            counted(back.times, "time"),
+            percent(back.share),
+            back.why
+        ));
+    }
+    said
+}
+
+fn done_in_words(dose: &Dose) -> String {
     match dose {
         Dose::Network(d) => {
             let mut said = vec![format!("{} matched", counted(d.matched, "packet"))];
@@ -203,17 +212,11 @@ pub(crate) fn dose_in_words(dose: &Dose) -> String {
             trimmed(d.cores, 2),
             trimmed(d.cores_asked, 2)
         ),
-        Dose::Memory(d) => {
-            let back = match d.backed_off {
-                0 => String::new(),
-                times => format!(", stepped back {}", counted(times, "time")),
-            };
-            format!(
-                "{} resident of {} asked for{back}",
-                bytes(d.resident_bytes),
-                bytes(d.asked_bytes)
-            )
-        }
+        Dose::Memory(d) => format!(
+            "{} resident of {} asked for",
+            bytes(d.resident_bytes),
+            bytes(d.asked_bytes)
+        ),
         Dose::Kill(d) => format!(
             "{} sent, {} seen to end",
             counted(d.sent, "signal"),
@@ -245,7 +248,7 @@ fn pulses_in_words(d: &PulsedDose) -> String {
         trimmed(d.seconds_off, 1)
     );
     match &d.of {
-        Some(of) => format!("{times}: {}", dose_in_words(of)),
+        Some(of) => format!("{times}: {}", done_in_words(of)),
         None => times,
     }
 }

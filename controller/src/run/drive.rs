@@ -1,22 +1,32 @@
 //! The task that owns a run: it hears, asks the machine, and does what the machine says.
 
+use super::crew::Crew;
+use super::desk::Share;
 use super::halt::{Halting, Urgency};
 use super::machine::{Effect, Input, Machine};
-use super::planning::planned;
-use super::record::Record;
+use super::planning::{Bounds, Planned, planned};
+use super::record::{Feed, Record};
 use super::{Order, Outcome, RunError, watch};
 use crate::clock::Clock;
-use crate::fleet::{Agent, Heard, Program};
+use crate::fleet::{Agent, FleetError, Program};
 use crate::probe::{self, Probes, Report, TRIALS_WAITING_MAX};
 use crate::store::Store;
+use squall_experiments::capability::Capabilities;
 use squall_experiments::event::{Created, Event, Happening};
-use squall_experiments::plan::Plan;
+use squall_experiments::wire::{FromAgent, FromController, Refused};
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 
 /// How often time is looked at: half of the shortest renewal (a fifth of a 200 ms lease).
 const TICK: Duration = Duration::from_millis(20);
+
+/// So many nodes are named; of more their number is.
+const NAMED_MAX: usize = 3;
+
+/// So many notes of one kind are written down; the rest is counted.
+const NOTES_MAX: usize = 100;
 
 /// Runs an experiment on this node with an agent of its own, from `Created` to `Finished`.
 ///
@@ -30,14 +40,33 @@ pub async fn here(
     agent: &Program,
     store: Option<&Store>,
     feed: broadcast::Sender<Event>,
+    halting: Halting,
+) -> Result<Outcome, RunError> {
+    probe::check(&order.experiment.steady_state)?;
+    let crew = Crew::here(Agent::start(agent).await?);
+    through(order, crew, None, store, Feed::through(feed), halting).await
+}
+
+/// Runs an experiment with a crew, within its share of the budget where it has one.
+///
+/// # Errors
+/// A probe cannot begin.
+pub(super) async fn through(
+    order: Order,
+    mut crew: Crew,
+    share: Option<Share>,
+    store: Option<&Store>,
+    feed: Feed,
     mut halting: Halting,
 ) -> Result<Outcome, RunError> {
     let clock = Clock::start();
-    probe::check(&order.experiment.steady_state)?;
-    let mut agent = Agent::start(agent).await?;
     let mut record = Record::new(&order.run, clock, feed, store);
-    record.say(Happening::Created(Box::new(created(&order, &agent))));
-    let (machine, first) = prepare(&order, &mut agent, &mut record).await;
+    record.say(Happening::Created(Box::new(created(&order, &crew))));
+    let spare_last_replica = share.as_ref().is_some_and(Share::spares_last_replica);
+    let bounds = Bounds { spare_last_replica };
+    let (experiment, seed) = (&order.experiment, order.seed);
+    let planned = planned(&mut crew, experiment, &order.run, seed, bounds).await;
+    let (machine, first) = prepare(&order, &crew, planned, share.as_ref(), &mut record);
     let (say_trial, hear_trial) = mpsc::channel(TRIALS_WAITING_MAX);
     let run = Running {
         machine,
@@ -46,19 +75,20 @@ pub async fn here(
         say_trial,
         probes: None,
         record,
+        share,
     };
     let record = run
-        .through(first, &mut agent, hear_trial, &mut halting)
+        .through(first, &mut crew, hear_trial, &mut halting)
         .await?;
-    agent.end().await;
+    crew.end().await;
     let finished = record.finished().cloned();
     let events = record.close().await;
     let finished = finished.ok_or(RunError::NoVerdict)?;
     Ok(Outcome { events, finished })
 }
 
-fn created(order: &Order, agent: &Agent) -> Created {
-    let hello = &agent.session.hello;
+fn created(order: &Order, crew: &Crew) -> Created {
+    let (node, capabilities) = nodes(crew);
     Created {
         run: order.run.clone(),
         name: order.experiment.metadata.name.clone(),
@@ -67,33 +97,74 @@ fn created(order: &Order, agent: &Agent) -> Created {
         file_path: order.file_path.clone(),
         digest: order.digest.clone(),
         seed: order.seed,
-        node: hello.node.clone(),
-        capabilities: hello.capabilities.clone(),
+        node,
+        capabilities,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         expectations: watch::expectations(&order.experiment),
+        environment: order.environment.clone(),
+        by: order.by.clone(),
     }
 }
 
-/// Plans, and says with what the machine is to begin.
-async fn prepare(order: &Order, agent: &mut Agent, record: &mut Record) -> (Machine, Input) {
-    let experiment = &order.experiment;
-    let planned = planned(&mut agent.session, experiment, &order.run, order.seed).await;
-    match planned {
-        Ok(planned) => {
-            for left in planned.excluded {
-                let note = format!("{} is left alone: {}", left.label, left.reason);
-                record.say(Happening::Noted(note));
-            }
-            record.say(Happening::Planned(planned.plan.clone()));
-            let machine = Machine::new(&order.run, experiment, planned.plan);
-            (machine, planned.refused.map_or(Input::Begin, Input::Refuse))
-        }
-        Err(error) => {
-            let (seed, stages) = (order.seed, Vec::new());
-            let machine = Machine::new(&order.run, experiment, Plan { seed, stages });
-            (machine, Input::AgentLost(error.to_string()))
-        }
+/// The nodes in words, and what they can do: of several, what they have in common is not worked out.
+fn nodes(crew: &Crew) -> (String, Capabilities) {
+    let present = crew.present();
+    if let [one] = present.as_slice() {
+        return (one.node.clone(), (*one.capabilities).clone());
     }
+    let some = |all: BTreeSet<&str>, what: &str| {
+        if all.len() <= NAMED_MAX {
+            all.into_iter().collect::<Vec<_>>().join(", ")
+        } else {
+            format!("{} {what}", all.len())
+        }
+    };
+    let named = present.iter().map(|one| one.node.as_str()).collect();
+    let can = present.iter().map(|one| &one.capabilities);
+    let capabilities = Capabilities {
+        kernel: some(
+            can.clone().map(|can| can.kernel.as_str()).collect(),
+            "kernels",
+        ),
+        cgroup: some(can.map(|can| can.cgroup.as_str()).collect(), "kinds"),
+        faults: Vec::new(),
+    };
+    (some(named, "nodes"), capabilities)
+}
+
+/// Says what is planned, takes its share of the budget, and says with what the machine is to begin.
+fn prepare(
+    order: &Order,
+    crew: &Crew,
+    planned: Planned,
+    share: Option<&Share>,
+    record: &mut Record,
+) -> (Machine, Input) {
+    let left = planned.excluded.iter();
+    let left = left.map(|left| format!("{} is left alone: {}", left.label, left.reason));
+    let notes: Vec<String> = left.chain(planned.notes).collect();
+    let more = notes.len().saturating_sub(NOTES_MAX);
+    for note in notes.into_iter().take(NOTES_MAX) {
+        record.say(Happening::Noted(note));
+    }
+    if more > 0 {
+        record.say(Happening::Noted(format!("and {more} more like these")));
+    }
+    record.say(Happening::Planned(planned.plan.clone()));
+    let first = match (planned.refused, planned.silent) {
+        (Some(why), _) => Input::Refuse(why),
+        (None, Some((node, why))) => Input::AgentLost(node, why),
+        (None, None) => match share.map(|share| share.take(&planned.plan)) {
+            Some(Err(why)) => Input::Refuse(why.join("; ")),
+            Some(Ok(())) | None => Input::Begin,
+        },
+    };
+    let plan = planned.plan;
+    let mut machine = Machine::new(&order.run, &order.experiment, plan, planned.asked);
+    let labels = crew.present().into_iter().map(|one| (one.node, one.labels));
+    let spares = share.is_some_and(Share::spares_last_replica);
+    machine.bound(labels.collect(), spares);
+    (machine, first)
 }
 
 /// A run under way.
@@ -104,6 +175,7 @@ struct Running<'a> {
     say_trial: mpsc::Sender<(usize, Report)>,
     probes: Option<Probes>,
     record: Record,
+    share: Option<Share>,
 }
 
 impl Running<'_> {
@@ -111,72 +183,99 @@ impl Running<'_> {
     async fn through(
         mut self,
         first: Input,
-        agent: &mut Agent,
+        crew: &mut Crew,
         mut trials: mpsc::Receiver<(usize, Report)>,
         halting: &mut Halting,
     ) -> Result<Record, RunError> {
-        self.take(first, agent)?;
+        self.take(first, crew)?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let (mut halted, mut lost) = (Urgency::None, false);
+        let mut halted = Urgency::None;
         while self.record.finished().is_none() {
             let input = tokio::select! {
                 biased;
                 () = halting.until(next(halted)), if halted < Urgency::Kill => {
                     halted = next(halted);
                     if halted == Urgency::Kill {
-                        agent.kill().await;
-                        Input::Killed
+                        crew.kill().await
                     } else {
                         Input::Halt
                     }
                 }
-                heard = agent.session.hear(), if !lost => match heard {
-                    Heard::Message(message) => Input::Agent(*message),
-                    Heard::Lost(why) => {
-                        lost = true;
-                        Input::AgentLost(why)
-                    }
-                },
+                heard = crew.hear() => heard,
                 _ = ticks.tick() => Input::Tick,
                 Some((probe, report)) = trials.recv() => match report {
                     Report::Begun(due_us) => Input::Begun(probe, due_us),
                     Report::Ended(trial) => Input::Trial(probe, *trial),
                 },
             };
-            self.take(input, agent)?;
+            self.take(input, crew)?;
         }
         Ok(self.record)
     }
 
-    fn take(&mut self, input: Input, agent: &Agent) -> Result<(), RunError> {
-        let effects = self.machine.take(self.clock.now_us(), input);
-        let mut unheard = false;
-        // First what the agent is to do, then what is written about it.
-        for effect in &effects {
-            if let Effect::Send(message) = effect {
-                unheard |= !agent.session.say(message.clone());
-            }
-        }
-        for effect in effects {
-            match effect {
-                Effect::Say(happening) => self.record.say(happening),
-                Effect::Observe => {
-                    let steady = &self.order.experiment.steady_state;
-                    self.probes = Some(probe::start(steady, self.clock, &self.say_trial)?);
+    /// Takes an input, and whatever follows from it at once.
+    fn take(&mut self, input: Input, crew: &Crew) -> Result<(), RunError> {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let effects = self.machine.take(self.clock.now_us(), input);
+            let (unfit, refused) = self.unfit(&effects);
+            inputs.extend(refused);
+            // First what the agents are to do, then what is written about it.
+            for effect in &effects {
+                let Effect::Send(node, message) = effect else {
+                    continue;
+                };
+                let is_unfit =
+                    matches!(message, FromController::Arm(arm) if unfit.contains(&arm.id));
+                if !is_unfit {
+                    inputs.extend(crew.say(node, message.clone()));
                 }
-                Effect::Send(_) => {}
             }
-        }
-        if unheard && self.record.finished().is_none() {
-            let lost = Input::AgentLost("it takes no messages any more".into());
-            for effect in self.machine.take(self.clock.now_us(), lost) {
-                if let Effect::Say(happening) = effect {
-                    self.record.say(happening);
+            for effect in effects {
+                match effect {
+                    Effect::Say(happening) => {
+                        if let Some(share) = &self.share {
+                            share.heard(&happening);
+                        }
+                        self.record.say(happening);
+                    }
+                    Effect::Observe => {
+                        let steady = &self.order.experiment.steady_state;
+                        self.probes = Some(probe::start(steady, self.clock, &self.say_trial)?);
+                    }
+                    Effect::Send(..) => {}
                 }
             }
         }
         Ok(())
+    }
+
+    /// What would join, and does not fit into the budget: not asked for, and refused in the agent's stead.
+    fn unfit(&self, effects: &[Effect]) -> (HashSet<squall_experiments::ids::FaultId>, Vec<Input>) {
+        let (mut unfit, mut refused) = (HashSet::new(), Vec::new());
+        let Some(share) = &self.share else {
+            return (unfit, refused);
+        };
+        for effect in effects {
+            let Effect::Say(Happening::TargetJoined(joined)) = effect else {
+                continue;
+            };
+            let Err(reason) = share.add(&joined.target, &joined.faults) else {
+                continue;
+            };
+            for planned in &joined.faults {
+                unfit.insert(planned.id.clone());
+                let message = FromAgent::Refused(Refused {
+                    id: planned.id.clone(),
+                    reason: reason.clone(),
+                    denied: true,
+                    gone: false,
+                });
+                refused.push(Input::Agent(joined.target.node.clone(), message));
+            }
+        }
+        (unfit, refused)
     }
 }
 
@@ -184,5 +283,31 @@ const fn next(said: Urgency) -> Urgency {
     match said {
         Urgency::None => Urgency::Stop,
         Urgency::Stop | Urgency::Kill => Urgency::Kill,
+    }
+}
+
+/// What `squall plan` shows: what a run on this node would do.
+///
+/// # Errors
+/// The agent could not be started, or did not answer.
+pub async fn plan_here(
+    agent: &Program,
+    experiment: &squall_experiments::experiment::Experiment,
+    seed: u64,
+) -> Result<(Planned, String, Capabilities), FleetError> {
+    let mut crew = Crew::here(Agent::start(agent).await?);
+    let planned = planned(
+        &mut crew,
+        experiment,
+        &super::new_id(),
+        seed,
+        Bounds::default(),
+    )
+    .await;
+    let (node, capabilities) = nodes(&crew);
+    crew.end().await;
+    match planned.silent {
+        Some((node, why)) => Err(FleetError::Silent { node, why }),
+        None => Ok((planned, node, capabilities)),
     }
 }

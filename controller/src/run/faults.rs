@@ -41,6 +41,23 @@ impl FaultInRun {
         format!("{} on {}", self.planned.what(), self.planned.target.label)
     }
 
+    fn is_on(&self, node: &str) -> bool {
+        self.planned.target.node == node
+    }
+
+    fn as_asked(&self, run: &RunId, lease: Lease) -> Arm {
+        Arm {
+            id: self.planned.id.clone(),
+            run: run.clone(),
+            fault: self.planned.fault.clone(),
+            target: self.planned.target.id.clone(),
+            lease,
+            seed: self.seed,
+            means: None,
+            pulse: self.planned.pulse,
+        }
+    }
+
     fn may_act(&self) -> bool {
         self.state.is_some_and(FaultState::may_act)
     }
@@ -156,7 +173,7 @@ impl Faults {
                 let each = faults.each.entry(stage.step).or_default();
                 if each
                     .first()
-                    .is_none_or(|first| first.target.id == planned.target.id)
+                    .is_none_or(|first| first.target.at() == planned.target.at())
                 {
                     each.push(planned.clone());
                 }
@@ -213,36 +230,44 @@ impl Faults {
     }
 
     /// The faults that a stage adds are asked for.
-    pub(super) fn arm(&mut self, stage: usize) -> Vec<Arm> {
+    pub(super) fn arm(&mut self, stage: usize) -> Vec<(String, Arm)> {
         let range = self.stages.get(stage).cloned().unwrap_or_default();
         // What joined an earlier stage of the step is hit already.
         let step = self.all.get(range.start).map_or(0, |fault| fault.step);
         let hit = self.hit(step);
         for fault in &mut self.all[range.clone()] {
-            fault.left |= fault.follows && hit.contains(&fault.planned.target.id);
+            fault.left |= fault.follows && hit.contains(&fault.planned.target.at());
         }
         self.ask_for(range)
     }
 
     /// These faults are asked for, but for those whose target is let alone.
-    pub(super) fn ask_for(&mut self, range: std::ops::Range<usize>) -> Vec<Arm> {
+    pub(super) fn ask_for(&mut self, range: std::ops::Range<usize>) -> Vec<(String, Arm)> {
         let (run, lease) = (&self.run, self.lease);
         let faults = self.all[range].iter_mut().filter(|fault| !fault.left);
         faults
             .map(|fault| {
                 fault.state = Some(FaultState::Arming);
-                Arm {
-                    id: fault.planned.id.clone(),
-                    run: run.clone(),
-                    fault: fault.planned.fault.clone(),
-                    target: fault.planned.target.id.clone(),
-                    lease,
-                    seed: fault.seed,
-                    means: None,
-                    pulse: fault.planned.pulse,
-                }
+                (
+                    fault.planned.target.node.clone(),
+                    fault.as_asked(run, lease),
+                )
             })
             .collect()
+    }
+
+    /// What is to be in force on a node, as it was asked for.
+    pub(super) fn asked_on(&self, node: &str) -> Vec<Arm> {
+        let live = self.to_renew().into_iter().filter(|f| f.is_on(node));
+        live.map(|fault| fault.as_asked(&self.run, self.lease))
+            .collect()
+    }
+
+    /// What was told to end on a node, and may still act.
+    pub(super) fn ending_on(&self, node: &str) -> Vec<FaultId> {
+        let acting = self.acting().into_iter();
+        let ending = acting.filter(|fault| fault.is_on(node) && fault.told);
+        ending.map(|fault| fault.planned.id.clone()).collect()
     }
 
     /// Those still being armed.
@@ -256,20 +281,11 @@ impl Faults {
         self.all.iter().filter(|fault| fault.may_act()).collect()
     }
 
-    pub(super) fn acting_ids(&self) -> Vec<FaultId> {
-        let acting = self.acting();
-        acting
-            .iter()
-            .map(|fault| fault.planned.id.clone())
-            .collect()
-    }
-
     /// Those whose lease is to be renewed: what was told to end is not among them.
-    pub(super) fn to_renew(&self) -> Vec<FaultId> {
+    pub(super) fn to_renew(&self) -> Vec<&FaultInRun> {
         let live =
             |f: &&FaultInRun| matches!(f.state, Some(FaultState::Arming | FaultState::Armed));
-        let live = self.all.iter().filter(live);
-        live.map(|fault| fault.planned.id.clone()).collect()
+        self.all.iter().filter(live).collect()
     }
 
     /// Everything that may act is told to end.
@@ -283,14 +299,14 @@ impl Faults {
     }
 
     /// Not shown gone in time: said once for each.
-    pub(super) fn not_shown_gone(&mut self, reason: &str) -> Vec<Happening> {
+    pub(super) fn not_shown_gone(&mut self, why: impl Fn(&str) -> &'static str) -> Vec<Happening> {
         let mut said = Vec::new();
         for fault in &mut self.all {
             if fault.may_act() && fault.state != Some(FaultState::Stuck) {
                 fault.state = Some(FaultState::Stuck);
                 said.push(Happening::Stuck(FaultRefused {
                     id: fault.planned.id.clone(),
-                    reason: reason.to_owned(),
+                    reason: why(&fault.planned.target.node).to_owned(),
                 }));
             }
         }
@@ -307,10 +323,10 @@ impl Faults {
         self.all.iter().filter_map(|fault| fault.ended_us).max()
     }
 
-    /// Takes what the agent says of a fault. Repetitions, and words about faults of other runs, change nothing.
-    pub(super) fn apply(&mut self, now_us: u64, message: &FromAgent) -> Applied {
+    /// Takes what a node's agent says of a fault. Repetitions, and words about faults of other runs or other nodes, change nothing.
+    pub(super) fn apply(&mut self, now_us: u64, node: &str, message: &FromAgent) -> Applied {
         match message {
-            FromAgent::Armed(armed) => self.with(&armed.id, FaultEvent::Armed, |fault| {
+            FromAgent::Armed(armed) => self.with(node, &armed.id, FaultEvent::Armed, |fault| {
                 if fault.armed_us.replace(now_us).is_some() {
                     return Applied::default();
                 }
@@ -321,32 +337,38 @@ impl Faults {
                     took_us: armed.took_us,
                 }))
             }),
-            FromAgent::Refused(refused) => self.with(&refused.id, FaultEvent::Refused, |fault| {
-                if fault.follows && refused.gone {
-                    let said = Happening::Refused(unwell(&refused.id, &refused.reason));
-                    return fault.leave(GONE, said);
-                }
-                let words = format!("{} was not injected: {}", fault.words(), refused.reason);
-                fault.trouble(
-                    words,
-                    refused.denied,
-                    Happening::Refused(unwell(&refused.id, &refused.reason)),
-                )
-            }),
-            FromAgent::Stuck(stuck) => self.with(&stuck.id, FaultEvent::NotShownGone, |fault| {
-                let words = format!("{} is stuck: {}", fault.words(), stuck.reason);
-                fault.trouble(
-                    words,
-                    false,
-                    Happening::Stuck(unwell(&stuck.id, &stuck.reason)),
-                )
-            }),
-            FromAgent::Ended(ended) => self.with(&ended.id, FaultEvent::Ended, |fault| {
+            FromAgent::Refused(refused) if self.is_forgotten(&refused.id) => {
+                self.apply(now_us, node, &forgotten(now_us, &refused.id))
+            }
+            FromAgent::Refused(refused) => {
+                self.with(node, &refused.id, FaultEvent::Refused, |fault| {
+                    if fault.follows && refused.gone {
+                        let said = Happening::Refused(unwell(&refused.id, &refused.reason));
+                        return fault.leave(GONE, said);
+                    }
+                    let words = format!("{} was not injected: {}", fault.words(), refused.reason);
+                    fault.trouble(
+                        words,
+                        refused.denied,
+                        Happening::Refused(unwell(&refused.id, &refused.reason)),
+                    )
+                })
+            }
+            FromAgent::Stuck(stuck) => {
+                self.with(node, &stuck.id, FaultEvent::NotShownGone, |fault| {
+                    let words = format!("{} is stuck: {}", fault.words(), stuck.reason);
+                    fault.trouble(
+                        words,
+                        false,
+                        Happening::Stuck(unwell(&stuck.id, &stuck.reason)),
+                    )
+                })
+            }
+            FromAgent::Ended(ended) => self.with(node, &ended.id, FaultEvent::Ended, |fault| {
                 fault.ended(now_us, ended)
             }),
             FromAgent::Dosed(dosed) => {
-                let place = self.places.get(&dosed.id).copied();
-                let Some(fault) = place.and_then(|place| self.all.get_mut(place)) else {
+                let Some(fault) = self.of(node, &dosed.id) else {
                     return Applied::default();
                 };
                 fault.dose = Some(dosed.dose.clone());
@@ -359,15 +381,28 @@ impl Faults {
         }
     }
 
+    /// It was in force, and its agent has never heard of it: that is another one than before, and the kernel ended the fault with that.
+    fn is_forgotten(&self, id: &FaultId) -> bool {
+        let fault = self.places.get(id).and_then(|place| self.all.get(*place));
+        fault.is_some_and(|fault| fault.armed_us.is_some())
+    }
+
+    /// One of ours on a node: nobody speaks for another's.
+    fn of(&mut self, node: &str, id: &FaultId) -> Option<&mut FaultInRun> {
+        let place = self.places.get(id).copied();
+        let fault = place.and_then(|place| self.all.get_mut(place));
+        fault.filter(|fault| fault.is_on(node))
+    }
+
     /// Moves one fault, if it is one of ours and the event is possible, and says what that means.
     fn with(
         &mut self,
+        node: &str,
         id: &FaultId,
         event: FaultEvent,
         then: impl FnOnce(&mut FaultInRun) -> Applied,
     ) -> Applied {
-        let place = self.places.get(id).copied();
-        let Some(fault) = place.and_then(|place| self.all.get_mut(place)) else {
+        let Some(fault) = self.of(node, id) else {
             return Applied::default();
         };
         let next = fault.state.map(|state| state.next(event));
@@ -382,6 +417,16 @@ impl Faults {
             ))),
         }
     }
+}
+
+fn forgotten(now_us: u64, id: &FaultId) -> FromAgent {
+    FromAgent::Ended(Ended {
+        id: id.clone(),
+        cause: EndCause::HolderKilled("with its agent, which was started again".into()),
+        dose: None,
+        at_us: now_us,
+        took_us: None,
+    })
 }
 
 fn said(happening: Happening) -> Applied {

@@ -62,6 +62,7 @@ pub(crate) fn experiment() -> Experiment {
                 filter: Filter::default(),
             })],
             on: Target::Host(HostTarget {}),
+            nodes: None,
             ramp: vec![Share::Percent("50%".parse().unwrap()), Share::All],
             hold: seconds(10),
             pulse: None,
@@ -87,6 +88,9 @@ pub(crate) fn candidate(id: &str) -> Candidate {
         label: format!("netns {id}"),
         pid: Some(1),
         cgroup: None,
+        group: None,
+        namespace: None,
+        zone: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::fixture;
 use super::machine::Input;
-use super::world::{World, ended};
+use super::world::{World, ended, heard};
 use proptest::prelude::*;
 use squall_experiments::event::{FaultArmed, Happening};
 use squall_experiments::experiment::Experiment;
@@ -30,7 +30,7 @@ impl World {
         self.there.extend(replacement.map(str::to_owned));
         for id in self.on(target) {
             self.live.retain(|live| *live != id);
-            self.take(Input::Agent(ended(&id, EndCause::TargetGone)));
+            self.take(heard(ended(&id, EndCause::TargetGone)));
         }
     }
 
@@ -130,7 +130,7 @@ fn a_holder_that_was_killed_is_trouble_unless_its_target_was_killed_too() {
             world.there.retain(|there| there != "a");
         }
         let killed = EndCause::HolderKilled("SIGKILL".into());
-        world.take(Input::Agent(ended(&id, killed)));
+        world.take(heard(ended(&id, killed)));
         world.until(RunState::Finished);
         let wanted = if target_too {
             Verdict::Held
@@ -203,7 +203,7 @@ proptest! {
         let most = at_most.map_or(usize::MAX, |most| most as usize);
         let mut allowed = share.of(2).min(most);
         for (_, input, effects) in &world.record {
-            if let Input::Agent(message) = input {
+            if let Input::Agent(_, message) = input {
                 match message {
                     FromAgent::Ended(ended) => live.retain(|(id, _)| *id != ended.id),
                     FromAgent::Refused(refused) => live.retain(|(id, _)| *id != refused.id),
@@ -214,7 +214,7 @@ proptest! {
                 }
             }
             for effect in effects {
-                let super::machine::Effect::Send(FromController::Arm(arm)) = effect else {
+                let super::machine::Effect::Send(_, FromController::Arm(arm)) = effect else {
                     continue;
                 };
                 prop_assert!(live.iter().all(|(_, target)| *target != arm.target.0), "twice on {}", arm.target);

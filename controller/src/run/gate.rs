@@ -1,8 +1,8 @@
 //! What must be true before a run may touch anything. Pure.
 
 use squall_experiments::capability::Capabilities;
-use squall_experiments::experiment::Experiment;
-use squall_experiments::fault::FaultKind;
+use squall_experiments::experiment::Step;
+use squall_experiments::fault::{Fault, FaultKind};
 use std::collections::BTreeSet;
 
 /// How the kernel says that a right is missing; what a node lacks for other reasons is named by its notes.
@@ -12,8 +12,9 @@ const EPERM: &str = "Operation not permitted";
 ///
 /// # Errors
 /// Why the run may not start, and what would help.
-pub(super) fn pass(experiment: &Experiment, node: &str, can: &Capabilities) -> Result<(), String> {
-    for kind in kinds(experiment) {
+pub(super) fn pass(step: &Step, node: &str, can: &Capabilities) -> Result<(), String> {
+    let kinds: BTreeSet<FaultKind> = step.faults.iter().map(Fault::kind).collect();
+    for kind in kinds {
         let Some(capability) = can.of(kind) else {
             return Err(format!(
                 "node {node} does not know the fault `{kind}`: its agent is older than this controller"
@@ -34,12 +35,6 @@ pub(super) fn pass(experiment: &Experiment, node: &str, can: &Capabilities) -> R
         }
     }
     Ok(())
-}
-
-fn kinds(experiment: &Experiment) -> BTreeSet<FaultKind> {
-    let steps = experiment.method.iter();
-    let faults = steps.flat_map(|step| &step.faults);
-    faults.map(squall_experiments::fault::Fault::kind).collect()
 }
 
 #[cfg(test)]
@@ -64,19 +59,16 @@ mod tests {
 
     #[test]
     fn what_the_node_cannot_do_is_refused_with_its_reason() {
-        let experiment = fixture::experiment();
-        assert_eq!(
-            pass(&experiment, "n", &able(vec![Means::Queue], &[])),
-            Ok(())
-        );
-        let refused = pass(&experiment, "n", &able(vec![], &["run as root"]));
+        let step = fixture::experiment().method.remove(0);
+        assert_eq!(pass(&step, "n", &able(vec![Means::Queue], &[])), Ok(()));
+        let refused = pass(&step, "n", &able(vec![], &["run as root"]));
         assert!(refused.unwrap_err().contains("run as root"));
         let refused = pass(
-            &experiment,
+            &step,
             "n",
             &able(vec![], &["no detour: Operation not permitted (os error 1)"]),
         );
         assert!(refused.unwrap_err().contains("sudo"));
-        assert!(pass(&experiment, "n", &Capabilities::default()).is_err());
+        assert!(pass(&step, "n", &Capabilities::default()).is_err());
     }
 }

@@ -6,10 +6,11 @@ use squall_experiments::dose::Dose;
 use squall_experiments::event::{Happening, TargetJoined, TargetLeft};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::fault_life::{FaultEvent, FaultState};
-use squall_experiments::ids::{FaultId, TargetId};
+use squall_experiments::ids::FaultId;
 use squall_experiments::plan::PlannedFault;
-use squall_experiments::target::Candidate;
+use squall_experiments::target::{Candidate, TargetAt};
 use squall_experiments::wire::Arm;
+use std::collections::{BTreeMap, HashSet};
 
 /// A target that joined so shortly before the end need not have shown a dose: the second word of its holder is due by then.
 const DOSE_WITHIN_US: u64 = 2_000_000;
@@ -18,24 +19,26 @@ const DOSE_WITHIN_US: u64 = 2_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     pub(super) said: Vec<Happening>,
-    pub(super) end: Vec<FaultId>,
-    pub(super) arm: Vec<Arm>,
+    /// Node by node.
+    pub(super) end: BTreeMap<String, Vec<FaultId>>,
+    pub(super) arm: Vec<(String, Arm)>,
     pub(super) trouble: Option<Trouble>,
 }
 
 impl Faults {
     /// The targets that a step hits, the earliest first. A kill is no sign: it goes on by itself after its target's end.
-    pub(super) fn hit(&self, step: usize) -> Vec<TargetId> {
-        let mut hit: Vec<TargetId> = Vec::new();
+    pub(super) fn hit(&self, step: usize) -> Vec<TargetAt> {
+        let mut hit: Vec<TargetAt> = Vec::new();
+        let mut seen = HashSet::new();
         for fault in self.of_step(step).filter(|fault| fault.stays()) {
             let is_hit = match fault.state {
                 Some(FaultState::Arming | FaultState::Armed) => true,
                 // Told to end: it is hit until it has.
                 state => state.is_some_and(FaultState::may_act),
             };
-            let id = &fault.planned.target.id;
-            if is_hit && !hit.contains(id) {
-                hit.push(id.clone());
+            let at = fault.planned.target.at();
+            if is_hit && seen.insert(at.clone()) {
+                hit.push(at);
             }
         }
         hit
@@ -46,9 +49,9 @@ impl Faults {
     }
 
     /// What the change makes of a step's faults.
-    pub(super) fn change(&mut self, step: usize, change: &Change, matching: &[Candidate]) -> Moves {
+    pub(super) fn change(&mut self, step: usize, change: &Change) -> Moves {
         let mut moves = Moves::default();
-        moves.trouble = self.clear_doubts(step, matching, &mut moves.said);
+        moves.trouble = self.clear_doubts(step, &change.matching, &mut moves.said);
         for (targets, why) in [
             (&change.lost, "it is not found any more"),
             (
@@ -61,7 +64,7 @@ impl Faults {
             }
         }
         for candidate in &change.join {
-            self.join(step, candidate, change.candidates, &mut moves);
+            self.join(step, candidate, change.matching.len(), &mut moves);
         }
         moves
     }
@@ -85,7 +88,7 @@ impl Faults {
             };
             let target = &fault.planned.target;
             // A process is known by when it started; a group is the same one with other processes in it.
-            let is_there = target.pid.is_some() && matching.iter().any(|m| m.id == target.id);
+            let is_there = target.pid.is_some() && matching.iter().any(|m| m.at() == target.at());
             if is_there {
                 trouble.get_or_insert(Trouble {
                     reason,
@@ -98,9 +101,10 @@ impl Faults {
         trouble
     }
 
-    fn let_go(&mut self, step: usize, target: &TargetId, why: &str, moves: &mut Moves) {
+    fn let_go(&mut self, step: usize, target: &TargetAt, why: &str, moves: &mut Moves) {
         let mut of = None;
-        let on = |fault: &&mut FaultInRun| fault.step == step && fault.planned.target.id == *target;
+        let on =
+            |fault: &&mut FaultInRun| fault.step == step && fault.planned.target.at() == *target;
         for fault in self.all_mut().filter(on) {
             let Some(state) = fault.state.filter(|state| state.may_act()) else {
                 continue;
@@ -112,7 +116,8 @@ impl Faults {
             fault.told = true;
             fault.left = true;
             fault.state = state.next(FaultEvent::Stop).ok().or(fault.state);
-            moves.end.push(fault.planned.id.clone());
+            let there = moves.end.entry(target.node.clone()).or_default();
+            there.push(fault.planned.id.clone());
             of = Some(fault.planned.target.clone());
         }
         moves.said.extend(of.map(|target| left(step, &target, why)));

@@ -10,17 +10,20 @@
 
 use super::faults::{Faults, Trouble};
 use super::follow::Following;
+use super::nodes::{Absent, by_node};
 use super::verdict::{self, Facts};
 use super::watch::Watch;
 use crate::judge::{Confirmed, Trial};
 use squall_experiments::event::{Happening, StopReason, Violation};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
+use squall_experiments::join::Labels;
 use squall_experiments::plan::{Plan, Stage};
 use squall_experiments::run_life::{RunEvent, RunState};
 use squall_experiments::units::Lease;
 use squall_experiments::verdict::Verdict;
-use squall_experiments::wire::{FromAgent, FromController, Renew, Resolved, Stop};
+use squall_experiments::wire::{FromAgent, FromController, Renew, Stop};
+use std::collections::BTreeMap;
 
 /// A lease is renewed so many times before it would end: four renewals may be late or lost.
 const RENEWALS_PER_LEASE: u64 = 5;
@@ -51,10 +54,14 @@ pub enum Input {
     Begun(usize, u64),
     /// An attempt of the n-th probe ended.
     Trial(usize, Trial),
-    /// An agent spoke.
-    Agent(FromAgent),
-    /// The agent is lost, and why.
-    AgentLost(String),
+    /// The agent of a node spoke.
+    Agent(String, FromAgent),
+    /// The agent of a node is lost for good, and why.
+    AgentLost(String, String),
+    /// The link to it is lost, and why; it may be back.
+    AgentAway(String, String),
+    /// The link stands again.
+    AgentBack(String),
     /// A person wants the run to end.
     Halt,
     /// A person wanted it at once: the agent has been killed, and its faults with it.
@@ -68,8 +75,8 @@ pub enum Input {
 pub enum Effect {
     /// To be kept, and shown to whoever watches.
     Say(Happening),
-    /// To the agent. A stop overtakes whatever waits.
-    Send(FromController),
+    /// To the agent of a node. A stop overtakes whatever waits.
+    Send(String, FromController),
     /// The probes are to begin.
     Observe,
 }
@@ -87,7 +94,7 @@ enum Part {
 
 /// A decided stop.
 #[derive(Debug, Clone)]
-struct Stopping {
+pub(super) struct Stopping {
     at_us: u64,
     said_us: u64,
     /// When the last fault was gone, or was given up on.
@@ -97,8 +104,8 @@ struct Stopping {
 /// A run.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    run: RunId,
-    lease: Lease,
+    pub(super) run: RunId,
+    pub(super) lease: Lease,
     baseline_us: u64,
     recovery_us: u64,
     plan: Plan,
@@ -106,18 +113,20 @@ pub struct Machine {
     since_us: u64,
     part: Part,
     renew_us: u64,
-    faults: Faults,
-    following: Following,
+    pub(super) faults: Faults,
+    pub(super) following: Following,
     watch: Watch,
-    stopping: Option<Stopping>,
-    agent_lost: bool,
-    facts: Facts,
+    pub(super) stopping: Option<Stopping>,
+    /// The nodes on which each step looks for its target.
+    pub(super) asked: Vec<Vec<String>>,
+    pub(super) absent: Absent,
+    pub(super) facts: Facts,
 }
 
 impl Machine {
-    /// A run that is planned.
+    /// A run that is planned. `asked` are the nodes on which each step of the method looks for its target.
     #[must_use]
-    pub fn new(run: &RunId, experiment: &Experiment, plan: Plan) -> Self {
+    pub fn new(run: &RunId, experiment: &Experiment, plan: Plan, asked: Vec<Vec<String>>) -> Self {
         let following = Following::new(experiment, plan.seed);
         Self {
             run: run.clone(),
@@ -133,9 +142,15 @@ impl Machine {
             part: Part::Clearing(0),
             renew_us: 0,
             stopping: None,
-            agent_lost: false,
+            asked,
+            absent: Absent::default(),
             facts: Facts::default(),
         }
+    }
+
+    /// What the nodes are labelled with, and whether one of each group of replicas is never hit, also of those that join later.
+    pub fn bound(&mut self, labels: BTreeMap<String, Labels>, spares: bool) {
+        self.following.bound(labels, spares);
     }
 
     /// Where the run is.
@@ -169,8 +184,10 @@ impl Machine {
                 self.judge(now_us, confirmed, out);
             }
             Input::Begun(probe, due_us) => self.watch.begun(probe, due_us),
-            Input::Agent(message) => self.agent(now_us, &message, out),
-            Input::AgentLost(reason) => self.lost(now_us, &reason, out),
+            Input::Agent(node, message) => self.agent(now_us, &node, &message, out),
+            Input::AgentLost(node, why) => self.lost(now_us, &node, &why, out),
+            Input::AgentAway(node, why) => self.away(now_us, &node, &why, out),
+            Input::AgentBack(node) => self.back(now_us, &node, out),
             Input::Halt => self.halt(now_us, out),
             Input::Killed => self.killed(now_us, out),
             Input::Tick => self.tick(now_us, out),
@@ -187,14 +204,16 @@ impl Machine {
         }
     }
 
-    fn agent(&mut self, now_us: u64, message: &FromAgent, out: &mut Vec<Effect>) {
-        let applied = self.faults.apply(now_us, message);
+    fn agent(&mut self, now_us: u64, node: &str, message: &FromAgent, out: &mut Vec<Effect>) {
+        let applied = self.faults.apply(now_us, node, message);
         out.extend(applied.said.into_iter().map(Effect::Say));
         if let Some(trouble) = applied.trouble {
             self.trouble(now_us, trouble, out);
         }
         if let FromAgent::Resolved(resolved) = message {
-            self.found(now_us, resolved, out);
+            if self.following.hears(node, resolved) {
+                self.found(now_us, out);
+            }
         } else if self.faults.doubted().is_some() {
             self.following.hurry();
         }
@@ -216,31 +235,36 @@ impl Machine {
         let Some(step) = self.followed().map(|stage| stage.step) else {
             return;
         };
-        let question = self.following.ask(now_us, step);
-        out.extend(question.map(|ask| Effect::Send(FromController::Resolve(ask))));
+        if self.following.is_late(now_us) {
+            self.found(now_us, out);
+        }
+        let nodes = self.asked.get(step).into_iter().flatten();
+        let there = nodes.filter(|node| !self.absent.is(node)).cloned();
+        let Some((question, nodes)) = self.following.ask(now_us, step, there.collect()) else {
+            return;
+        };
+        for node in nodes {
+            self.send(&node, FromController::Resolve(question.clone()), out);
+        }
     }
 
     /// What the target means now: who joins is hit, who is lost is let go.
-    fn found(&mut self, now_us: u64, resolved: &Resolved, out: &mut Vec<Effect>) {
+    fn found(&mut self, now_us: u64, out: &mut Vec<Effect>) {
         let Some((step, share)) = self.followed().map(|stage| (stage.step, stage.share)) else {
             return;
         };
         let hit = self.faults.hit(step);
-        let change = self.following.answer(now_us, resolved, (step, share), &hit);
-        let Some(change) = change else {
+        let Some(change) = self.following.change(now_us, (step, share), &hit) else {
             return;
         };
-        let moves = self.faults.change(step, &change, &resolved.candidates);
+        let moves = self.faults.change(step, &change);
         out.extend(moves.said.into_iter().map(Effect::Say));
-        if !moves.end.is_empty() {
-            out.push(Effect::Send(FromController::Stop(Stop::Faults(moves.end))));
+        for (node, faults) in moves.end {
+            self.send(&node, FromController::Stop(Stop::Faults(faults)), out);
         }
-        out.extend(
-            moves
-                .arm
-                .into_iter()
-                .map(|arm| Effect::Send(FromController::Arm(arm))),
-        );
+        for (node, arm) in moves.arm {
+            self.send(&node, FromController::Arm(arm), out);
+        }
         if let Some(trouble) = moves.trouble {
             self.trouble(now_us, trouble, out);
         }
@@ -258,27 +282,13 @@ impl Machine {
         self.stop(now_us, StopReason::Fault(trouble.reason), out);
     }
 
-    fn lost(&mut self, now_us: u64, reason: &str, out: &mut Vec<Effect>) {
-        if std::mem::replace(&mut self.agent_lost, true) {
-            return;
-        }
-        let reason = format!("the agent was lost: {reason}");
-        if self.stopping.is_some() {
-            out.push(Effect::Say(Happening::Noted(reason.clone())));
-        }
-        self.facts.inconclusive.push(reason.clone());
-        self.stop(now_us, StopReason::Fault(reason), out);
-    }
-
     fn halt(&mut self, now_us: u64, out: &mut Vec<Effect>) {
         self.facts.halted = true;
         if let Some(stopping) = &mut self.stopping {
             // Already ending: say it again to the agent, and do not wait for the steady state.
             stopping.said_us = now_us;
             out.push(Effect::Say(Happening::StopDecided(StopReason::Person)));
-            out.push(Effect::Send(FromController::Stop(Stop::Run(
-                self.run.clone(),
-            ))));
+            self.stop_everywhere(out);
         } else {
             self.stop(now_us, StopReason::Person, out);
         }
@@ -287,7 +297,6 @@ impl Machine {
 
     fn killed(&mut self, now_us: u64, out: &mut Vec<Effect>) {
         self.facts.halted = true;
-        self.agent_lost = true;
         self.stop(now_us, StopReason::Person, out);
         if self.state != RunState::Finished {
             if !self.faults.acting().is_empty() {
@@ -339,6 +348,7 @@ impl Machine {
         }
         let confirmed = self.watch.tick(now_us, out);
         self.judge(now_us, confirmed, out);
+        self.lose_the_late(now_us, out);
         self.renew(now_us, out);
         self.look(now_us, out);
         self.advance(now_us, out);
@@ -348,11 +358,13 @@ impl Machine {
         if self.stopping.is_some() || now_us < self.renew_us {
             return;
         }
-        let faults = self.faults.to_renew();
-        if !faults.is_empty() {
+        let nodes = by_node(self.faults.to_renew());
+        if !nodes.is_empty() {
             self.renew_us = now_us + us(self.lease.duration()) / RENEWALS_PER_LEASE;
-            let lease = self.lease;
-            out.push(Effect::Send(FromController::Renew(Renew { faults, lease })));
+        }
+        let lease = self.lease;
+        for (node, faults) in nodes {
+            self.send(&node, FromController::Renew(Renew { faults, lease }), out);
         }
     }
 
@@ -391,9 +403,8 @@ impl Machine {
         self.go(now_us, RunEvent::Inject(stage_number(stage)), out);
         self.watch.injecting(now_us, out);
         if ends_previous && !self.faults.acting().is_empty() {
-            let ids = self.faults.acting_ids();
+            self.stop_again(out);
             self.faults.tell_to_end();
-            out.push(Effect::Send(FromController::Stop(Stop::Faults(ids))));
             self.part = Part::Clearing(now_us);
         } else {
             self.arm(now_us, stage, out);
@@ -402,8 +413,9 @@ impl Machine {
 
     fn arm(&mut self, now_us: u64, stage: usize, out: &mut Vec<Effect>) {
         self.following.forget();
-        let arms = self.faults.arm(stage).into_iter();
-        out.extend(arms.map(|arm| Effect::Send(FromController::Arm(arm))));
+        for (node, arm) in self.faults.arm(stage) {
+            self.send(&node, FromController::Arm(arm), out);
+        }
         self.part = Part::Arming(now_us);
         self.renew_us = now_us + us(self.lease.duration()) / RENEWALS_PER_LEASE;
     }
@@ -463,18 +475,14 @@ impl Machine {
     }
 
     /// The run is to end, whatever it is doing. Never refused; the first reason stands.
-    fn stop(&mut self, now_us: u64, reason: StopReason, out: &mut Vec<Effect>) {
+    pub(super) fn stop(&mut self, now_us: u64, reason: StopReason, out: &mut Vec<Effect>) {
         if self.stopping.is_some() {
             return;
         }
         let nothing_was_asked_for = self.faults.iter().all(|fault| fault.state.is_none());
         out.push(Effect::Say(Happening::StopDecided(reason)));
-        // First the word to the agent, then everything else.
-        if !nothing_was_asked_for {
-            out.push(Effect::Send(FromController::Stop(Stop::Run(
-                self.run.clone(),
-            ))));
-        }
+        // First the word to the agents, then everything else.
+        self.stop_everywhere(out);
         self.facts.stopped(&self.faults, now_us);
         self.faults.tell_to_end();
         self.stopping = Some(Stopping {
@@ -494,6 +502,7 @@ impl Machine {
     }
 
     fn recovering(&mut self, now_us: u64, out: &mut Vec<Effect>) {
+        let alone = self.nobody_is_left_to_ask();
         let Some(stopping) = &mut self.stopping else {
             return;
         };
@@ -521,7 +530,7 @@ impl Machine {
             self.facts.gone_us = self.faults.last_ended_us();
             self.watch.recovering(now_us, gone_us, out);
         } else if waited_us >= patience_us + WAIT_FOR_STUCK_US_MAX
-            || (self.agent_lost && waited_us >= patience_us)
+            || (waited_us >= patience_us && alone)
         {
             stopping.gone_us = Some(now_us);
             let acting = self.faults.acting();
@@ -530,19 +539,27 @@ impl Machine {
             self.watch.recovering(now_us, now_us, out);
         } else if now_us >= stopping.said_us + STOP_AGAIN_US {
             stopping.said_us = now_us;
-            out.push(Effect::Send(FromController::Stop(Stop::Run(
-                self.run.clone(),
-            ))));
+            self.stop_again(out);
         }
         if waited_us >= patience_us {
-            let why = if self.agent_lost {
-                "the agent that could show it gone was lost; the kernel ends its faults with it"
-            } else {
-                "it was told to end and its lease is over, and the agent has not shown it gone: see `squall-agent:` in ps on the node"
+            let absent = &self.absent;
+            let why = |node: &str| {
+                if absent.is(node) {
+                    "the agent that could show it gone was lost; the kernel ends its faults with it or with their leases"
+                } else {
+                    "it was told to end and its lease is over, and the agent has not shown it gone: see `squall-agent:` in ps on the node"
+                }
             };
             let said = self.faults.not_shown_gone(why).into_iter();
             out.extend(said.map(Effect::Say));
         }
+    }
+
+    /// Whatever may still act is on nodes whose agents are gone.
+    fn nobody_is_left_to_ask(&self) -> bool {
+        let acting = self.faults.acting();
+        let mut nodes = acting.iter().map(|fault| &fault.planned.target.node);
+        nodes.all(|node| self.absent.is(node))
     }
 
     fn finish(&mut self, now_us: u64, out: &mut Vec<Effect>) {

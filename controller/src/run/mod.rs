@@ -1,5 +1,8 @@
 //! A run, from a checked experiment to a verdict.
 
+pub mod budget;
+mod crew;
+pub mod desk;
 mod drive;
 mod faults;
 mod follow;
@@ -7,8 +10,10 @@ mod gate;
 mod halt;
 mod joining;
 pub mod machine;
+mod nodes;
 mod planning;
 mod record;
+mod stand_still;
 mod verdict;
 mod watch;
 
@@ -25,9 +30,11 @@ mod tests;
 #[cfg(test)]
 mod world;
 
-pub use drive::here;
+pub use drive::{here, plan_here};
 pub use halt::{Halt, Halting, Urgency};
-pub use planning::{Planned, planned};
+pub use planning::Planned;
+pub use record::Feed;
+pub use stand_still::{Halted, StandStill};
 
 use crate::fleet::FleetError;
 use crate::probe::ProbeError;
@@ -50,6 +57,10 @@ pub struct Order {
     pub digest: String,
     /// What random decisions start from.
     pub seed: u64,
+    /// Where it runs, and who started it, where it is a controller's.
+    pub environment: Option<String>,
+    /// See `environment`.
+    pub by: Option<String>,
 }
 
 /// A run that ended in a verdict, with all that happened in it, in order: what a report is made of.
@@ -86,4 +97,10 @@ pub fn new_id() -> RunId {
     const RANDOM_MAX: u32 = 1 << 20;
     let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     RunId(format!("{time}-{:05x}", rand::random_range(0..RANDOM_MAX)))
+}
+
+/// A seed that a person can type again, and that every JSON reader keeps exactly.
+#[must_use]
+pub fn drawn_seed() -> u64 {
+    u64::from(rand::random::<u32>())
 }

@@ -2,7 +2,7 @@
 
 use super::fixture;
 use super::machine::Input;
-use super::world::{World, armed, ended};
+use super::world::{NODE, World, armed, ended, heard};
 use proptest::prelude::*;
 use squall_experiments::event::Happening;
 use squall_experiments::run_life::RunState;
@@ -42,12 +42,12 @@ fn happen(world: &mut World, any: &Any) {
         Any::Fails(share) => world.fails_under_fault = u64::from(*share),
         Any::Mute => world.answers = false,
         Any::DeafToStop => world.ends = false,
-        Any::Lost => world.take(Input::AgentLost("gone".into())),
+        Any::Lost => world.take(Input::AgentLost(NODE.into(), "gone".into())),
         Any::Refuse => {
             if let Some(id) = first {
                 let reason = "no".to_owned();
                 let denied = false;
-                world.take(Input::Agent(FromAgent::Refused(Refused {
+                world.take(heard(FromAgent::Refused(Refused {
                     id,
                     reason,
                     denied,
@@ -58,12 +58,12 @@ fn happen(world: &mut World, any: &Any) {
         Any::EndOne => {
             if let Some(id) = first {
                 world.live.retain(|live| *live != id);
-                world.take(Input::Agent(ended(&id, EndCause::TargetGone)));
+                world.take(heard(ended(&id, EndCause::TargetGone)));
             }
         }
         Any::ArmTwice => {
             if let Some(id) = first {
-                world.take(Input::Agent(armed(&id)));
+                world.take(heard(armed(&id)));
             }
         }
     }

@@ -1,32 +1,93 @@
-//! What happened, kept: in memory for the outcome, in the store, and for whoever watches.
+//! What happened, kept: in memory for the outcome and whoever comes late, in the store, and for whoever watches.
 
+use super::FEED_EVENTS_MAX;
 use crate::clock::Clock;
 use crate::store::{Store, Writer};
 use squall_experiments::event::{Event, Finished, Happening};
 use squall_experiments::ids::RunId;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
+
+/// The events of one run as they happen. Cloning it is another handle to the same.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    events: Arc<Mutex<Vec<Event>>>,
+    news: broadcast::Sender<Event>,
+}
+
+impl Feed {
+    /// One without events.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::through(broadcast::channel(FEED_EVENTS_MAX).0)
+    }
+
+    /// One whose events go to `news` as well.
+    #[must_use]
+    pub fn through(news: broadcast::Sender<Event>) -> Self {
+        let events = Arc::default();
+        Self { events, news }
+    }
+
+    /// The events from the n-th on, counted from 0, and those that will come; nothing is missing between the two. Who reads slowly misses
+    /// some of the latter, is told so, and asks again from where it was.
+    #[must_use]
+    pub fn from(&self, n: usize) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let events = self.lock();
+        let past = events.get(n..).unwrap_or_default().to_vec();
+        (past, self.news.subscribe())
+    }
+
+    /// The verdict, once there is one.
+    #[must_use]
+    pub fn finished(&self) -> Option<Finished> {
+        match self.lock().last() {
+            Some(Event {
+                what: Happening::Finished(finished),
+                ..
+            }) => Some(finished.clone()),
+            _ => None,
+        }
+    }
+
+    fn say(&self, event: Event) {
+        let mut events = self.lock();
+        events.push(event.clone());
+        // Nobody needs to watch.
+        let _watchers = self.news.send(event);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Event> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// The events of one run.
 pub(super) struct Record {
     clock: Clock,
-    feed: broadcast::Sender<Event>,
+    feed: Feed,
     writer: Option<Writer>,
-    events: Vec<Event>,
     finished: Option<Finished>,
 }
 
 impl Record {
-    pub(super) fn new(
-        run: &RunId,
-        clock: Clock,
-        feed: broadcast::Sender<Event>,
-        store: Option<&Store>,
-    ) -> Self {
+    pub(super) fn new(run: &RunId, clock: Clock, feed: Feed, store: Option<&Store>) -> Self {
         Self {
             clock,
             feed,
             writer: store.map(|store| store.writer(run)),
-            events: Vec::new(),
             finished: None,
         }
     }
@@ -39,12 +100,10 @@ impl Record {
         if let Happening::Finished(finished) = &event.what {
             self.finished = Some(finished.clone());
         }
-        // Nobody needs to watch.
-        let _watchers = self.feed.send(event.clone());
         if let Some(writer) = &mut self.writer {
             writer.append(&event);
         }
-        self.events.push(event);
+        self.feed.say(event);
     }
 
     pub(super) const fn finished(&self) -> Option<&Finished> {
@@ -56,6 +115,6 @@ impl Record {
         if let Some(writer) = self.writer {
             writer.close().await;
         }
-        self.events
+        self.feed.all()
     }
 }

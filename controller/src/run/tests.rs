@@ -2,7 +2,7 @@
 
 use super::fixture::{self, SECOND_US};
 use super::machine::Input;
-use super::world::{World, attempt, dosed, ended};
+use super::world::{NODE, World, attempt, dosed, ended, heard};
 use crate::judge::Trial;
 use squall_experiments::event::{Happening, StopReason};
 use squall_experiments::run_life::RunState;
@@ -298,7 +298,7 @@ fn a_node_that_says_no_before_anything_is_in_force_refuses_the_run() {
         world.until(RunState::Injecting(0));
         let id = world.live.pop().unwrap();
         let reason = "policy: no faults on Fridays".to_owned();
-        world.take(Input::Agent(FromAgent::Refused(Refused {
+        world.take(heard(FromAgent::Refused(Refused {
             id,
             reason,
             denied,
@@ -323,8 +323,8 @@ fn a_fault_that_ends_by_itself_makes_the_run_inconclusive_and_one_that_is_done_d
         world.take(Input::Begin);
         world.until(RunState::Injecting(0));
         let id = world.live.pop().unwrap();
-        world.take(Input::Agent(dosed(&id, 3)));
-        world.take(Input::Agent(ended(&id, cause.clone())));
+        world.take(heard(dosed(&id, 3)));
+        world.take(heard(ended(&id, cause.clone())));
         world.until(RunState::Finished);
         assert_eq!(world.finished().verdict, verdict, "{cause:?}");
     }
@@ -336,7 +336,7 @@ fn a_lost_agent_is_inconclusive_and_its_faults_are_named() {
     world.take(Input::Begin);
     world.until(RunState::Injecting(0));
     world.ends = false;
-    world.take(Input::AgentLost("it closed the link".into()));
+    world.take(Input::AgentLost(NODE.into(), "it closed the link".into()));
     world.live.clear();
     world.until(RunState::Finished);
     let finished = world.finished();
@@ -395,7 +395,7 @@ fn the_second_step_begins_when_the_faults_of_the_first_are_gone() {
     assert_eq!(arms(&world), 2, "nothing new while the old is there");
     for id in world.live.clone() {
         world.live.retain(|live| *live != id);
-        world.take(Input::Agent(ended(&id, EndCause::Stopped)));
+        world.take(heard(ended(&id, EndCause::Stopped)));
     }
     assert_eq!(arms(&world), 3);
     world.ends = true;

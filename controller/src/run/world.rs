@@ -62,7 +62,12 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(experiment: &Experiment) -> Self {
         Self {
-            machine: Machine::new(&fixture::run(), experiment, fixture::planned(experiment)),
+            machine: Machine::new(
+                &fixture::run(),
+                experiment,
+                fixture::planned(experiment),
+                vec![vec![NODE.into()]; experiment.method.len()],
+            ),
             now_us: BEGAN_US,
             said: Vec::new(),
             sent: Vec::new(),
@@ -93,7 +98,7 @@ impl World {
             match effect {
                 Effect::Say(happening) => self.said.push(happening),
                 Effect::Observe => self.observing = true,
-                Effect::Send(message) => {
+                Effect::Send(_, message) => {
                     self.sent.push(message.clone());
                     self.answer(message);
                 }
@@ -106,11 +111,11 @@ impl World {
             FromController::Arm(arm) => {
                 self.aims.insert(arm.id.clone(), arm.target.0.clone());
                 if self.answers && !self.there.contains(&arm.target.0) {
-                    return self.take(Input::Agent(no_longer_there(&arm.id)));
+                    return self.take(heard(no_longer_there(&arm.id)));
                 }
                 self.live.push(arm.id.clone());
                 if self.answers {
-                    self.take(Input::Agent(armed(&arm.id)));
+                    self.take(heard(armed(&arm.id)));
                 }
             }
             FromController::Resolve(question) if self.answers => {
@@ -120,16 +125,16 @@ impl World {
                     candidates: there.map(|name| fixture::candidate(name)).collect(),
                     excluded: Vec::new(),
                 });
-                self.take(Input::Agent(answer));
+                self.take(heard(answer));
             }
             FromController::Stop(stop) if self.ends => {
                 let gone: Vec<FaultId> = match stop {
                     Stop::Faults(ids) => ids,
-                    Stop::Run(_) | Stop::All => self.live.clone(),
+                    Stop::Run(_) | Stop::All | Stop::Others(_) => self.live.clone(),
                 };
                 for id in gone {
                     self.live.retain(|live| *live != id);
-                    self.take(Input::Agent(ended(&id, EndCause::Stopped)));
+                    self.take(heard(ended(&id, EndCause::Stopped)));
                 }
             }
             _ => {}
@@ -168,7 +173,7 @@ impl World {
         }
         if self.now_us.is_multiple_of(SECOND_US) {
             for id in self.live.clone() {
-                self.take(Input::Agent(dosed(&id, self.matched)));
+                self.take(heard(dosed(&id, self.matched)));
             }
         }
         self.take(Input::Tick);
@@ -226,6 +231,14 @@ pub(super) fn attempt(now_us: u64, fails: bool) -> Trial {
         exit: None,
         bodies: Vec::new(),
     }
+}
+
+/// The one node of these tests.
+pub(super) const NODE: &str = "node";
+
+/// Its agent spoke.
+pub(super) fn heard(message: FromAgent) -> Input {
+    Input::Agent(NODE.into(), message)
 }
 
 pub(super) fn armed(id: &FaultId) -> FromAgent {

@@ -10,6 +10,7 @@ mod database;
 mod members;
 mod place;
 mod schedules;
+mod started;
 mod writer;
 
 pub use callers::ApiTokenKept;
@@ -17,6 +18,7 @@ pub use database::{BadServer, Dialect, Server, make_directory};
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use place::place;
 pub use schedules::{Claim, NamedText, ScheduleFiles, ScheduleKept, StartKept, StartState};
+pub use started::Started;
 pub use writer::Writer;
 
 use sqlx::any::AnyRow;

@@ -20,6 +20,8 @@ pub(super) fn created(run: &RunId) -> Happening {
         capabilities: Capabilities::default(),
         version: "0".into(),
         expectations: Vec::new(),
+        environment: None,
+        by: None,
     }))
 }
 

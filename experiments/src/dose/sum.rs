@@ -1,6 +1,6 @@
 //! The doses of several pulses as one.
 
-use super::{DnsDose, Dose, HttpDose, NetworkDose, PulsedDose, TcpDose};
+use super::{BackOff, DnsDose, Dose, HttpDose, NetworkDose, PulsedDose, TcpDose};
 
 impl Dose {
     /// What this and a later pulse of the same fault did together: counts and times are summed, and what is said of
@@ -11,10 +11,11 @@ impl Dose {
             (Self::Network(a), Self::Network(b)) => Self::Network(network(&a, &b)),
             (Self::Cpu(a), Self::Cpu(mut b)) => {
                 b.seconds += a.seconds;
+                b.back_off = back_off(a.back_off, b.back_off);
                 Self::Cpu(b)
             }
             (Self::Memory(a), Self::Memory(mut b)) => {
-                b.backed_off += a.backed_off;
+                b.back_off = back_off(a.back_off, b.back_off);
                 // What a pulse that has just begun has not taken yet was taken by the one before.
                 b.resident_bytes = b.resident_bytes.max(a.resident_bytes);
                 Self::Memory(b)
@@ -31,7 +32,7 @@ impl Dose {
                 Self::Pause(b)
             }
             (Self::Fill(a), Self::Fill(mut b)) => {
-                b.yielded += a.yielded;
+                b.back_off = back_off(a.back_off, b.back_off);
                 b.held_bytes = b.held_bytes.max(a.held_bytes);
                 Self::Fill(b)
             }
@@ -41,10 +42,12 @@ impl Dose {
                 b.writes += a.writes;
                 b.written_bytes += a.written_bytes;
                 b.syncs += a.syncs;
+                b.back_off = back_off(a.back_off, b.back_off);
                 Self::Io(b)
             }
             (Self::Exhaust(a), Self::Exhaust(mut b)) => {
                 b.held = b.held.max(a.held);
+                b.back_off = back_off(a.back_off, b.back_off);
                 Self::Exhaust(b)
             }
             (Self::Tcp(a), Self::Tcp(b)) => Self::Tcp(tcp(&a, b)),
@@ -52,6 +55,21 @@ impl Dose {
             // Two kinds have no sum; one fault has one kind.
             (_, later) => later,
         }
+    }
+}
+
+/// Each pulse begins with all that is asked for.
+fn back_off(a: Option<BackOff>, b: Option<BackOff>) -> Option<BackOff> {
+    match (a, b) {
+        (Some(a), Some(mut b)) => {
+            b.times += a.times;
+            Some(b)
+        }
+        (Some(mut a), None) => {
+            a.share = 1.0;
+            Some(a)
+        }
+        (None, b) => b,
     }
 }
 
@@ -174,5 +192,17 @@ mod tests {
         });
         let begun = Dose::Memory(MemoryDose::default());
         assert!(memory.and(begun).in_force());
+        let pressed = |times, share| {
+            Dose::Cpu(CpuDose {
+                back_off: Some(BackOff {
+                    times,
+                    share,
+                    why: String::new(),
+                }),
+                ..CpuDose::default()
+            })
+        };
+        assert_eq!(pressed(2, 0.5).and(pressed(3, 0.7)), pressed(5, 0.7));
+        assert_eq!(pressed(2, 0.5).and(cpu(0.0, 0.0)), pressed(2, 1.0));
     }
 }

@@ -16,6 +16,8 @@ pub enum Exhausted {
     Ports,
     /// Files that a file system can have.
     Inodes,
+    /// Memory up to the limit of the target's cgroup, in pages, by a file that is kept in it.
+    PageCache,
 }
 
 impl Exhausted {
@@ -26,6 +28,7 @@ impl Exhausted {
             Self::Pids => "pids",
             Self::Ports => "ports",
             Self::Inodes => "inodes",
+            Self::PageCache => "pageCache",
         }
     }
 }
@@ -69,14 +72,18 @@ pub struct Exhaust {
     /// How much is left over; nothing where nothing is said.
     #[serde(default)]
     pub goal: ExhaustGoal,
-    /// A folder on the file system whose inodes are meant; with [`Exhausted::Inodes`], and only there.
+    /// A folder on the file system whose inodes, or files in memory, are meant; with [`Exhausted::Inodes`] and
+    /// [`Exhausted::PageCache`], and only there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<FolderPath>,
 }
 
 impl fmt::Display for Exhaust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "exhaust {}", self.what.word())?;
+        match self.what {
+            Exhausted::PageCache => write!(f, "exhaust page cache")?,
+            what => write!(f, "exhaust {}", what.word())?,
+        }
         if let Some(path) = &self.path {
             write!(f, " at {path}")?;
         }

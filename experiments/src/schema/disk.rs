@@ -88,8 +88,9 @@ pub(super) fn exhaust() -> Value {
         (
             "what",
             word(
-                &["pids", "ports", "inodes"],
-                "Processes of the target's cgroup, its ports for outgoing connections, or a file system's files",
+                &["pids", "ports", "inodes", "pageCache"],
+                "Processes of the target's cgroup, its ports for outgoing connections, a file system's files, or memory by a \
+                 file that is kept in it",
             ),
         ),
         (
@@ -105,7 +106,7 @@ pub(super) fn exhaust() -> Value {
         ),
         (
             "path",
-            folder("A folder on the file system whose inodes are meant"),
+            folder("A folder on the file system whose inodes, or files, are meant"),
         ),
     ];
     let mut long = object("", fields, &["what"]);
@@ -113,10 +114,17 @@ pub(super) fn exhaust() -> Value {
         long.insert("not".into(), json!({ "required": ["leave", "to"] }));
         long.insert(
             "if".into(),
-            json!({ "properties": { "what": { "const": "inodes" } } }),
+            json!({ "properties": { "what": { "enum": ["inodes", "pageCache"], "description": "What is a file system's" } } }),
         );
         long.insert("then".into(), json!({ "required": ["path"] }));
         long.insert("else".into(), json!({ "not": { "required": ["path"] } }));
+        long.insert(
+            "dependentSchemas".into(),
+            json!({ "path": {
+                "if": { "properties": { "what": { "const": "pageCache" } } },
+                "then": { "required": ["to"] },
+            } }),
+        );
     }
     or_short(
         word(&["pids", "ports"], "All of them"),

@@ -28,8 +28,8 @@ def values(draw, least, most, names=None):
         return "*/%d" % draw.randint(2, max(2, (most - least) // 2))
     if kind == 2:
         first = draw.randint(least, most - 1)
-        last = draw.randint(first, min(most, first + (most - least) // 2))
-        step = "/%d" % draw.randint(1, 4) if last > first and draw.random() < 0.3 else ""
+        last = draw.randint(first + 1, max(first + 1, min(most, first + (most - least) // 2)))
+        step = "/%d" % draw.randint(1, 4) if draw.random() < 0.3 else ""
         return "%s-%s%s" % (word(first), word(last), step)
     return ",".join(word(number) for number in sorted(draw.sample(range(least, most + 1), draw.randint(1, 3))))
 

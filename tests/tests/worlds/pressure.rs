@@ -191,7 +191,7 @@ fn memory_steps_back() -> Result<()> {
     let armed = pressed.inject(fault)?;
     let stepped = |message: &FromAgent| match message {
         FromAgent::Dosed(dosed) if dosed.id == armed.id => match &dosed.dose {
-            Dose::Memory(memory) if memory.backed_off > 0 => Some(memory.clone()),
+            Dose::Memory(memory) if memory.back_off.is_some() => Some(memory.clone()),
             _ => None,
         },
         _ => None,

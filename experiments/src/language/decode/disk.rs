@@ -6,7 +6,7 @@ use crate::fault::{
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
-use crate::language::tree::{Entry, Node};
+use crate::language::tree::{Entry, Node, Value};
 use crate::units::{ByteRate, ByteSize, Frequency, Percent};
 
 /// A folder's whole path.
@@ -200,16 +200,59 @@ fn io_rate(cx: &mut Cx<'_, '_>, node: &Node) -> Option<IoRate> {
     }
 }
 
-const WHAT: [(&str, Exhausted); 3] = [
+const WHAT: [(&str, Exhausted); 4] = [
     ("pids", Exhausted::Pids),
     ("ports", Exhausted::Ports),
     ("inodes", Exhausted::Inodes),
+    ("pageCache", Exhausted::PageCache),
 ];
+
+/// What others offer and cannot be held: the word, why, and what to write instead.
+const NOT_WHAT: [(&str, &str, &str); 5] = [
+    (
+        "threads",
+        "threads are counted together with processes",
+        "write `exhaust: pids`, which takes both up to the limit of the target's cgroup",
+    ),
+    (
+        "fds",
+        "a process's descriptors are its own: no other process can hold one of them open",
+        "give the service a small limit of its own (`LimitNOFILE=`) and load it with connections, or write `exhaust: ports`, \
+         whose end it meets in the same places",
+    ),
+    (
+        "sockets",
+        "sockets have no limit of their own: they end with descriptors, which are each process's own, with ports, or with memory",
+        "write `exhaust: ports`, or `memory`",
+    ),
+    (
+        "conntrack",
+        "the kernel keeps an entry of conntrack for its timeout, whether whoever made it lives or not",
+        "what would not end with its holder is not injected: to let new connections fail, write `tcp: { mode: refuse }` or a \
+         `partition`",
+    ),
+    (
+        "processes",
+        "processes and threads are counted together, as `pids`",
+        "write `exhaust: pids`",
+    ),
+];
+
+fn what_is_exhausted(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Exhausted> {
+    let not = |text: &str| NOT_WHAT.iter().find(|(word, ..)| *word == text);
+    if let Value::Scalar { text, .. } = &node.value
+        && let Some((word, why, mend)) = not(text)
+    {
+        cx.error(node.at, format!("`{word}` cannot be exhausted: {why}"))
+            .mend(*mend);
+        return None;
+    }
+    cx.word(node, "what is exhausted", &WHAT)
+}
 
 pub(super) fn exhaust(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Exhaust> {
     /// More than any of the limits is in practice.
     const LEAVE_MOST: u32 = 1_000_000_000;
-    const WHAT_IS: &str = "what is exhausted";
     let short = super::fault::is_short(node);
     let fields = if short {
         None
@@ -218,10 +261,10 @@ pub(super) fn exhaust(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Exh
         Some(Fields::open(cx, owner, node, "an exhaustion", &known)?)
     };
     let what = match &fields {
-        None => cx.word(node, WHAT_IS, &WHAT),
+        None => what_is_exhausted(cx, node),
         Some(fields) => fields
             .need(cx, "what", "what: pids")
-            .and_then(|e| cx.word(&e.node, WHAT_IS, &WHAT)),
+            .and_then(|e| what_is_exhausted(cx, &e.node)),
     };
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
     let goal = match (get("leave"), get("to")) {
@@ -255,14 +298,29 @@ pub(super) fn exhaust(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Exh
     Some(exhaust)
 }
 
-/// Inodes are some file system's; the others are not.
+/// Inodes and page cache are some file system's; the others are not. Page cache is taken up to a share of a limit.
 fn place(cx: &mut Cx<'_, '_>, owner: At, exhaust: &Exhaust, path: Option<&Entry>) -> Option<()> {
+    let example = match exhaust.what {
+        Exhausted::PageCache => "{ exhaust: { what: pageCache, path: /var/lib/orders, to: 90% } }",
+        _ => "{ exhaust: { what: inodes, path: /var/lib/orders } }",
+    };
     match (exhaust.what, path) {
-        (Exhausted::Inodes, None) => {
-            cx.error(owner, "it is not said which file system's inodes")
+        (Exhausted::Inodes | Exhausted::PageCache, None) => {
+            let word = exhaust.what.word();
+            cx.error(owner, format!("it is not said which file system's {word}"))
                 .label("`path` is missing")
-                .mend("write `{ exhaust: { what: inodes, path: /var/lib/orders } }`")
+                .mend(format!("write `{example}`"))
                 .missing();
+            None
+        }
+        (Exhausted::PageCache, Some(_)) if matches!(exhaust.goal, ExhaustGoal::Leave(_)) => {
+            cx.error(
+                owner,
+                "page cache is taken up to a share of the target's memory limit",
+            )
+            .label("`to` is missing")
+            .mend(format!("write `{example}`"))
+            .missing();
             None
         }
         (Exhausted::Pids | Exhausted::Ports, Some(entry)) => {

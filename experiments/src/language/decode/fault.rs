@@ -39,6 +39,9 @@ const WHOLE: u64 = 1_000_000;
 
 /// Reads one fault. `owner` is what introduces it.
 pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault> {
+    if refused_clock(cx, node) {
+        return None;
+    }
     let several = "put them into a list: `faults: [ { … }, { … } ]`";
     let variant = Variant::read(cx, owner, node, "a fault", KINDS, several)?;
     let Some(node) = variant.node else {
@@ -86,6 +89,29 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "tcp" => tcp::tcp(cx, at, node).map(Fault::Tcp),
         _ => memory(cx, at, node).map(Fault::Memory),
     }
+}
+
+/// Words for a fault that other tools offer and no kernel object can hold: why not, and what to do instead.
+fn refused_clock(cx: &mut Cx<'_, '_>, node: &Node) -> bool {
+    const WORDS: [&str; 5] = ["clock", "time", "timeskew", "timeChaos", "clockSkew"];
+    let at = match &node.value {
+        Value::Scalar { text, .. } if WORDS.contains(&text.as_str()) => node.at,
+        Value::Map(entries) => match entries.iter().find(|e| WORDS.contains(&e.key.as_str())) {
+            Some(entry) => entry.key_at,
+            None => return false,
+        },
+        _ => return false,
+    };
+    // time_namespaces(7): of the clocks, a namespace offsets CLOCK_MONOTONIC and CLOCK_BOOTTIME, and who calls unshare(2) does
+    // not enter it, only the children made after that. CLOCK_REALTIME is the node's, and settimeofday(2) has no owner.
+    cx.error(at, "a clock cannot be shifted: nothing in the kernel would put it back")
+        .label("not a fault of Squall's")
+        .mend(
+            "a time namespace is for processes that are yet to be started and leaves the time of day alone, and the node's own \
+             clock has no owner whose death would set it right; start a copy of the service under libfaketime and experiment on \
+             that, or let what it trusts be late: `{ delay: { time: 2s, to: { port: 123 } } }`",
+        );
+    true
 }
 
 /// Whether a fault is said in one word: `loss: 30%`.

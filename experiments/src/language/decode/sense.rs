@@ -122,6 +122,11 @@ fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
             .related(on, "the target")
             .mend("name a process, cgroup or unit that has one (TasksMax=, or a container's)");
         }
+        Fault::Exhaust(exhaust) if exhaust.what == Exhausted::PageCache => {
+            cx.error(at, "the host has no memory limit to take a share of")
+                .related(on, "the target")
+                .mend("name a process, cgroup or unit that has one (MemoryMax=, or a container's)");
+        }
         Fault::Cpu(cpu) if cpu.of == CpuBase::Quota => {
             cx.error(at, "the host has no processor quota")
                 .related(on, "the target")

@@ -1,6 +1,6 @@
 //! A step of the method: faults on a target, on a growing share of it, for a time.
 
-use super::{fault, follow, pulse, sense, target};
+use super::{fault, follow, nodes, pulse, sense, target};
 use crate::experiment::Step;
 use crate::fault::Fault;
 use crate::language::reader::{Cx, Fields};
@@ -27,11 +27,12 @@ pub(super) fn list(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Step>> {
 }
 
 /// The fields of a step.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "name",
     "fault",
     "faults",
     "on",
+    "nodes",
     "ramp",
     "share",
     "hold",
@@ -69,6 +70,7 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<(Step, Option<At>)> {
     let on = fields
         .need(cx, "on", "on: { netns: { process: { name: payment } } }")
         .and_then(|e| Some((target::target(cx, e)?, e.key_at.to(e.node.at))));
+    let nodes = fields.option("nodes", |e| nodes::nodes(cx, e));
     let ramp = ramp(cx, &fields);
     let hold = fields
         .need(cx, "hold", "hold: 30s")
@@ -104,6 +106,7 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<(Step, Option<At>)> {
         name: name?,
         faults: faults?.into_iter().map(|(f, _)| f).collect(),
         on: on?.0,
+        nodes: nodes?,
         ramp: ramp?,
         hold: hold?,
         pulse: pulse?.map(|(pulse, _)| pulse),

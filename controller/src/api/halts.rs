@@ -1,0 +1,61 @@
+//! The halt of everything.
+
+use super::Api;
+use super::caller::Caller;
+use super::problem::Problem;
+use crate::run::Halted;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+
+/// Why everything is to stand still.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HaltWanted {
+    /// In words.
+    #[serde(default)]
+    pub because: String,
+}
+
+/// Whether everything stands still.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HaltSeen {
+    /// The halt that is in force.
+    pub halted: Option<Halted>,
+}
+
+pub(super) async fn seen(State(api): State<Api>) -> Json<HaltSeen> {
+    let halted = api.desk.still().is();
+    Json(HaltSeen { halted })
+}
+
+/// First everything stops; then it is kept that it did.
+pub(super) async fn halt(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(wanted): Json<HaltWanted>,
+) -> Result<Json<HaltSeen>, Problem> {
+    tracing::warn!(by = caller.0, because = wanted.because, "halt");
+    let said = api.desk.still().halt(&caller.0, &wanted.because);
+    said.await?;
+    Ok(seen(State(api)).await)
+}
+
+pub(super) async fn lift(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, Problem> {
+    tracing::warn!(by = caller.0, "the halt is lifted");
+    api.desk.still().lift(&caller.0).await?;
+    match api.desk.still().is() {
+        None => Ok(StatusCode::NO_CONTENT),
+        Some(halted) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            format!(
+                "everything is still {halted}: remove the file `halt` in the controller's data directory"
+            ),
+        )),
+    }
+}

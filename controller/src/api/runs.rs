@@ -1,0 +1,298 @@
+//! Runs across nodes: started, listed, watched, stopped, told.
+
+use super::Api;
+use super::caller::Caller;
+use super::problem::Problem;
+use crate::report::{self, Summary};
+use crate::run::desk::{ENVIRONMENT, Refused, Trigger, Wanted};
+use crate::store::{Kept, StoreError};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use futures_util::Stream;
+use futures_util::stream::{self, StreamExt};
+use serde::{Deserialize, Serialize};
+use squall_experiments::event::{Event, Happening};
+use squall_experiments::ids::RunId;
+use squall_experiments::verdict::Verdict;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use tokio::sync::broadcast;
+
+/// So many runs are listed where nothing is said, and at most.
+const LISTED: u32 = 50;
+/// See [`LISTED`].
+const LISTED_MAX: u32 = 10_000;
+
+/// The header with which a reader says what it has seen (HTML, section 9.2.4).
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// A run that somebody wants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunWanted {
+    /// The experiment file.
+    pub file: String,
+    /// What the file is called, for people.
+    #[serde(default)]
+    pub path: String,
+    /// Where it is to run; `default` where nothing is said.
+    #[serde(default = "environment")]
+    pub environment: String,
+    /// What random decisions start from; drawn where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+fn environment() -> String {
+    ENVIRONMENT.to_owned()
+}
+
+/// A run that was started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunStarted {
+    /// Its name.
+    pub run: RunId,
+}
+
+/// A run, as the API tells of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunSeen {
+    /// Its name.
+    pub run: RunId,
+    /// The experiment's name.
+    pub name: String,
+    /// When it was created, microseconds since the Unix epoch.
+    pub created_us: i64,
+    /// Where it runs.
+    pub environment: Option<String>,
+    /// Who started it.
+    pub by: Option<String>,
+    /// Whether it is under way.
+    pub under_way: bool,
+    /// How it ended.
+    pub verdict: Option<Verdict>,
+    /// Why, in a sentence.
+    pub because: Option<String>,
+}
+
+/// How many are listed.
+#[derive(Debug, Deserialize)]
+pub(super) struct Most {
+    most: Option<u32>,
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let said = crate::words::chain(&refused);
+        match refused {
+            Refused::File(diagnostics) => {
+                let diagnostics = diagnostics.iter().map(|one| serde_json::json!(one));
+                Self {
+                    diagnostics: diagnostics.collect(),
+                    ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, said)
+                }
+            }
+            Refused::Probe(_) | Refused::Environment { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, said)
+            }
+            Refused::Taken(_) | Refused::Halted(_) => Self::new(StatusCode::CONFLICT, said),
+            Refused::Gate(reasons) => Self {
+                reasons,
+                ..Self::new(StatusCode::FORBIDDEN, said)
+            },
+            Refused::Store(error) => error.into(),
+        }
+    }
+}
+
+pub(super) async fn start(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(wanted): Json<RunWanted>,
+) -> Result<(StatusCode, Json<RunStarted>), Problem> {
+    let wanted = Wanted {
+        run: None,
+        file_text: wanted.file,
+        file_path: wanted.path,
+        environment: wanted.environment,
+        by: caller.0,
+        trigger: Trigger::Hand,
+        seed: wanted.seed,
+    };
+    let run = api.desk.start(wanted).await?;
+    Ok((StatusCode::CREATED, Json(RunStarted { run })))
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(most): Query<Most>,
+) -> Result<Json<Vec<RunSeen>>, Problem> {
+    let most = most.most.unwrap_or(LISTED).min(LISTED_MAX);
+    let kept = api.store.runs(most).await?;
+    let started = api.store.started_runs(most).await?.into_iter();
+    let mut started: HashMap<RunId, _> = started.map(|one| (one.run.clone(), one)).collect();
+    let under_way = api.desk.under_way();
+    let seen = kept.into_iter().map(|kept| {
+        let started = started.remove(&kept.run);
+        let (environment, by) = started.map(|one| (one.environment, one.by)).unzip();
+        let under_way = under_way.contains(&kept.run);
+        seen(kept, environment, by, under_way)
+    });
+    Ok(Json(seen.collect()))
+}
+
+fn seen(kept: Kept, environment: Option<String>, by: Option<String>, under_way: bool) -> RunSeen {
+    RunSeen {
+        run: kept.run,
+        name: kept.name,
+        created_us: kept.created_us,
+        environment,
+        by,
+        under_way,
+        verdict: kept.verdict,
+        because: kept.because,
+    }
+}
+
+/// A run by its name, the beginning of it, or `last`.
+async fn named(api: &Api, name: &str) -> Result<RunId, Problem> {
+    let run = RunId::from(name);
+    if api.desk.subscribe(&run).is_some() {
+        return Ok(run);
+    }
+    match api.store.find(name).await {
+        Ok(run) => Ok(run),
+        Err(StoreError::NoRun(_)) => Err(Problem::missing("run", name)),
+        Err(error @ StoreError::Ambiguous(_)) => {
+            Err(Problem::new(StatusCode::CONFLICT, error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Everything that happened in a run so far.
+async fn events_of(api: &Api, run: &RunId) -> Result<Vec<Event>, Problem> {
+    match api.desk.subscribe(run) {
+        Some(feed) => Ok(feed.all()),
+        None => Ok(api.store.events(run).await?),
+    }
+}
+
+pub(super) async fn one(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<RunSeen>, Problem> {
+    let run = named(&api, &name).await?;
+    let under_way = api.desk.subscribe(&run).is_some();
+    let started = api.store.started(&run).await?;
+    let (environment, by) = started.map(|one| (one.environment, one.by)).unzip();
+    let events = events_of(&api, &run).await?;
+    let summary = Summary::of(&events);
+    let created_us = events.first().map_or(0, |first| first.at_us);
+    let kept = Kept {
+        run,
+        name: summary.name,
+        created_us: i64::try_from(created_us).unwrap_or(i64::MAX),
+        verdict: summary.verdict,
+        because: Some(summary.because).filter(|because| !because.is_empty()),
+    };
+    Ok(Json(seen(kept, environment, by, under_way)))
+}
+
+pub(super) async fn stop(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let run = named(&api, &name).await?;
+    if !api.desk.stop(&run) {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            format!("run {run} is not under way"),
+        ));
+    }
+    tracing::info!(by = caller.0, %run, "a run was told to stop");
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Who asks for HTML or Markdown gets that, and everybody else JSON.
+pub(super) async fn report(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let run = named(&api, &name).await?;
+    let summary = Summary::of(&events_of(&api, &run).await?);
+    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok());
+    let wants = |kind: &str| accept.is_some_and(|accept| accept.contains(kind));
+    let typed = |kind, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
+    if wants("text/html") {
+        let html = report::html(&summary);
+        let html = html.map_err(|error| {
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                crate::words::chain(&error),
+            )
+        })?;
+        return Ok(typed("text/html; charset=utf-8", html));
+    }
+    if wants("text/markdown") {
+        return Ok(typed(
+            "text/markdown; charset=utf-8",
+            report::markdown(&summary),
+        ));
+    }
+    Ok(Json(summary).into_response())
+}
+
+/// What happens in a run, as it happens: server-sent events, numbered from 0, up to the verdict. Who comes back says the last number it
+/// has seen, and misses nothing.
+pub(super) async fn events(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
+    let run = named(&api, &name).await?;
+    let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    let seen: Option<usize> = seen.and_then(|id| id.parse().ok());
+    let from = seen.map_or(0, |seen| seen.saturating_add(1));
+    let (past, news) = match api.desk.subscribe(&run) {
+        Some(feed) => {
+            let (past, news) = feed.from(from);
+            (past, Some(news))
+        }
+        None => {
+            let all = api.store.events(&run).await?;
+            (all.get(from..).unwrap_or_default().to_vec(), None)
+        }
+    };
+    let events = stream::iter(past).chain(coming(news));
+    let numbered = until_finished(events).enumerate();
+    let sent = numbered.map(move |(n, event)| {
+        let id = (from + n).to_string();
+        let data = serde_json::to_string(&event).unwrap_or_default();
+        Ok::<_, Infallible>(sse::Event::default().id(id).data(data))
+    });
+    Ok(Sse::new(sent).keep_alive(KeepAlive::default()))
+}
+
+/// What is still to come. Who reads too slowly is hung up on, and asks again from where it was.
+fn coming(news: Option<broadcast::Receiver<Event>>) -> impl Stream<Item = Event> {
+    stream::unfold(news, |news| async move {
+        let mut news = news?;
+        let event = news.recv().await.ok()?;
+        Some((event, Some(news)))
+    })
+}
+
+fn until_finished(events: impl Stream<Item = Event>) -> impl Stream<Item = Event> {
+    events.scan(false, |finished, event| {
+        let go_on = !std::mem::replace(finished, matches!(event.what, Happening::Finished(_)));
+        std::future::ready(go_on.then_some(event))
+    })
+}

@@ -1,0 +1,374 @@
+//! Where runs across nodes are started and stopped: by people, by schedules, by programs. Everything that begins a run on a controller
+//! comes here, and nothing else does.
+//!
+//! ```text
+//! Wanted ──▶ read, halted?, gate ──▶ RunId ──▶ resolved, within the budget ──▶ driven ──▶ verdict
+//!                    └──── Refused
+//! ```
+
+use super::budget::{Bounded, Budget, LastReplica, Limits};
+use super::crew::Crew;
+use super::halt::Halt;
+use super::record::Feed;
+use super::stand_still::StandStill;
+use super::{Order, drive, new_id};
+use crate::fleet::Present;
+use crate::fleet::registry::Registry;
+use crate::probe::{self, ProbeError};
+use crate::store::{Started, Store, StoreError};
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use squall_experiments::event::Happening;
+use squall_experiments::experiment::Experiment;
+use squall_experiments::ids::RunId;
+use squall_experiments::language::{self, Diagnostic};
+use squall_experiments::plan::{Plan, PlannedFault};
+use squall_experiments::target::Candidate;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The environment of a run that names none.
+pub const ENVIRONMENT: &str = "default";
+
+/// How often it is looked whether runs have ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How a run is started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Trigger {
+    /// By a person, who watches.
+    #[default]
+    Hand,
+    /// By a schedule, a program or a change in Git.
+    Automated,
+}
+
+/// A run that somebody wants.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its name; a new one where nothing is said. A name that was used is refused, so that a repeated wish starts nothing.
+    pub run: Option<RunId>,
+    /// The experiment file.
+    pub file_text: String,
+    /// Where it came from, for people.
+    pub file_path: String,
+    /// Where it is to run.
+    pub environment: String,
+    /// Who wants it: a person's name, or a schedule's.
+    pub by: String,
+    /// How.
+    pub trigger: Trigger,
+    /// What random decisions start from; drawn where nothing is said.
+    pub seed: Option<u64>,
+}
+
+/// What a gate is asked.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// The run that would be.
+    pub run: RunId,
+    /// The checked experiment.
+    pub experiment: Arc<Experiment>,
+    /// Its digest.
+    pub digest: String,
+    /// Where.
+    pub environment: String,
+    /// By whom.
+    pub by: String,
+    /// How.
+    pub trigger: Trigger,
+    /// Who is there, of the environment.
+    pub present: Vec<Present>,
+}
+
+/// Says whether a run may start, or every reason why not.
+pub type Gate = Arc<dyn Fn(Asking) -> BoxFuture<'static, Result<(), Vec<String>>> + Send + Sync>;
+
+/// Why a run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The file.
+    #[error("the experiment file cannot be used: {} mistakes", .0.len())]
+    File(Vec<Diagnostic>),
+    /// Its probes.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// There is no such environment.
+    #[error("there is no environment `{name}`; there are: {}", .known.join(", "))]
+    Environment {
+        /// What was said.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A run of this name was there before.
+    #[error("there has been a run {0} already")]
+    Taken(RunId),
+    /// Everything is to stand still.
+    #[error("{0}; `squall halt --lift` lifts it")]
+    Halted(String),
+    /// The gate.
+    #[error("{}", .0.join("; "))]
+    Gate(Vec<String>),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A run that is under way.
+struct UnderWay {
+    halt: Halt,
+    feed: Feed,
+}
+
+struct Inner {
+    store: Store,
+    registry: Registry,
+    environments: BTreeMap<String, Bounded>,
+    gate: Mutex<Option<Gate>>,
+    budget: Arc<Mutex<Budget>>,
+    under_way: Mutex<BTreeMap<RunId, UnderWay>>,
+    still: StandStill,
+}
+
+/// Starts and stops runs. Cloning it is another handle to the same.
+#[derive(Clone)]
+pub struct Desk(Arc<Inner>);
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    /// Opens it. Without `environments` every name is one, unbounded.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        registry: Registry,
+        environments: BTreeMap<String, Bounded>,
+        still: StandStill,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            registry,
+            environments,
+            gate: Mutex::new(None),
+            budget: Arc::default(),
+            under_way: Mutex::default(),
+            still,
+        }))
+    }
+
+    /// Whom to ask before a run starts.
+    pub fn set_gate(&self, gate: Gate) {
+        *lock(&self.0.gate) = Some(gate);
+    }
+
+    /// What makes everything stand still.
+    #[must_use]
+    pub fn still(&self) -> &StandStill {
+        &self.0.still
+    }
+
+    /// Starts a run. It has a name at once; what it finds and does is told by its events.
+    ///
+    /// # Errors
+    /// It may not start, with every reason.
+    pub async fn start(&self, wanted: Wanted) -> Result<RunId, Refused> {
+        let (experiment, digest) = read(&wanted)?;
+        probe::check(&experiment.steady_state)?;
+        let bounded = self.environment(&wanted.environment)?;
+        self.stands_still()?;
+        let run = wanted.run.clone().unwrap_or_else(new_id);
+        let belongs = |one: &Present| has(&bounded, one);
+        let mut present = self.0.registry.present();
+        present.retain(belongs);
+        let gate = lock(&self.0.gate).clone();
+        if let Some(gate) = gate {
+            let asking = Asking {
+                run: run.clone(),
+                experiment: Arc::new(experiment.clone()),
+                digest: digest.clone(),
+                environment: wanted.environment.clone(),
+                by: wanted.by.clone(),
+                trigger: wanted.trigger,
+                present,
+            };
+            gate(asking).await.map_err(Refused::Gate)?;
+        }
+        let started = Started {
+            run: run.clone(),
+            environment: wanted.environment.clone(),
+            by: wanted.by.clone(),
+            at_us: jiff::Timestamp::now().as_microsecond(),
+        };
+        if !self.0.store.start_run(&started).await? {
+            return Err(Refused::Taken(run));
+        }
+        tracing::info!(%run, by = wanted.by, environment = wanted.environment, "a run starts");
+        let order = Order {
+            run: run.clone(),
+            experiment,
+            file_text: wanted.file_text,
+            file_path: wanted.file_path,
+            digest,
+            seed: wanted.seed.unwrap_or_else(super::drawn_seed),
+            environment: Some(wanted.environment),
+            by: Some(wanted.by),
+        };
+        self.begin(order, bounded);
+        // Somebody may have said halt since it was asked, and not have seen this run.
+        if self.0.still.is().is_some() {
+            self.stop(&run);
+        }
+        Ok(run)
+    }
+
+    fn begin(&self, order: Order, bounded: Bounded) {
+        let run = order.run.clone();
+        let lent = self.0.registry.lend(&run);
+        let crew = Crew::lent(lent, |one| has(&bounded, one));
+        let (halt, halting) = Halt::new();
+        let feed = Feed::new();
+        let under_way = UnderWay {
+            halt,
+            feed: feed.clone(),
+        };
+        lock(&self.0.under_way).insert(run.clone(), under_way);
+        let share = Share {
+            run: run.clone(),
+            environment: order.environment.clone().unwrap_or_default(),
+            limits: bounded.budget,
+            budget: Arc::clone(&self.0.budget),
+        };
+        let desk = self.clone();
+        tokio::spawn(async move {
+            let store = &desk.0.store;
+            let ended = drive::through(order, crew, Some(share), Some(store), feed, halting).await;
+            match ended {
+                Ok(outcome) => {
+                    let finished = outcome.finished;
+                    tracing::info!(%run, verdict = %finished.verdict, because = finished.because, "a run ended");
+                }
+                Err(error) => tracing::error!(%run, %error, "a run ended without a verdict"),
+            }
+            lock(&desk.0.under_way).remove(&run);
+        });
+    }
+
+    /// Stops a run: an orderly end and a verdict. `false` where it is not under way.
+    pub fn stop(&self, run: &RunId) -> bool {
+        let under_way = lock(&self.0.under_way);
+        let found = under_way.get(run);
+        found.map(|one| one.halt.say()).is_some()
+    }
+
+    /// Stops everything, and everything on every node. What starts it again is not said here: see [`StandStill`].
+    pub fn stop_all(&self) {
+        let nodes = self.0.registry.stop_all();
+        let under_way = lock(&self.0.under_way);
+        under_way.values().for_each(|one| one.halt.say());
+        tracing::warn!(nodes, runs = under_way.len(), "everything was told to stop");
+    }
+
+    /// Stops every run, and waits until each has its verdict, but not longer than `most`.
+    pub async fn end(&self, most: Duration) {
+        lock(&self.0.under_way)
+            .values()
+            .for_each(|one| one.halt.say());
+        let ended = async {
+            while !lock(&self.0.under_way).is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(most, ended).await.is_err() {
+            tracing::warn!("runs are under way still; their faults end with their leases");
+        }
+    }
+
+    /// A run's events as they happen, while it is under way.
+    #[must_use]
+    pub fn subscribe(&self, run: &RunId) -> Option<Feed> {
+        let under_way = lock(&self.0.under_way);
+        under_way.get(run).map(|one| one.feed.clone())
+    }
+
+    /// The runs that are under way.
+    #[must_use]
+    pub fn under_way(&self) -> Vec<RunId> {
+        lock(&self.0.under_way).keys().cloned().collect()
+    }
+
+    /// What runs have taken of the budget.
+    pub fn with_budget<T>(&self, look: impl FnOnce(&Budget) -> T) -> T {
+        look(&lock(&self.0.budget))
+    }
+
+    fn environment(&self, name: &str) -> Result<Bounded, Refused> {
+        let environments = &self.0.environments;
+        if environments.is_empty() {
+            return Ok(Bounded::default());
+        }
+        let unknown = || Refused::Environment {
+            name: name.to_owned(),
+            known: environments.keys().cloned().collect(),
+        };
+        environments.get(name).cloned().ok_or_else(unknown)
+    }
+
+    fn stands_still(&self) -> Result<(), Refused> {
+        match self.0.still.is() {
+            Some(halted) => Err(Refused::Halted(halted.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn has(bounded: &Bounded, one: &Present) -> bool {
+    let mut labels = bounded.nodes.iter();
+    labels.all(|(name, value)| one.labels.get(name) == Some(value))
+}
+
+fn read(wanted: &Wanted) -> Result<(Experiment, String), Refused> {
+    let reading = language::read(&wanted.file_path, &wanted.file_text);
+    match (reading.experiment, reading.digest) {
+        (Some(experiment), Some(digest)) => Ok((experiment, digest)),
+        _ => Err(Refused::File(reading.diagnostics)),
+    }
+}
+
+/// A run's share of the budget, given back when it is dropped.
+pub(super) struct Share {
+    run: RunId,
+    environment: String,
+    limits: Limits,
+    budget: Arc<Mutex<Budget>>,
+}
+
+impl Share {
+    pub(super) fn spares_last_replica(&self) -> bool {
+        self.limits.last_replica == LastReplica::Spare
+    }
+
+    pub(super) fn take(&self, plan: &Plan) -> Result<(), Vec<String>> {
+        lock(&self.budget).take(&self.run, &self.environment, &self.limits, plan)
+    }
+
+    pub(super) fn add(&self, target: &Candidate, faults: &[PlannedFault]) -> Result<(), String> {
+        lock(&self.budget).add(&self.run, &self.limits, target, faults)
+    }
+
+    pub(super) fn heard(&self, what: &Happening) {
+        if matches!(what, Happening::Ended(_) | Happening::Refused(_)) {
+            lock(&self.budget).heard(&self.run, what);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        lock(&self.budget).release(&self.run);
+    }
+}
