@@ -200,7 +200,8 @@ fn schedules_and_game_days_are_as_their_schemas_say() {
         let validator = jsonschema::validator_for(&schema).unwrap();
         let read = |path: &Path| language::as_json(&fs::read_to_string(path).unwrap()).unwrap();
         for path in files(&format!("tests/goldens/{folder}/ok")) {
-            let error = validator.iter_errors(&read(&path)).next();
+            let value = read(&path);
+            let error = validator.iter_errors(&value).next();
             assert!(error.is_none(), "{}: {error:?}", path.display());
         }
         for path in files(&format!("tests/goldens/{folder}/err")) {

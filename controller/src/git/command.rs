@@ -5,7 +5,7 @@ use super::repository::GitError;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 /// A repository of files that people write is fetched in seconds; a line that is slow takes longer.
@@ -67,47 +67,19 @@ pub(super) async fn git(
         what: what.to_owned(),
         source,
     };
-    let mut command = Command::new("git");
-    command
-        .env_clear()
-        .envs(ENVIRONMENT)
-        .env("HOME", home)
-        .current_dir(home);
-    for setting in SETTINGS
-        .iter()
-        .copied()
-        .chain(more.iter().map(String::as_str))
-    {
-        command.args(["-c", setting]);
-    }
-    command.arg("--git-dir").arg(repository).args(args);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = command(home, repository, more, args)
+        .spawn()
+        .map_err(failed)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let through = async {
-        let read = async |from: Option<&mut (dyn tokio::io::AsyncRead + Unpin + Send)>| {
-            let mut bytes = Vec::new();
-            if let Some(from) = from {
-                from.take(SAID_MAX).read_to_end(&mut bytes).await?;
-            }
-            Ok::<_, std::io::Error>(bytes)
-        };
-        let (mut out, mut err) = (out, err);
-        let out = read(out.as_mut().map(|o| o as _));
-        let err = read(err.as_mut().map(|e| e as _));
-        let (out, err) = tokio::try_join!(out, err)?;
         // What it says beyond the limit is not read: it ends by the broken pipe.
+        let (out, err) = tokio::try_join!(read(out), read(err))?;
         Ok::<_, std::io::Error>((child.wait().await?, out, err))
     };
-    let ended = tokio::time::timeout(TIME_MAX, through)
-        .await
-        .map_err(|_| GitError::Slow {
-            what: what.to_owned(),
-        })?;
+    let ended = tokio::time::timeout(TIME_MAX, through).await;
+    let ended = ended.map_err(|_| GitError::Slow {
+        what: what.to_owned(),
+    })?;
     let (status, out, err) = ended.map_err(failed)?;
     if out.len() as u64 >= SAID_MAX {
         return Err(GitError::Large {
@@ -119,4 +91,32 @@ pub(super) async fn git(
         out,
         err: String::from_utf8_lossy(&err).trim().to_owned(),
     })
+}
+
+fn command(home: &Path, repository: &Path, more: &[String], args: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .env("HOME", home)
+        .current_dir(home);
+    let more = more.iter().map(String::as_str);
+    for setting in SETTINGS.into_iter().chain(more) {
+        command.args(["-c", setting]);
+    }
+    command.arg("--git-dir").arg(repository).args(args);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn read(from: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        from.take(SAID_MAX).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
 }

@@ -36,6 +36,28 @@ pub fn schedule() -> Value {
             "timeZone",
             text("By which clock: an IANA time zone, such as Europe/Berlin"),
         ),
+    ];
+    let required = [
+        "apiVersion",
+        "kind",
+        "metadata",
+        "experiment",
+        "cron",
+        "timeZone",
+    ];
+    titled(
+        "Squall schedule",
+        object(
+            "When an experiment is run by itself, and what keeps it from running",
+            fields.into_iter().chain(bounds()),
+            &required,
+        ),
+    )
+}
+
+/// What keeps runs from beginning.
+fn bounds() -> [(&'static str, Value); 6] {
+    [
         (
             "windows",
             list(window(), "A run begins and ends within one of these"),
@@ -66,64 +88,12 @@ pub fn schedule() -> Value {
                 "After which end of a run nothing more is started; broken where nothing is said",
             ),
         ),
-    ];
-    let required = [
-        "apiVersion",
-        "kind",
-        "metadata",
-        "experiment",
-        "cron",
-        "timeZone",
-    ];
-    titled(
-        "Squall schedule",
-        object(
-            "When an experiment is run by itself, and what keeps it from running",
-            fields,
-            &required,
-        ),
-    )
+    ]
 }
 
 /// The schema of a game day's file.
 #[must_use]
 pub fn game_day() -> Value {
-    let sentences = |description: &str| {
-        let one = text("A sentence");
-        json!({ "oneOf": [one, list(text("A sentence"), description)], "description": description })
-    };
-    let roles = [
-        Role::Leader,
-        Role::Deputy,
-        Role::Operator,
-        Role::Scribe,
-        Role::Observer,
-    ]
-    .map(Role::word);
-    let person = object(
-        "Somebody who takes part",
-        [
-            ("name", text("As their API token is named")),
-            ("role", word(&roles, "What they do; one leads")),
-        ],
-        &["name", "role"],
-    );
-    let round = object(
-        "One experiment of the day",
-        [
-            ("file", beside("Its file, beside this one")),
-            (
-                "environment",
-                text("Where it is run; the controller's own default where nothing is said"),
-            ),
-            (
-                "before",
-                sentences("What the leader makes sure of before saying go"),
-            ),
-        ],
-        &["file"],
-    );
-    let round = json!({ "oneOf": [beside("The experiment's file alone"), round] });
     let fields = [
         (
             "apiVersion",
@@ -140,10 +110,10 @@ pub fn game_day() -> Value {
         ),
         ("timeZone", text("Where that is a day: an IANA time zone")),
         ("objectives", sentences("What is to be learnt")),
-        ("people", list(person, "Who takes part")),
+        ("people", list(person(), "Who takes part")),
         (
             "experiments",
-            list(round, "What is done, one after another"),
+            list(round(), "What is done, one after another"),
         ),
     ];
     let required = [
@@ -164,6 +134,50 @@ pub fn game_day() -> Value {
             &required,
         ),
     )
+}
+
+/// A list of sentences, or one.
+fn sentences(description: &str) -> Value {
+    let one = text("A sentence");
+    json!({ "oneOf": [one, list(text("A sentence"), description)], "description": description })
+}
+
+fn person() -> Value {
+    let roles = [
+        Role::Leader,
+        Role::Deputy,
+        Role::Operator,
+        Role::Scribe,
+        Role::Observer,
+    ]
+    .map(Role::word);
+    object(
+        "Somebody who takes part",
+        [
+            ("name", text("As their API token is named")),
+            ("role", word(&roles, "What they do; one leads")),
+        ],
+        &["name", "role"],
+    )
+}
+
+fn round() -> Value {
+    let round = object(
+        "One experiment of the day",
+        [
+            ("file", beside("Its file, beside this one")),
+            (
+                "environment",
+                text("Where it is run; the controller's own default where nothing is said"),
+            ),
+            (
+                "before",
+                sentences("What the leader makes sure of before saying go"),
+            ),
+        ],
+        &["file"],
+    );
+    json!({ "oneOf": [beside("The experiment's file alone"), round] })
 }
 
 fn window() -> Value {
