@@ -4,6 +4,7 @@
 //! does not know the agent's; the two speak `squall_experiments::wire`.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod calendar;
 pub mod cli;
@@ -14,8 +15,10 @@ pub mod git;
 pub mod judge;
 pub mod live;
 pub mod notify;
+pub mod practice;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod stage;
 pub mod store;
 mod words;

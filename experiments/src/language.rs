@@ -25,6 +25,7 @@ pub(crate) use unit_words::trimmed;
 
 use crate::experiment::Experiment;
 use crate::game_day::GameDay;
+use crate::policy::Policy;
 use crate::schedule::Schedule;
 use diagnostic::Draft;
 use reader::Cx;
@@ -113,6 +114,13 @@ pub fn read_schedule(path: &str, text: &str) -> Read<Schedule> {
 #[must_use]
 pub fn read_game_day(path: &str, text: &str) -> Read<GameDay> {
     let (value, diagnostics) = document(path, text, decode::game_day);
+    Read { value, diagnostics }
+}
+
+/// Reads a policy's file. `zone` says whether a time zone of that name is known where the policy is to be in force.
+#[must_use]
+pub fn read_policy(path: &str, text: &str, zone: &dyn Fn(&str) -> bool) -> Read<Policy> {
+    let (value, diagnostics) = document(path, text, |cx, root| decode::policy(cx, root, zone));
     Read { value, diagnostics }
 }
 

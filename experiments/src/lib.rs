@@ -23,6 +23,7 @@ pub mod language;
 pub mod nodes;
 pub mod pattern;
 pub mod plan;
+pub mod policy;
 pub mod probe;
 pub mod proof;
 pub mod pulse;

@@ -270,6 +270,35 @@ span!(/// How late something may still begin: up to a week.
 span!(/// A latency bound in an expectation: up to 10 min.
     Latency, 0, 600 * SECOND);
 
+const AGE: Kind = Kind {
+    what: "a time",
+    example: "14d",
+    known: "s, min, h, d",
+    units: &[
+        ("s", 1.0),
+        ("m", 60.0),
+        ("min", 60.0),
+        ("h", 3600.0),
+        ("d", 86_400.0),
+    ],
+};
+const SHOW_AGE: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)];
+quantity!(/// How long something stays true or is kept: from 1 s to 3,650 days.
+    Age, AGE, "seconds", 1, 3650 * 86_400, |f: &mut fmt::Formatter<'_>, v| write_largest(f, v, &SHOW_AGE),
+    r"^[0-9][0-9_.]* *(s|m|min|h|d)$");
+impl Age {
+    /// So many days, up to the most.
+    #[must_use]
+    pub fn days(days: u32) -> Self {
+        Self((u64::from(days) * 86_400).clamp(Self::LEAST, Self::MOST))
+    }
+    /// As the standard library has it.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
 const BYTES: Kind = Kind {
     what: "a size",
     example: "512MiB",

@@ -191,7 +191,7 @@ pub(super) async fn revoke(
         return Err(Problem::missing("agent", &node));
     }
     api.registry.hang_up(&node);
-    tracing::info!(by = caller.0, node, "shut an agent out");
+    tracing::info!(by = caller.name, node, "shut an agent out");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -204,6 +204,6 @@ pub(super) async fn forget(
         return Err(Problem::missing("agent", &node));
     }
     api.registry.hang_up(&node);
-    tracing::info!(by = caller.0, node, "forgot an agent");
+    tracing::info!(by = caller.name, node, "forgot an agent");
     Ok(StatusCode::NO_CONTENT)
 }

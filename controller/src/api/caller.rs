@@ -1,43 +1,155 @@
-//! Who calls the API.
+//! Who calls the API, whether they may, and what is noted of it.
+//!
+//! ```text
+//! address's pace ─▶ token ─▶ token's pace ─▶ endpoint's role, where ─▶ done once ─▶ endpoint ─▶ audit log
+//! ```
 
-use super::{Api, now_us};
-use crate::api::problem::Problem;
+use super::listen::Peer;
+use super::problem::Problem;
+use super::{Api, now_us, once};
+pub(super) use crate::access::Caller;
+use crate::access::endpoints::{self, Endpoint, Scope};
 use crate::fleet::secret::ApiSecret;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use crate::store::Deed;
+use axum::RequestExt;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Who calls, as the token was named.
+/// Below this path an endpoint's own begins.
+const BASE: &str = "/api/v1";
+/// So much of a path is noted.
+const PATH_BYTES_MAX: usize = 500;
+
+/// What an endpoint adds to the audit log.
 #[derive(Debug, Clone)]
-pub(super) struct Caller(pub(super) String);
+pub(super) struct Told(pub(super) serde_json::Value);
 
-/// Lets through who shows a good token, and nobody else.
+/// Lets through who shows a good token and may do what they ask for, and nobody else.
 pub(super) async fn known(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    match who(&api, request.headers()).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
+    let endpoint = endpoint(&request);
+    let peer = request.extensions().get::<Peer>();
+    let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+    let token = token(request.headers());
+    let caller = match who(&api, &endpoint, address, token).await {
+        Ok(caller) => caller,
         Err(problem) => {
             let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
-            (ask, problem).into_response()
+            return (ask, problem).into_response();
+        }
+    };
+    let environment = environment(&mut request).await;
+    let method = request.method().clone();
+    let mut action = format!("{method} {}", request.uri().path());
+    action.truncate(PATH_BYTES_MAX);
+    let answer = if endpoint.lets(&caller.grants, environment.as_deref()) {
+        request.extensions_mut().insert(caller.clone());
+        once::once(&api, &caller, &endpoint, request, next).await
+    } else {
+        forbidden(&caller, &endpoint, environment.as_deref()).into_response()
+    };
+    if !matches!(method, Method::GET | Method::HEAD) {
+        let told = answer.extensions().get::<Told>();
+        let detail = told.map_or_else(|| "{}".to_owned(), |told| told.0.to_string());
+        let noted = (action, answer.status().as_u16(), detail);
+        let noting = note(api, caller, noted);
+        if endpoint.is_stop {
+            tokio::spawn(noting);
+        } else {
+            noting.await;
         }
     }
+    answer
 }
 
-async fn who(api: &Api, headers: &HeaderMap) -> Result<Caller, Problem> {
-    // One answer for all that is wrong with a token: which it was helps only those who guess.
-    let unknown = || {
-        Problem::new(
+/// The endpoint that the router has found.
+fn endpoint(request: &Request) -> Endpoint {
+    let path = request.extensions().get::<MatchedPath>();
+    let path = path.map(MatchedPath::as_str).unwrap_or_default();
+    let own = path.strip_prefix(BASE).unwrap_or_default();
+    endpoints::find(request.method().as_str(), own)
+}
+
+/// The environment that the path names.
+async fn environment(request: &mut Request) -> Option<String> {
+    let parameters: RawPathParams = request.extract_parts().await.ok()?;
+    let mut named = parameters.iter().filter(|(name, _)| *name == "environment");
+    named.next().map(|(_, value)| value.to_owned())
+}
+
+fn forbidden(caller: &Caller, endpoint: &Endpoint, environment: Option<&str>) -> Problem {
+    let role = endpoint.role;
+    let place = match (endpoint.scope, environment) {
+        (Scope::Environment, Some(environment)) => format!(" in environment `{environment}`"),
+        (Scope::Everywhere, _) => " everywhere".to_owned(),
+        _ => String::new(),
+    };
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        format!(
+            "this needs the role {role}{place}, which the token of {} does not have",
+            caller.name
+        ),
+    )
+}
+
+async fn who(
+    api: &Api,
+    endpoint: &Endpoint,
+    address: IpAddr,
+    token: Option<ApiSecret>,
+) -> Result<Caller, Problem> {
+    let pace = &api.practice.pace;
+    // Stop overtakes everything.
+    let in_time = |is_so: bool| match is_so || endpoint.is_stop {
+        true => Ok(()),
+        false => Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many requests from this token or address: try again in a second",
+        )),
+    };
+    in_time(pace.address(address))?;
+    let caller = match token {
+        Some(token) => api.store.caller(&token.id, token.hash(), now_us()).await?,
+        None => None,
+    };
+    let Some(caller) = caller else {
+        in_time(pace.bad(address))?;
+        // One answer for all that is wrong with a token: which it was helps only those who guess.
+        return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "send `Authorization: Bearer TOKEN` with an API token that is neither expired nor revoked",
-        )
+        ));
     };
-    let said = headers.get(header::AUTHORIZATION).ok_or_else(unknown)?;
-    let said = said.to_str().map_err(|_| unknown())?;
-    let token = said.strip_prefix("Bearer ").ok_or_else(unknown)?;
-    let token: ApiSecret = token.parse().map_err(|_| unknown())?;
-    let caller = api.store.caller(&token.id, token.hash(), now_us()).await?;
-    caller.map(Caller).ok_or_else(unknown)
+    in_time(pace.token(&caller.token))?;
+    Ok(caller)
+}
+
+fn token(headers: &HeaderMap) -> Option<ApiSecret> {
+    let said = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    said.strip_prefix("Bearer ")?.parse().ok()
+}
+
+/// Notes who did what. What was done is done: a log that cannot be written is shouted about, and holds up nobody.
+async fn note(api: Api, caller: Caller, (action, status, detail): (String, u16, String)) {
+    let deed = Deed {
+        at_us: now_us(),
+        who: &caller.name,
+        token: &caller.token,
+        action: &action,
+        status,
+        detail: &detail,
+    };
+    if let Err(error) = api.store.audit(&deed).await {
+        let error = crate::words::chain(&error);
+        tracing::error!(
+            who = caller.name,
+            action,
+            status,
+            error,
+            "not in the audit log"
+        );
+    }
 }

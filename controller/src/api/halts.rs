@@ -37,8 +37,8 @@ pub(super) async fn halt(
     Extension(caller): Extension<Caller>,
     Json(wanted): Json<HaltWanted>,
 ) -> Result<Json<HaltSeen>, Problem> {
-    tracing::warn!(by = caller.0, because = wanted.because, "halt");
-    let said = api.desk.still().halt(&caller.0, &wanted.because);
+    tracing::warn!(by = caller.name, because = wanted.because, "halt");
+    let said = api.desk.still().halt(&caller.name, &wanted.because);
     said.await?;
     Ok(seen(State(api)).await)
 }
@@ -47,8 +47,8 @@ pub(super) async fn lift(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
 ) -> Result<StatusCode, Problem> {
-    tracing::warn!(by = caller.0, "the halt is lifted");
-    api.desk.still().lift(&caller.0).await?;
+    tracing::warn!(by = caller.name, "the halt is lifted");
+    api.desk.still().lift(&caller.name).await?;
     match api.desk.still().is() {
         None => Ok(StatusCode::NO_CONTENT),
         Some(halted) => Err(Problem::new(

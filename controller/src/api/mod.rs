@@ -5,13 +5,18 @@
 //! | anybody | - | `/healthz`, `/readyz` |
 //! | a node | a join token | become an agent |
 //! | an agent | its certificate | open its link, renew its certificate |
-//! | a person or program | an API token | everything below `/api/v1` |
+//! | a person or program | an API token | below `/api/v1` what its roles let it: [`endpoints`](crate::access::endpoints) |
 
+mod access;
 mod agents;
+mod audit;
 mod caller;
 pub mod git_hook;
 mod halts;
 pub mod listen;
+mod once;
+mod page;
+mod practice;
 pub mod problem;
 mod runs;
 mod schedules;
@@ -19,6 +24,7 @@ mod tokens;
 
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
+use crate::practice::Practice;
 use crate::run::desk::Desk;
 use crate::store::Store;
 use axum::Router;
@@ -31,8 +37,11 @@ use squall_experiments::join::{JOIN_PATH, LINK_PATH, RENEW_PATH};
 use squall_experiments::language::FILE_BYTES_MAX;
 use std::sync::Arc;
 
+pub use access::{AccessMade, AccessWanted, Whoami};
 pub use agents::AgentSeen;
 pub use halts::{HaltSeen, HaltWanted};
+pub use page::Page;
+pub use practice::{AnswersWanted, ApprovalWanted, EvidenceKey, PromotionWanted, VoteWanted};
 pub use runs::{RunSeen, RunStarted, RunWanted};
 pub use schedules::{Because, ScheduleSeen, Upcoming};
 pub use tokens::{JoinTokenMade, JoinTokenWanted};
@@ -41,7 +50,7 @@ pub use tokens::{JoinTokenMade, JoinTokenWanted};
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The same where an experiment file is in it, with every character escaped.
-const RUN_BYTES_MAX: usize = 2 * FILE_BYTES_MAX + BODY_BYTES_MAX;
+const FILE_BODY_BYTES_MAX: usize = 2 * FILE_BYTES_MAX + BODY_BYTES_MAX;
 
 /// What every answer is made from. Cloning it is another handle to the same.
 #[derive(Clone)]
@@ -52,6 +61,8 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// Who is there.
     pub registry: Registry,
+    /// The policy, and what it asks for.
+    pub practice: Practice,
     /// Where runs are started and stopped.
     pub desk: Desk,
 }
@@ -66,7 +77,7 @@ pub fn router(api: Api) -> Router {
             "/runs",
             get(runs::list)
                 .post(runs::start)
-                .layer(DefaultBodyLimit::max(RUN_BYTES_MAX)),
+                .layer(DefaultBodyLimit::max(FILE_BODY_BYTES_MAX)),
         )
         .route("/runs/{run}", get(runs::one))
         .route("/runs/{run}/events", get(runs::events))
@@ -79,6 +90,8 @@ pub fn router(api: Api) -> Router {
         .route("/join-tokens", get(tokens::list).post(tokens::create))
         .route("/join-tokens/{id}", delete(tokens::revoke))
         .merge(of_schedules())
+        .merge(earning())
+        .merge(who_may())
         .route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
     Router::new()
         .nest("/api/v1", people)
@@ -96,11 +109,60 @@ fn of_schedules() -> Router<Api> {
     let put = put(schedules::put).layer(DefaultBodyLimit::max(schedules::FILES_BYTES_MAX));
     Router::new()
         .route("/schedules", get(schedules::list))
-        .route("/schedules/files", get(schedules::files))
+        .route("/schedule-files", get(schedules::files))
         .route("/schedules/{name}", put.delete(schedules::remove))
         .route("/schedules/{name}/suspend", post(schedules::suspend))
         .route("/schedules/{name}/resume", post(schedules::resume))
         .route("/schedules/{name}/starts", get(schedules::starts))
+}
+
+/// How a file earns its stage.
+fn earning() -> Router<Api> {
+    let files = Router::new()
+        .route(
+            "/environments/{environment}/promotions",
+            post(practice::promotion),
+        )
+        .route(
+            "/environments/{environment}/approvals",
+            get(practice::approvals).post(practice::ask),
+        )
+        .route(
+            "/environments/{environment}/answers",
+            post(practice::answer),
+        )
+        .layer(DefaultBodyLimit::max(FILE_BODY_BYTES_MAX));
+    files
+        .route("/policy", get(practice::policy))
+        .route(
+            "/environments/{environment}/approvals/{id}",
+            get(practice::approval),
+        )
+        .route(
+            "/environments/{environment}/approvals/{id}/votes",
+            post(practice::vote),
+        )
+        .route(
+            "/environments/{environment}/evidence",
+            get(practice::evidence),
+        )
+        .route(
+            "/environments/{environment}/evidence/{run}/statement",
+            get(practice::statement),
+        )
+        .route("/evidence", post(practice::import))
+        .route("/evidence/key", get(practice::key))
+        .route("/runs/{run}/preflight", get(practice::preflight))
+}
+
+/// Who may what, and who did what.
+fn who_may() -> Router<Api> {
+    Router::new()
+        .route("/tokens", get(access::list).post(access::create))
+        .route("/tokens/{id}", delete(access::revoke))
+        .route("/whoami", get(access::whoami))
+        .route("/audit", get(audit::list))
+        .route("/audit/verification", get(audit::verify))
 }
 
 /// Ready is who can keep what happens.
@@ -114,6 +176,10 @@ fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
+#[cfg(test)]
+mod access_tests;
+#[cfg(test)]
+mod practice_tests;
 #[cfg(test)]
 mod schedules_tests;
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Runs across nodes: started, listed, watched, stopped, told.
 
-use super::Api;
 use super::caller::Caller;
 use super::problem::Problem;
+use super::{Api, practice};
+use crate::access::Role;
 use crate::report::{self, Summary};
 use crate::run::desk::{ENVIRONMENT, Refused, Trigger, Wanted};
 use crate::store::{Kept, StoreError};
@@ -115,12 +116,14 @@ pub(super) async fn start(
     Extension(caller): Extension<Caller>,
     Json(wanted): Json<RunWanted>,
 ) -> Result<(StatusCode, Json<RunStarted>), Problem> {
+    let (environment, path) = (&wanted.environment, &wanted.path);
+    practice::sent(&caller, Role::Operator, environment, path, &wanted.file)?;
     let wanted = Wanted {
         run: None,
         file_text: wanted.file,
         file_path: wanted.path,
         environment: wanted.environment,
-        by: caller.0,
+        by: caller.name,
         trigger: Trigger::Hand,
         seed: wanted.seed,
     };
@@ -130,6 +133,7 @@ pub(super) async fn start(
 
 pub(super) async fn list(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Query(most): Query<Most>,
 ) -> Result<Json<Vec<RunSeen>>, Problem> {
     let most = most.most.unwrap_or(LISTED).min(LISTED_MAX);
@@ -143,6 +147,7 @@ pub(super) async fn list(
         let under_way = under_way.contains(&kept.run);
         seen(kept, environment, by, under_way)
     });
+    let seen = seen.filter(|run: &RunSeen| sees(&caller, run.environment.as_deref()));
     Ok(Json(seen.collect()))
 }
 
@@ -156,6 +161,26 @@ fn seen(kept: Kept, environment: Option<String>, by: Option<String>, under_way: 
         under_way,
         verdict: kept.verdict,
         because: kept.because,
+    }
+}
+
+/// Whether the caller may know of what runs there; what ran on this machine alone is in no environment.
+fn sees(caller: &Caller, environment: Option<&str>) -> bool {
+    let grants = &caller.grants;
+    environment.map_or_else(
+        || grants.has_everywhere(Role::Viewer),
+        |environment| grants.has_in(Role::Viewer, environment),
+    )
+}
+
+/// A run that the caller may know of. Of others they are told what they would be told of one that is not there.
+async fn visible(api: &Api, caller: &Caller, name: &str) -> Result<RunId, Problem> {
+    let run = named(api, name).await?;
+    let started = api.store.started(&run).await?;
+    let environment = started.map(|started| started.environment);
+    match sees(caller, environment.as_deref()) {
+        true => Ok(run),
+        false => Err(Problem::missing("run", name)),
     }
 }
 
@@ -185,9 +210,10 @@ async fn events_of(api: &Api, run: &RunId) -> Result<Vec<Event>, Problem> {
 
 pub(super) async fn one(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<RunSeen>, Problem> {
-    let run = named(&api, &name).await?;
+    let run = visible(&api, &caller, &name).await?;
     let under_way = api.desk.subscribe(&run).is_some();
     let started = api.store.started(&run).await?;
     let (environment, by) = started.map(|one| (one.environment, one.by)).unzip();
@@ -216,17 +242,18 @@ pub(super) async fn stop(
             format!("run {run} is not under way"),
         ));
     }
-    tracing::info!(by = caller.0, %run, "a run was told to stop");
+    tracing::info!(by = caller.name, %run, "a run was told to stop");
     Ok(StatusCode::ACCEPTED)
 }
 
 /// Who asks for HTML or Markdown gets that, and everybody else JSON.
 pub(super) async fn report(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let run = named(&api, &name).await?;
+    let run = visible(&api, &caller, &name).await?;
     let summary = Summary::of(&events_of(&api, &run).await?);
     let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok());
     let wants = |kind: &str| accept.is_some_and(|accept| accept.contains(kind));
@@ -254,10 +281,11 @@ pub(super) async fn report(
 /// has seen, and misses nothing.
 pub(super) async fn events(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
-    let run = named(&api, &name).await?;
+    let run = visible(&api, &caller, &name).await?;
     let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let seen: Option<usize> = seen.and_then(|id| id.parse().ok());
     let from = seen.map_or(0, |seen| seen.saturating_add(1));

@@ -110,7 +110,11 @@ pub(super) async fn put(
     api.store
         .put_schedule(&name, &files, None, now_us())
         .await?;
-    tracing::info!(by = caller.0, schedule = name, "put a schedule into force");
+    tracing::info!(
+        by = caller.name,
+        schedule = name,
+        "put a schedule into force"
+    );
     Ok(Json(seen(&found(&api, &name).await?)?))
 }
 
@@ -122,7 +126,7 @@ pub(super) async fn remove(
     if !api.store.remove_schedule(&name).await? {
         return Err(Problem::missing("schedule", &name));
     }
-    tracing::info!(by = caller.0, schedule = name, "removed a schedule");
+    tracing::info!(by = caller.name, schedule = name, "removed a schedule");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -142,7 +146,7 @@ pub(super) async fn suspend(
             format!("`because` is a line of at most {BECAUSE_MAX} letters"),
         ));
     }
-    let because = format!("{}: {words}", caller.0);
+    let because = format!("{}: {words}", caller.name);
     if !api
         .store
         .suspend_schedule(&name, &because, now_us())
@@ -150,7 +154,7 @@ pub(super) async fn suspend(
     {
         return Err(Problem::missing("schedule", &name));
     }
-    tracing::info!(by = caller.0, schedule = name, "suspended a schedule");
+    tracing::info!(by = caller.name, schedule = name, "suspended a schedule");
     Ok(Json(seen(&found(&api, &name).await?)?))
 }
 
@@ -162,7 +166,7 @@ pub(super) async fn resume(
     if !api.store.resume_schedule(&name, now_us()).await? {
         return Err(Problem::missing("schedule", &name));
     }
-    tracing::info!(by = caller.0, schedule = name, "resumed a schedule");
+    tracing::info!(by = caller.name, schedule = name, "resumed a schedule");
     Ok(Json(seen(&found(&api, &name).await?)?))
 }
 

@@ -5,6 +5,7 @@ use super::{Api, router};
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
+use crate::practice::Practice;
 use crate::run::StandStill;
 use crate::run::desk::Desk;
 use crate::store::Store;
@@ -38,6 +39,7 @@ impl World {
             .unwrap();
         let api = Api {
             desk: Desk::new(store.clone(), registry.clone(), Default::default(), still),
+            practice: Practice::open(folder.path(), None, Vec::new()).unwrap(),
             authority: Arc::new(Authority::open(folder.path()).unwrap()),
             registry,
             store,

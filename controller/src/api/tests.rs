@@ -3,9 +3,11 @@
 use super::listen;
 use super::problem::Problem;
 use super::{AgentSeen, Api, JoinTokenMade, router};
+use crate::access::Pace;
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
+use crate::practice::Practice;
 use crate::run::StandStill;
 use crate::run::desk::Desk;
 use crate::store::Store;
@@ -33,9 +35,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 /// A controller that serves on a port of its own.
-struct World {
+pub(super) struct World {
     folder: tempfile::TempDir,
-    store: Store,
+    pub(super) store: Store,
+    pub(super) practice: Practice,
     authority: Arc<Authority>,
     registry: Registry,
     address: SocketAddr,
@@ -50,13 +53,17 @@ impl Drop for World {
 }
 
 /// A key and what was signed for it.
-struct Card {
+pub(super) struct Card {
     key: String,
     certificate: String,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
+        Self::with(Pace::default()).await
+    }
+
+    pub(super) async fn with(pace: Pace) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).await.unwrap();
         let authority = Arc::new(Authority::open(folder.path()).unwrap());
@@ -67,20 +74,26 @@ impl World {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let registry = Registry::default();
+        let mut practice = Practice::open(folder.path(), None, Vec::new()).unwrap();
+        practice.pace = pace;
         let still = StandStill::open(store.clone(), folder.path())
             .await
             .unwrap();
         let desk = Desk::new(store.clone(), registry.clone(), Default::default(), still);
+        desk.set_gate(practice.gate(&store));
+        desk.set_ended(practice.ended(&store));
         let api = Api {
             store: store.clone(),
             authority: authority.clone(),
             registry: registry.clone(),
+            practice: practice.clone(),
             desk,
         };
         let serving = tokio::spawn(listen::serve(listener, tls, router(api)));
         Self {
             folder,
             store,
+            practice,
             authority,
             registry,
             address,
@@ -117,7 +130,7 @@ impl World {
     }
 
     /// One request on a connection of its own; an error where the connection breaks.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         card: Option<&Card>,
         request: Request<Full<Bytes>>,
@@ -146,7 +159,12 @@ impl World {
             .map_err(|_| "no answer".to_owned())?
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Bytes) {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Bytes) {
         let bearer = format!("Bearer {}", self.token);
         let mut request = said(method, path, body);
         let value = bearer.parse().unwrap();
@@ -214,7 +232,7 @@ impl World {
     }
 }
 
-fn said(method: Method, path: &str, body: Option<Value>) -> Request<Full<Bytes>> {
+pub(super) fn said(method: Method, path: &str, body: Option<Value>) -> Request<Full<Bytes>> {
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     Request::builder()
         .method(method)

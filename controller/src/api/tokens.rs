@@ -61,7 +61,7 @@ pub(super) async fn create(
     };
     api.store.add_join_token(&kept).await?;
     tracing::info!(
-        by = caller.0,
+        by = caller.name,
         token = token.id,
         uses = wanted.uses,
         "made a join token"
@@ -105,6 +105,6 @@ pub(super) async fn revoke(
     if !api.store.revoke_join_token(&id, now_us()).await? {
         return Err(Problem::missing("join token", &id));
     }
-    tracing::info!(by = caller.0, token = id, "revoked a join token");
+    tracing::info!(by = caller.name, token = id, "revoked a join token");
     Ok(StatusCode::NO_CONTENT)
 }

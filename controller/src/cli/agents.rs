@@ -98,7 +98,7 @@ pub(super) async fn token(args: &TokenArgs) -> ExitCode {
     ended(done)
 }
 
-fn ended(done: Result<(), RemoteError>) -> ExitCode {
+pub(super) fn ended(done: Result<(), RemoteError>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_input() => say::failed(BAD_INPUT, &error),
@@ -213,7 +213,7 @@ async fn list_tokens(args: &TokenArgs) -> Result<(), RemoteError> {
     Ok(())
 }
 
-fn when(us: Option<i64>) -> String {
+pub(super) fn when(us: Option<i64>) -> String {
     let at = us.and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
     at.map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
         .unwrap_or_default()

@@ -79,7 +79,7 @@ async fn planned(source: Source, at: &At) -> Result<Plan, Failed> {
     let commit = repository.fetch().await?;
     repository.verify(&commit).await?;
     let tree = repository.tree(&commit).await?;
-    let in_force: Vec<ScheduleKept> = at.ask(Method::GET, "/schedules/files", None::<&()>).await?;
+    let in_force: Vec<ScheduleKept> = at.ask(Method::GET, "/schedule-files", None::<&()>).await?;
     Ok(plan(&tree, &in_force))
 }
 

@@ -3,11 +3,13 @@
 //! Results go to standard output, everything else to standard error; with `--json` standard output is one
 //! JSON document. Colours and live pictures only where the output is a terminal.
 
+mod access;
 mod agents;
 mod by_itself;
 mod check;
 mod database;
 mod enough;
+mod evidence;
 mod files;
 mod fleet;
 mod git;
@@ -15,6 +17,7 @@ mod kept;
 mod new;
 mod node;
 mod plan;
+mod promote;
 mod remote;
 mod run;
 mod say;
@@ -33,6 +36,9 @@ const BAD_INPUT: u8 = 2;
 
 /// The exit code when nothing can be said, because something that is needed is not there.
 const INCONCLUSIVE: u8 = 3;
+
+/// The exit code of whatever a gate refuses.
+const REFUSED: u8 = 4;
 
 /// Injects short, bounded faults to test a written hypothesis, and takes them back the instant the steady state breaks.
 #[derive(Debug, Parser)]
@@ -83,6 +89,20 @@ enum Verb {
     Schedule(schedule::Args),
     /// Shows what a Git repository would put into force
     Git(git::Args),
+    /// Says what a file has earned and what it needs to run in an environment, and asks for approval
+    ///
+    /// Exit codes: 0 nothing is missing, 2 bad input, 4 something is.
+    Promote(promote::PromoteArgs),
+    /// Lists what others ask for, and says yes or no to it
+    Approve(promote::ApproveArgs),
+    /// Shows the twelve questions before production, and answers them
+    Checklist(promote::ChecklistArgs),
+    /// Lists, exports, imports and verifies what runs have shown
+    Evidence(evidence::EvidenceArgs),
+    /// Makes, lists and takes back what lets people and programs use a controller
+    Access(access::AccessArgs),
+    /// Lists who did what, and finds what was changed in that
+    Audit(access::AuditArgs),
     /// Prints a shell's completions
     Completions {
         /// Which shell
@@ -135,6 +155,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Token(args) => block_on(agents::token(&args)),
         Verb::Schedule(args) => block_on(schedule::schedule(&args)),
         Verb::Git(args) => block_on(git::git(&args)),
+        Verb::Promote(args) => block_on(promote::promote(&args)),
+        Verb::Approve(args) => block_on(promote::approve(&args)),
+        Verb::Checklist(args) => block_on(promote::checklist(&args)),
+        Verb::Evidence(args) => block_on(evidence::evidence(&args)),
+        Verb::Access(args) => block_on(access::access(&args)),
+        Verb::Audit(args) => block_on(access::audit(&args)),
         Verb::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();

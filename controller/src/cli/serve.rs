@@ -8,6 +8,7 @@ use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::notify::Receiver;
+use crate::practice::{Practice, PracticeError};
 use crate::run::StandStill;
 use crate::run::budget::Bounded;
 use crate::run::desk::Desk;
@@ -37,6 +38,9 @@ pub(super) struct Args {
     /// A name or address under which agents and people reach it; this machine's own names are always among them
     #[arg(long = "name", value_name = "HOST")]
     names: Vec<String>,
+    /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
+    #[arg(long, value_name = "FILE.yaml")]
+    policy: Option<PathBuf>,
     /// A YAML file with the environments (which agents belong to each, and how much of it may be hit at once), whom to notify, and the Git repository to follow
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -56,6 +60,8 @@ enum ServeError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     ByItself(#[from] by_itself::CannotStart),
+    #[error(transparent)]
+    Practice(#[from] PracticeError),
     #[error("the configuration `{}` cannot be used: {why}", path.display())]
     Config { path: PathBuf, why: String },
     #[error("the first API token cannot be written to `{}`", path.display())]
@@ -85,6 +91,11 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let authority = Arc::new(Authority::open(&directory)?);
+    let named = config.environments.keys().cloned().collect();
+    let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
+    if args.policy.is_none() {
+        tracing::warn!("no --policy: every environment counts as outside production");
+    }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
     let listener = listen::bind(args.listen).await?;
@@ -101,14 +112,17 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let desk = Desk::new(
         store.clone(),
         registry.clone(),
-        config.environments,
+        practice.bounded(&config.environments),
         still.clone(),
     );
+    desk.set_gate(practice.gate(&store));
+    desk.set_ended(practice.ended(&store));
     let (stops, desk_of_halt) = (desk.clone(), desk.clone());
     let itself = by_itself::start(&config.notify, config.git, &store, &desk, &directory).await?;
     let api = Api {
         store,
         authority,
+        practice,
         registry,
         desk,
     };

@@ -23,6 +23,7 @@ mod paths;
 mod postgres;
 mod prometheus;
 mod redis;
+pub(crate) mod runbook;
 pub(crate) mod secret;
 mod tcp;
 mod tls;

@@ -3,6 +3,7 @@
 //! A run takes what its whole plan will hit before it begins, and gives back each target when the last fault on it is gone. What joins a
 //! step that follows is taken then; where it does not fit, it is not hit.
 
+use crate::stage::Together;
 use serde::{Deserialize, Serialize};
 use squall_experiments::event::Happening;
 use squall_experiments::ids::{FaultId, RunId};
@@ -22,6 +23,8 @@ pub struct Limits {
     pub runs: Option<usize>,
     /// Targets in all.
     pub targets: Option<usize>,
+    /// Targets of one run.
+    pub per_run: Option<usize>,
     /// Targets in each namespace of Kubernetes.
     pub per_namespace: Option<usize>,
     /// Targets of each service: each group of replicas.
@@ -140,6 +143,17 @@ impl Budget {
         Err(why)
     }
 
+    /// What the runs of an environment do.
+    #[must_use]
+    pub fn together(&self, environment: &str) -> Together {
+        let here = |taken: &&Taken| taken.environment == environment;
+        let all = self.runs.values().filter(here);
+        all.fold(Together::default(), |sum, taken| Together {
+            runs: sum.runs + 1,
+            targets: sum.targets + taken.targets.len(),
+        })
+    }
+
     /// Takes one target more for a run that is under way.
     ///
     /// # Errors
@@ -157,6 +171,14 @@ impl Budget {
         };
         if !taken.targets.contains_key(&at) {
             let environment = taken.environment.clone();
+            if let Some(most) = limits.per_run.filter(|most| taken.targets.len() >= *most) {
+                return Err(format!(
+                    "environment {environment} allows {} of one run, and {} on {} would be one more",
+                    count(most, "target"),
+                    target.label,
+                    target.node
+                ));
+            }
             self.fits(&environment, limits, target)?;
             for part in parts(target) {
                 *self.parts.entry((environment.clone(), part)).or_default() += 1;

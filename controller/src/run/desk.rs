@@ -17,8 +17,7 @@ use crate::fleet::registry::Registry;
 use crate::probe::{self, ProbeError};
 use crate::store::{Started, Store, StoreError};
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
-use squall_experiments::event::Happening;
+use squall_experiments::event::{Event, Happening};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
 use squall_experiments::language::{self, Diagnostic};
@@ -34,16 +33,7 @@ pub const ENVIRONMENT: &str = "default";
 /// How often it is looked whether runs have ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a run is started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Trigger {
-    /// By a person, who watches.
-    #[default]
-    Hand,
-    /// By a schedule, a program or a change in Git.
-    Automated,
-}
+pub use crate::stage::{Together, Trigger};
 
 /// A run that somebody wants.
 #[derive(Debug, Clone)]
@@ -81,10 +71,15 @@ pub struct Asking {
     pub trigger: Trigger,
     /// Who is there, of the environment.
     pub present: Vec<Present>,
+    /// What the other runs of the environment do.
+    pub together: Together,
 }
 
 /// Says whether a run may start, or every reason why not.
 pub type Gate = Arc<dyn Fn(Asking) -> BoxFuture<'static, Result<(), Vec<String>>> + Send + Sync>;
+
+/// Hears of each run that ended, with all that happened in it, before it counts as ended.
+pub type Ended = Arc<dyn Fn(RunId, Vec<Event>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Why a run was not started.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +123,7 @@ struct Inner {
     registry: Registry,
     environments: BTreeMap<String, Bounded>,
     gate: Mutex<Option<Gate>>,
+    ended: Mutex<Option<Ended>>,
     budget: Arc<Mutex<Budget>>,
     under_way: Mutex<BTreeMap<RunId, UnderWay>>,
     still: StandStill,
@@ -155,6 +151,7 @@ impl Desk {
             registry,
             environments,
             gate: Mutex::new(None),
+            ended: Mutex::new(None),
             budget: Arc::default(),
             under_way: Mutex::default(),
             still,
@@ -164,6 +161,11 @@ impl Desk {
     /// Whom to ask before a run starts.
     pub fn set_gate(&self, gate: Gate) {
         *lock(&self.0.gate) = Some(gate);
+    }
+
+    /// Whom to tell of each run that ended.
+    pub fn set_ended(&self, ended: Ended) {
+        *lock(&self.0.ended) = Some(ended);
     }
 
     /// What makes everything stand still.
@@ -195,6 +197,7 @@ impl Desk {
                 by: wanted.by.clone(),
                 trigger: wanted.trigger,
                 present,
+                together: self.with_budget(|budget| budget.together(&wanted.environment)),
             };
             gate(asking).await.map_err(Refused::Gate)?;
         }
@@ -251,6 +254,10 @@ impl Desk {
                 Ok(outcome) => {
                     let finished = outcome.finished;
                     tracing::info!(%run, verdict = %finished.verdict, because = finished.because, "a run ended");
+                    let told = lock(&desk.0.ended).clone();
+                    if let Some(told) = told {
+                        told(run.clone(), outcome.events).await;
+                    }
                 }
                 Err(error) => tracing::error!(%run, %error, "a run ended without a verdict"),
             }

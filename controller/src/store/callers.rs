@@ -1,18 +1,23 @@
 //! What lets people and programs speak to the API.
 
 use super::{Store, StoreError, failed};
-use serde::Serialize;
+use crate::access::{Caller, Grant, Grants, Role};
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
 use sqlx::{Row, query};
 use squall_experiments::join::Fingerprint;
+use subtle::ConstantTimeEq;
 
 /// An API token as lists show it: its secret is nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiTokenKept {
     /// Its name.
     pub id: String,
     /// Who has it.
     pub name: String,
+    /// What they may.
+    pub grants: Grants,
     /// Microseconds since the Unix epoch.
     pub created_us: i64,
     /// From when on it is worth nothing; never where there is none.
@@ -21,8 +26,34 @@ pub struct ApiTokenKept {
     pub revoked_us: Option<i64>,
 }
 
+/// A new API token.
+#[derive(Debug, Clone)]
+pub struct NewApiToken<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// SHA-256 over its secret.
+    pub secret: Fingerprint,
+    /// Who is to have it.
+    pub name: &'a str,
+    /// What they may.
+    pub grants: &'a Grants,
+    /// Now, microseconds since the Unix epoch.
+    pub now_us: i64,
+    /// From when on it is worth nothing; never where there is none.
+    pub expires_us: Option<i64>,
+}
+
+/// What cannot be understood lets nobody do anything.
+fn grants(row: &AnyRow) -> Grants {
+    let text: String = row.get("grants");
+    serde_json::from_str(&text).unwrap_or_else(|error| {
+        tracing::error!(%error, "a token's roles cannot be understood: it is worth nothing");
+        Grants::default()
+    })
+}
+
 impl Store {
-    /// Keeps a new API token; of its secret only the SHA-256.
+    /// Keeps a new API token whose holder may do everything; see [`add_token`](Self::add_token).
     ///
     /// # Errors
     /// The database does not take it.
@@ -34,19 +65,40 @@ impl Store {
         now_us: i64,
         expires_us: Option<i64>,
     ) -> Result<(), StoreError> {
-        query("INSERT INTO api_tokens (id, secret, name, created_us, expires_us) VALUES ($1, $2, $3, $4, $5)")
-            .bind(id)
-            .bind(secret.0.as_slice())
-            .bind(name)
-            .bind(now_us)
-            .bind(expires_us)
+        let grants = Grants(vec![Grant::everywhere(Role::Admin)]);
+        let token = NewApiToken {
+            id,
+            secret,
+            name,
+            grants: &grants,
+            now_us,
+            expires_us,
+        };
+        self.add_token(&token).await
+    }
+
+    /// Keeps a new API token; of its secret only the SHA-256.
+    ///
+    /// # Errors
+    /// The database does not take it.
+    pub async fn add_token(&self, token: &NewApiToken<'_>) -> Result<(), StoreError> {
+        let failed = |source| failed("an API token cannot be kept", source);
+        let grants = serde_json::to_string(token.grants)
+            .map_err(|error| failed(sqlx::Error::Encode(error.into())))?;
+        query("INSERT INTO api_tokens (id, secret, name, created_us, expires_us, grants) VALUES ($1, $2, $3, $4, $5, $6)")
+            .bind(token.id)
+            .bind(token.secret.0.as_slice())
+            .bind(token.name)
+            .bind(token.now_us)
+            .bind(token.expires_us)
+            .bind(grants)
             .execute(&self.pool)
             .await
-            .map_err(|source| failed("an API token cannot be kept", source))?;
+            .map_err(failed)?;
         Ok(())
     }
 
-    /// Whose token it is, where it is good.
+    /// Whose token it is and what they may, where it is good.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -55,18 +107,32 @@ impl Store {
         id: &str,
         secret: Fingerprint,
         now_us: i64,
-    ) -> Result<Option<String>, StoreError> {
-        // What is compared is a hash of what was sent: how long that takes tells nothing of the secret.
+    ) -> Result<Option<Caller>, StoreError> {
         let row = query(
-            "SELECT name FROM api_tokens WHERE id = $1 AND secret = $2 AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > $3)",
+            "SELECT secret, name, expires_us, revoked_us, grants FROM api_tokens WHERE id = $1",
         )
         .bind(id)
-        .bind(secret.0.as_slice())
-        .bind(now_us)
         .fetch_optional(&self.pool)
         .await
         .map_err(|source| failed("the API tokens cannot be read", source))?;
-        Ok(row.map(|row| row.get("name")))
+        let kept: Vec<u8> = row
+            .as_ref()
+            .map(|row| row.get("secret"))
+            .unwrap_or_default();
+        // Compared to its end, whatever differs; a name that is not there costs the same.
+        let kept: [u8; 32] = kept.try_into().unwrap_or_default();
+        let same = bool::from(kept.ct_eq(&secret.0));
+        let Some(row) = row.filter(|_| same) else {
+            return Ok(None);
+        };
+        let expires_us: Option<i64> = row.get("expires_us");
+        let revoked_us: Option<i64> = row.get("revoked_us");
+        let is_good = revoked_us.is_none() && expires_us.is_none_or(|at_us| at_us > now_us);
+        Ok(is_good.then(|| Caller {
+            name: row.get("name"),
+            token: id.to_owned(),
+            grants: grants(&row),
+        }))
     }
 
     /// All API tokens, the newest first.
@@ -74,13 +140,14 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn api_tokens(&self) -> Result<Vec<ApiTokenKept>, StoreError> {
-        let rows = query("SELECT id, name, created_us, expires_us, revoked_us FROM api_tokens ORDER BY created_us DESC, id")
+        let rows = query("SELECT id, name, created_us, expires_us, revoked_us, grants FROM api_tokens ORDER BY created_us DESC, id")
             .fetch_all(&self.pool)
             .await
             .map_err(|source| failed("the API tokens cannot be read", source))?;
         let kept = rows.iter().map(|row| ApiTokenKept {
             id: row.get("id"),
             name: row.get("name"),
+            grants: grants(row),
             created_us: row.get("created_us"),
             expires_us: row.get("expires_us"),
             revoked_us: row.get("revoked_us"),
@@ -118,7 +185,9 @@ mod tests {
             add("a", Some(100)).await.unwrap();
             add("b", None).await.unwrap();
             let caller = |id, secret, now| store.caller(id, secret, now);
-            assert_eq!(caller("a", secret, 99).await.unwrap(), Some("ann".into()));
+            let ann = caller("a", secret, 99).await.unwrap().unwrap();
+            assert_eq!((ann.name.as_str(), ann.token.as_str()), ("ann", "a"));
+            assert!(ann.grants.has_everywhere(Role::Admin));
             assert_eq!(caller("a", secret, 100).await.unwrap(), None);
             let other = Fingerprint([2; 32]);
             assert_eq!(caller("b", other, 20).await.unwrap(), None);

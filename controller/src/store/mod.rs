@@ -3,19 +3,24 @@
 //! Events are written as they happen, so that a controller that dies leaves what it saw; a run without an end was
 //! interrupted, and is shown so.
 
+mod audit;
 #[cfg(test)]
 pub(crate) mod both;
 mod callers;
 mod database;
+mod earned;
 mod members;
+mod once;
 mod place;
 mod schedules;
 mod started;
 mod writer;
 
-pub use callers::ApiTokenKept;
+pub use audit::{Broken, Deed, Entry, Verified};
+pub use callers::{ApiTokenKept, NewApiToken};
 pub use database::{BadServer, Dialect, Server, make_directory};
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
+pub use once::Known;
 pub use place::place;
 pub use schedules::{Claim, NamedText, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use started::Started;

@@ -17,6 +17,7 @@ mod log;
 mod network;
 mod nodes;
 mod observer;
+mod policy;
 mod probe;
 mod product;
 mod pulse;
@@ -30,4 +31,5 @@ mod tcp;
 
 pub(crate) use experiment::experiment;
 pub(crate) use game_day::game_day;
+pub(crate) use policy::policy;
 pub(crate) use schedule::schedule;

@@ -201,7 +201,7 @@ pub(super) fn metadata(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Metadata> {
 }
 
 /// Lower-case words joined by hyphens, as DNS labels are (RFC 1123), so that a name fits wherever names go.
-fn name(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
+pub(super) fn name(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
     const NAME_BYTES_MAX: usize = 63;
     let text = cx.words(&entry.node, "a name", "`orders-survive-slow-payment`")?;
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

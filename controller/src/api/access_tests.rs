@@ -1,0 +1,285 @@
+//! Every endpoint, and everybody who may not use it.
+
+use super::access::AccessWanted;
+use super::problem::Problem;
+use super::tests::{World, said};
+use crate::access::endpoints::{ENDPOINTS, Endpoint, Scope};
+use crate::access::{Grant, Grants, Pace, Role};
+use crate::fleet::secret::ApiSecret;
+use crate::stage::fixture::{POLICY, policy};
+use crate::store::NewApiToken;
+use axum::http::{Method, StatusCode, header};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use std::num::NonZeroU32;
+
+/// A token for somebody who may only this.
+pub(super) async fn token(
+    world: &World,
+    name: &str,
+    grants: Vec<Grant>,
+    expires_us: Option<i64>,
+) -> String {
+    let secret = ApiSecret::new();
+    let token = NewApiToken {
+        id: &secret.id,
+        secret: secret.hash(),
+        name,
+        grants: &Grants(grants),
+        now_us: 0,
+        expires_us,
+    };
+    world.store.add_token(&token).await.unwrap();
+    secret.reveal()
+}
+
+pub(super) fn everywhere(role: Role) -> Vec<Grant> {
+    vec![Grant::everywhere(role)]
+}
+
+fn only_in(role: Role, environment: &str) -> Vec<Grant> {
+    vec![Grant {
+        environments: Some(vec![environment.to_owned()]),
+        ..Grant::everywhere(role)
+    }]
+}
+
+/// One request with this token and these headers.
+pub(super) async fn send(
+    world: &World,
+    token: Option<&str>,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+    heads: &[(&'static str, &str)],
+) -> (StatusCode, Bytes) {
+    let method: Method = method.parse().unwrap();
+    let mut request = said(method, &format!("/api/v1{path}"), body);
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+    for (name, value) in heads {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    world.ask(None, request).await.unwrap()
+}
+
+fn path(endpoint: &Endpoint) -> String {
+    let parts = endpoint.path.split('/').map(|part| match part {
+        "{environment}" => "production",
+        part if part.starts_with('{') => "x",
+        part => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// All that is less than a role, together.
+fn less_than(role: Role) -> Vec<Grant> {
+    let less = Role::ALL.into_iter().filter(|other| !other.includes(role));
+    less.map(Grant::everywhere).collect()
+}
+
+#[tokio::test]
+async fn every_endpoint_is_for_those_whose_role_it_is_and_no_others() {
+    let world = World::new().await;
+    world.practice.set_policy(policy(POLICY));
+    let expired = token(&world, "old", everywhere(Role::Admin), Some(1)).await;
+    let revoked = token(&world, "gone", everywhere(Role::Admin), None).await;
+    let id = revoked.split('.').nth(1).unwrap();
+    assert!(world.store.revoke_api_token(id, 5).await.unwrap());
+    let admin = token(&world, "root", everywhere(Role::Admin), None).await;
+    for endpoint in ENDPOINTS {
+        let path = path(endpoint);
+        let status = async |token: Option<&str>| {
+            let body = (endpoint.method == "POST").then(|| json!({}));
+            let (status, body) = send(&world, token, endpoint.method, &path, body, &[]).await;
+            assert!(!status.is_server_error(), "{endpoint:?}: {status}");
+            if !status.is_success() {
+                assert!(
+                    serde_json::from_slice::<Problem>(&body).is_ok()
+                        || status != StatusCode::FORBIDDEN
+                );
+            }
+            status
+        };
+        for bad in [
+            None,
+            Some("x"),
+            Some(expired.as_str()),
+            Some(revoked.as_str()),
+        ] {
+            assert_eq!(status(bad).await, StatusCode::UNAUTHORIZED, "{endpoint:?}");
+        }
+        let small = token(&world, "small", less_than(endpoint.role), None).await;
+        assert_eq!(
+            status(Some(&small)).await,
+            StatusCode::FORBIDDEN,
+            "{endpoint:?}"
+        );
+        let foreign = token(&world, "foreign", only_in(endpoint.role, "staging"), None).await;
+        let foreign = status(Some(&foreign)).await;
+        let right = match endpoint.scope {
+            Scope::Environment => only_in(endpoint.role, "production"),
+            _ => everywhere(endpoint.role),
+        };
+        if endpoint.scope != Scope::Anywhere {
+            assert_eq!(foreign, StatusCode::FORBIDDEN, "{endpoint:?}");
+        }
+        let right = token(&world, "right", right, None).await;
+        let let_in = [status(Some(&right)).await, status(Some(&admin)).await];
+        let shut_out = [StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED];
+        assert!(
+            let_in.iter().all(|s| !shut_out.contains(s)),
+            "{endpoint:?}: {let_in:?}"
+        );
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_in_no_table_is_for_those_who_may_everything() {
+    let unknown = crate::access::endpoints::find("POST", "/new-thing");
+    for role in [Role::Viewer, Role::Operator, Role::Approver] {
+        assert!(!unknown.lets(&Grants(everywhere(role)), None));
+    }
+    assert!(!unknown.lets(&Grants(only_in(Role::Admin, "staging")), Some("staging")));
+    assert!(unknown.lets(&Grants(everywhere(Role::Admin)), None));
+}
+
+#[tokio::test]
+async fn hostile_bodies_paths_and_headers_are_refused_and_break_nothing() {
+    let world = World::new().await;
+    world.practice.set_policy(policy(POLICY));
+    let admin = token(&world, "root", everywhere(Role::Admin), None).await;
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    let bodies = [
+        json!(null),
+        json!([]),
+        json!("x"),
+        json!({ "file": 7 }),
+        json!({ "file": deep, "because": "x" }),
+        json!({ "file": "a: &a [*a]", "because": "\u{0}" }),
+        json!({ "name": "ann\r\nX: y", "grants": [{ "role": "admin" }], "days": 1 }),
+        json!({ "name": "ann", "grants": [{ "role": "root" }], "days": 1 }),
+        json!({ "name": "ann", "grants": [], "days": 1 }),
+        json!({ "name": "ann", "grants": [{ "role": "admin" }], "days": 0 }),
+        json!({ "payloadType": "x", "payload": "\u{1F600}", "signatures": [{ "sig": "-" }] }),
+        json!({ "agree": true, "because": "" }),
+        json!({ "minutes": 1e300, "uses": -1 }),
+    ];
+    for endpoint in ENDPOINTS
+        .iter()
+        .filter(|e| e.method == "POST" && !e.is_stop)
+    {
+        for body in &bodies {
+            let path = path(endpoint);
+            let (status, _) =
+                send(&world, Some(&admin), "POST", &path, Some(body.clone()), &[]).await;
+            assert!(
+                status.is_client_error() || status == StatusCode::NO_CONTENT,
+                "{path} {body}: {status}"
+            );
+        }
+    }
+    for path in [
+        "/environments/%2e%2e/approvals/x",
+        "/environments/production/approvals/'%20OR%201=1--",
+        "/environments/production/approvals?after=1",
+        "/environments/production/approvals?limit=0",
+        "/audit?after=x",
+        "/audit/verification?noted=x",
+        "/audit/verification?noted=x:y",
+    ] {
+        let (status, body) = send(&world, Some(&admin), "GET", path, None, &[]).await;
+        assert!(status.is_client_error(), "{path}: {status} {body:?}");
+    }
+    for key in ["", &"k".repeat(201)] {
+        let heads = [("idempotency-key", key)];
+        let (status, _) = send(
+            &world,
+            Some(&admin),
+            "POST",
+            "/evidence",
+            Some(json!({})),
+            &heads,
+        )
+        .await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+    }
+    let verified = world.store.audit_verify(None).await.unwrap();
+    assert!(verified.broken.is_none() && verified.good > 50);
+}
+
+#[tokio::test]
+async fn a_token_is_made_with_what_it_may_and_shown_once() {
+    let world = World::new().await;
+    world.practice.set_policy(policy(POLICY));
+    let wanted = AccessWanted {
+        name: "ann".into(),
+        grants: only_in(Role::Operator, "staging"),
+        days: 7,
+    };
+    let body = json!(wanted);
+    let heads = [("idempotency-key", "once")];
+    let admin = token(&world, "root", everywhere(Role::Admin), None).await;
+    let make = || {
+        send(
+            &world,
+            Some(&admin),
+            "POST",
+            "/tokens",
+            Some(body.clone()),
+            &heads,
+        )
+    };
+    let (status, made) = make().await;
+    assert_eq!(status, StatusCode::CREATED);
+    let made: super::AccessMade = serde_json::from_slice(&made).unwrap();
+    // Its secret is kept nowhere, not even for who asks again.
+    let (status, again) = make().await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(!String::from_utf8_lossy(&again).contains(&made.token));
+    let (_, who) = send(&world, Some(&made.token), "GET", "/whoami", None, &[]).await;
+    let who: super::Whoami = serde_json::from_slice(&who).unwrap();
+    assert_eq!(
+        (who.name.as_str(), who.grants.0),
+        ("ann", wanted.grants.clone())
+    );
+    let unknown = AccessWanted {
+        grants: only_in(Role::Viewer, "nowhere"),
+        ..wanted
+    };
+    let (status, _) = send(
+        &world,
+        Some(&admin),
+        "POST",
+        "/tokens",
+        Some(json!(unknown)),
+        &[],
+    )
+    .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let path = format!("/tokens/{}", made.id);
+    let (status, _) = send(&world, Some(&admin), "DELETE", &path, None, &[]).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, _) = send(&world, Some(&made.token), "GET", "/whoami", None, &[]).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_so_and_no_other() {
+    let two = NonZeroU32::new(2).unwrap();
+    let many = NonZeroU32::new(1000).unwrap();
+    let world = World::with(Pace::of(two, many)).await;
+    let [ann, bob] = ["ann", "bob"].map(|name| token(&world, name, everywhere(Role::Viewer), None));
+    let (ann, bob) = (ann.await, bob.await);
+    let mut told = 0;
+    for _ in 0..20 {
+        let (status, _) = send(&world, Some(&ann), "GET", "/whoami", None, &[]).await;
+        told += u32::from(status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    // Two at once and two a second, on whatever machine.
+    assert!(told > 0);
+    let (status, _) = send(&world, Some(&bob), "GET", "/whoami", None, &[]).await;
+    assert_eq!(status, StatusCode::OK);
+}

@@ -1,0 +1,72 @@
+//! Long lists, page by page.
+
+use super::problem::Problem;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// Items of a page where nothing is said.
+const LIMIT: u32 = 100;
+/// The most items of a page.
+const LIMIT_MAX: u32 = 1000;
+
+/// Part of a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page<T> {
+    /// In the list's order.
+    pub items: Vec<T>,
+    /// What to say as `after` for the next page; none when this is the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Which part is wanted.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Wanted {
+    /// At most so many.
+    limit: Option<u32>,
+    /// Behind this: the `next` of the page before.
+    pub(super) after: Option<String>,
+}
+
+impl Wanted {
+    /// Reads one more than the page has, to know whether there is another.
+    pub(super) fn most(&self) -> Result<i64, Problem> {
+        let limit = self.limit.unwrap_or(LIMIT);
+        if (1..=LIMIT_MAX).contains(&limit) {
+            return Ok(i64::from(limit) + 1);
+        }
+        Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("`limit` is 1 to {LIMIT_MAX}, not {limit}"),
+        ))
+    }
+
+    /// The number behind which the page begins.
+    pub(super) fn after_number(&self) -> Result<i64, Problem> {
+        let Some(after) = &self.after else {
+            return Ok(0);
+        };
+        after.parse().map_err(|_| bad_after())
+    }
+
+    /// The page; `place` says where an item is.
+    pub(super) fn page<T>(
+        &self,
+        mut items: Vec<T>,
+        place: impl Fn(&T) -> String,
+    ) -> Result<Page<T>, Problem> {
+        let most = usize::try_from(self.most()? - 1).unwrap_or(usize::MAX);
+        let more = items.len() > most;
+        items.truncate(most);
+        let next = items.last().filter(|_| more).map(place);
+        Ok(Page { items, next })
+    }
+}
+
+pub(super) fn bad_after() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "`after` is what the page before said as `next`",
+    )
+}
