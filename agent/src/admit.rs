@@ -41,6 +41,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) lease: Lease,
     /// By these means only, where the controller says so.
     pub(crate) means: Option<Means>,
+    /// The network namespace that the target's packets are in, where that is known.
+    pub(crate) netns: Option<u64>,
     /// What the target is; none where nobody has resolved it, or it is gone.
     pub(crate) site: Option<Site>,
     /// How many things the selection found by which the target was found, and how many of them are hit already, this
@@ -72,6 +74,8 @@ pub(crate) struct Live {
     pub(crate) fault: Fault,
     /// Into what.
     pub(crate) target: TargetId,
+    /// The network namespace that its packets are in, where that is known.
+    pub(crate) netns: Option<u64>,
     /// By which means.
     pub(crate) means: Means,
 }
@@ -315,7 +319,12 @@ fn by_which_means(
     capabilities: &Capabilities,
 ) -> Result<Means, Denial> {
     let kind = asked.fault.kind();
-    let known = capabilities.of(kind);
+    // Whose a packet is, is found out while it waits for the holder; a partition of one owner's is held as a loss of all.
+    let owned = kind.is_network() && matches!(asked.site, Some(Site::Process | Site::Group));
+    let known = capabilities.of(match kind {
+        FaultKind::Partition if owned => FaultKind::Loss,
+        kind => kind,
+    });
     let mut means: Vec<Means> = known.map_or(Vec::new(), |c| c.means.clone());
     if let Some(wanted) = asked.means {
         if !means.is_empty() && !means.contains(&wanted) {
@@ -327,8 +336,6 @@ fn by_which_means(
         }
         means.retain(|means| *means == wanted);
     }
-    // Whose a packet is, is found out while it waits for the holder.
-    let owned = kind.is_network() && matches!(asked.site, Some(Site::Process | Site::Group));
     if owned {
         means.retain(|means| *means == Means::Queue);
     }
@@ -385,7 +392,8 @@ fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
 }
 
 /// What the newcomer's packets may already take: what comes out of an ifb passes no netdev hook again, so two detours
-/// cannot both act on one packet; and of two redirects the first alone would see a connection.
+/// cannot both act on one packet; and of two redirects the first alone would see a connection. Two targets may be one network
+/// namespace: a pod, and the processes that it was found by.
 fn in_the_way<'a>(asked: Asked<'_>, means: Means, live: &'a [Live]) -> Option<&'a Live> {
     if !matches!(means, Means::Detour | Means::Redirect) {
         return None;
@@ -395,7 +403,8 @@ fn in_the_way<'a>(asked: Asked<'_>, means: Means, live: &'a [Live]) -> Option<&'
     let meets = |other: &Live| means == Means::Detour || other.fault.kind() == asked.fault.kind();
     live.iter().find(|other| {
         other.means == means
-            && other.target == *asked.target
+            && (other.target == *asked.target
+                || (other.netns.is_some() && other.netns == asked.netns))
             && meets(other)
             && other.fault.filter().is_some_and(|f| may_overlap(mine, f))
     })

@@ -11,9 +11,9 @@ use crate::kernel::{oom, process};
 use crate::link::LinkError;
 use crate::link::dial::Address;
 use crate::policy::{self, Policy, PolicyError};
-use crate::privileges;
 use crate::serve::{self, LineError, Way};
 use crate::watchdog::Watchdog;
+use crate::{confine, privileges};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::filter::Network;
 use squall_experiments::join::Labels;
@@ -209,6 +209,13 @@ fn prepare() {
     }
     if let Err(error) = privileges::shed() {
         tracing::warn!(%error, "capabilities that are not needed stay");
+    }
+    if let Err(error) = process::enter_the_nodes_cgroups() {
+        tracing::debug!(%error, "cgroups are seen as from here: in a container, grant CAP_SYS_ADMIN and CAP_SYS_PTRACE to press on others'");
+    }
+    if let Err(error) = confine::agent() {
+        let error = crate::hold::held::chain(&error);
+        tracing::warn!(error, "system calls that are not needed stay");
     }
     // A held target is a descriptor, and there may be thousands.
     let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)

@@ -2,7 +2,7 @@
 
 use crate::kernel::{cgroup, process};
 use crate::policy::Policy;
-use crate::{capabilities, halt, privileges};
+use crate::{capabilities, confine, halt, privileges};
 use serde::Serialize;
 use std::path::Path;
 
@@ -335,7 +335,40 @@ fn safety() -> Vec<Finding> {
         ),
     });
     findings.push(pidfd());
+    findings.extend(confinement());
     findings
+}
+
+/// Whether the kernel keeps the agent and its holders from what they never do.
+fn confinement() -> [Finding; 2] {
+    let one = |name, known: bool, kept, lost, mend: &str| {
+        if known {
+            return finding("safety", name, Standing::Good, kept, vec![]);
+        }
+        finding(
+            "safety",
+            name,
+            Standing::Limited,
+            lost,
+            vec![mend.to_owned()],
+        )
+    };
+    [
+        one(
+            "seccomp",
+            confine::knows_seccomp(),
+            "system calls that nothing here makes are refused",
+            "agent and holders may make any system call",
+            "use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+        one(
+            "Landlock",
+            confine::knows_landlock(),
+            "holders that work on files open those in the named folder only",
+            "holders that work on files could open others",
+            "use Linux 5.13 or newer with `landlock` in its `lsm=` parameter",
+        ),
+    ]
 }
 
 fn pidfd() -> Finding {

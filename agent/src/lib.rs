@@ -9,6 +9,7 @@ mod arming;
 mod boot;
 mod capabilities;
 mod cli;
+mod confine;
 mod doctor;
 mod halt;
 pub mod hold;

@@ -236,18 +236,30 @@ impl Agent {
             held.grasp.is_there() || faults.values().any(|entry| entry.live.target == *id)
         });
         for held in resolution.held {
-            // What is held already and lives is the same: keep the older hold.
-            let known = self.targets.get(&held.candidate.id);
-            if !known.is_some_and(|known| known.grasp.is_there()) {
-                self.targets
-                    .insert(held.candidate.id.clone(), Arc::new(held));
-            }
+            self.keep(held);
         }
         self.say(FromAgent::Resolved(wire::Resolved {
             request,
             candidates,
             excluded: resolution.excluded,
         }));
+    }
+
+    /// Takes a target in. What is held already and lives is the same: the older hold stays, but for what it lacks.
+    fn keep(&mut self, mut held: HeldTarget) {
+        let known = self.targets.get(&held.candidate.id);
+        if let Some(known) = known.filter(|known| known.grasp.is_there()) {
+            let (Grasp::Container(new), Grasp::Container(older)) = (&mut held.grasp, &known.grasp)
+            else {
+                return;
+            };
+            // Without it, what it lacks is resolved again.
+            if let Err(error) = new.complete(older) {
+                tracing::warn!(%error, "a container's hold is not complete");
+            }
+        }
+        self.targets
+            .insert(held.candidate.id.clone(), Arc::new(held));
     }
 
     fn arm(&mut self, arm: &wire::Arm) {
@@ -282,6 +294,7 @@ impl Agent {
             lease: arm.lease,
             means: arm.means,
             site,
+            netns: held.and_then(|held| held.grasp.netns_inode()),
             among,
         };
         let halted = halt::read(&self.ready.state);
@@ -360,6 +373,7 @@ impl Agent {
                     id: arm.id.clone(),
                     fault: arm.fault.clone(),
                     target: arm.target.clone(),
+                    netns: held.grasp.netns_inode(),
                     means,
                 },
                 wish,
@@ -392,11 +406,7 @@ impl Agent {
         held: &HeldTarget,
         attached: Vec<Attached>,
     ) -> HoldSpec {
-        let prey = arm
-            .fault
-            .kind()
-            .is_on_processes()
-            .then(|| self.prey(&held.target));
+        let prey = arm.fault.kind().is_on_processes().then(|| self.prey(held));
         HoldSpec {
             id: arm.id.clone(),
             parent: 0,

@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 mod kubernetes;
 mod load;
+mod local;
 mod log;
 mod prometheus;
 mod webhook;
@@ -18,6 +19,7 @@ pub use grpc::Grpc;
 pub use http::{Http, Request, Source};
 pub use kubernetes::{Api, Cluster, Deployment, Events, Kubernetes, Object, Pods};
 pub use load::{Load, users_needed};
+pub use local::Local;
 pub use log::{Lines, Log};
 pub use prometheus::{Prometheus, Range, Reduce};
 pub use webhook::{Question, Reply, Webhook};
@@ -102,6 +104,22 @@ pub struct Command {
 }
 
 impl Probe {
+    /// The words for all of them, in the order above.
+    pub const WORDS: [&'static str; 12] = [
+        "http",
+        "load",
+        "tcp",
+        "command",
+        "prometheus",
+        "webhook",
+        "grpc",
+        "dns",
+        "postgres",
+        "redis",
+        "log",
+        "kubernetes",
+    ];
+
     /// The word for it in a file.
     #[must_use]
     pub const fn word(&self) -> &'static str {
@@ -167,4 +185,19 @@ pub struct Cadence {
     pub timeout: Duration,
     /// What becomes of one without an answer.
     pub trouble: Trouble,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What goes through all probes by their words leaves none out.
+    #[test]
+    fn the_words_are_those_of_the_type() {
+        let schema = serde_json::to_value(schemars::schema_for!(Probe)).unwrap();
+        let kinds = schema["oneOf"].as_array().unwrap().iter();
+        let words = kinds.flat_map(|kind| kind["required"].as_array().unwrap());
+        let words: Vec<_> = words.filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(words, Probe::WORDS);
+    }
 }

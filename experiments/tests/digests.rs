@@ -259,6 +259,8 @@ fn a_probes_defaults_do_not_change_it() {
         "{ dns: { name: a.shop, transport: tcp } }",
         "{ grpc: { address: \"a:1\", service: s } }",
         "{ grpc: { address: \"a:1\", tls: {} } }",
+        "{ grpc: { address: \"a:1\", auth: { bearer: { env: T } } } }",
+        "{ grpc: { address: \"a:1\", headers: { a: b } } }",
         "{ grpc: { address: \"a:1\", onError: ignore } }",
         "{ postgres: { address: a, user: u, database: d } }",
         "{ postgres: { address: a, user: u, connection: new } }",

@@ -87,6 +87,15 @@ struct Noted {
     detoured: bool,
 }
 
+/// The network namespace that a target's packets are in. The fourth and the fifth are one: a pod, found in two ways.
+fn netns_of(target: usize) -> Option<u64> {
+    match target {
+        0 => Some(1),
+        3 | 4 => Some(2),
+        _ => None,
+    }
+}
+
 /// The model's own answer, from the rules as the README tells them.
 fn expected(
     live: &BTreeMap<u8, Noted>,
@@ -102,26 +111,29 @@ fn expected(
     }
     let fits = match (kind, target) {
         (_, 5) => false,
-        (0, site) => site != 5,
-        (1 | HTTP, site) => matches!(site, 0 | 3 | 4),
+        (0 | 1, site) => site != 5,
+        (HTTP, site) => matches!(site, 0 | 3 | 4),
         (2 | PAUSE, site) => matches!(site, 1 | 2 | 4),
         (_, site) => site != 3,
     };
     if !fits || live.len() >= most {
         return "deny";
     }
-    let crosses = |other: &Noted| {
-        other.target == target && (other.ports == 0 || ports == 0 || other.ports & ports != 0)
+    let same = |other: &Noted| {
+        other.target == target
+            || (netns_of(target).is_some() && netns_of(other.target) == netns_of(target))
     };
+    let crosses =
+        |other: &Noted| same(other) && (other.ports == 0 || ports == 0 || other.ports & ports != 0);
     if kind == HTTP && live.values().any(|o| o.kind == HTTP && crosses(o)) {
         return "deny";
     }
-    if kind != 0 {
-        return "accept";
-    }
-    if target == 1 || target == 2 {
+    if kind <= 1 && matches!(target, 1 | 2) {
         // Only the queue can tell whose a packet is.
         return if shaping & 2 != 0 { "queue" } else { "deny" };
+    }
+    if kind != 0 {
+        return "accept";
     }
     let crossed = live.values().any(|other| other.detoured && crosses(other));
     match (shaping & 1 != 0, shaping & 2 != 0) {
@@ -159,6 +171,7 @@ proptest! {
                 lease: policy.limits.lease,
                 means: None,
                 site,
+                netns: netns_of(target),
                 among: (1, 0),
             };
             let answer = admit(asked, &live, node(&capabilities, &policy));
@@ -175,7 +188,7 @@ proptest! {
             prop_assert_eq!(said, expected(&model, (id, kind, ports, target), shaping, most));
             if let Admission::Accept(means) = answer {
                 model.insert(id, Noted { kind, ports, target, detoured: means == Means::Detour });
-                live.push(Live { id: fault_id, fault, target: target_id, means });
+                live.push(Live { id: fault_id, fault, target: target_id, netns: netns_of(target), means });
             }
         }
     }
@@ -209,6 +222,7 @@ fn one_on_netns(lease: Lease, means: Option<Means>, limits: &Limits) -> Admissio
         lease,
         means,
         site: Some(Site::Netns),
+        netns: None,
         among: (1, 0),
     };
     let policy = Policy {
@@ -270,6 +284,7 @@ fn what_a_journal_holds_is_denied_unless_the_policy_allows_it() {
             lease: "1s".parse().unwrap(),
             means: None,
             site: Some(site),
+            netns: None,
             among: (1, 0),
         };
         admit(asked, &[], node(&capabilities(3), policy))
@@ -404,16 +419,17 @@ proptest! {
                 lease: policy.limits.lease,
                 means: None,
                 site: Some(site),
+                netns: None,
                 among: (FOUND, hit.len()),
             };
             let answer = admit(asked, &live, node(&capabilities, &policy));
             let mut then = live.clone();
-            then.push(Live { id: id.clone(), fault: fault.clone(), target: target.clone(), means: Means::Process });
+            then.push(Live { id: id.clone(), fault: fault.clone(), target: target.clone(), netns: None, means: Means::Process });
             let broken = broken(&policy, &then, FOUND);
             match answer {
                 Admission::Accept(means) => {
                     prop_assert!(broken.is_empty(), "accepted, but {broken:?}");
-                    live.push(Live { id, fault, target, means });
+                    live.push(Live { id, fault, target, netns: None, means });
                 }
                 Admission::Deny(denial) => prop_assert!(!broken.is_empty(), "nothing is broken: {denial}"),
                 Admission::AlreadySo => prop_assert!(false, "a new name"),
@@ -436,6 +452,7 @@ fn the_nodes_own_names_are_not_touched_unless_its_policy_says_so() {
             lease: policy.limits.lease,
             means: None,
             site: Some(site),
+            netns: None,
             among: (1, 0),
         };
         admit(asked, &[], node(&capabilities(3), &policy))

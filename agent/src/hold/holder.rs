@@ -16,8 +16,8 @@ use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
 use super::{busy, cpu, exhaust, fill, freeze, kill, memory, names, network, pause, pulse};
 use crate::kernel::net::late;
 use crate::kernel::{cgroup, channel, oom, process, timer};
-use crate::privileges;
 use crate::rhythm::Rhythm;
+use crate::{confine, privileges};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use squall_experiments::dose::Evidence;
 use squall_experiments::fault::Fault;
@@ -194,6 +194,12 @@ fn arm(
         _ => network::arm(spec, &mut grip)?,
     };
     evidence.warnings.append(&mut warnings);
+    if let Err(error) = confine::holder(spec.fault.kind()) {
+        evidence.warnings.push(format!(
+            "{}: the fault is in force all the same",
+            chain(&error)
+        ));
+    }
     Ok((held, Company::new(grip, aimed_at), evidence))
 }
 

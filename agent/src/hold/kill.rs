@@ -1,10 +1,12 @@
 //! Signals to processes, by pidfd: once, or again and again as what was killed comes back.
 //!
 //! Nothing is held: recovery is what is tested. What a crash loop may hit is what matches the target's selector
-//! *and* was not there beside the target when the loop began: the replacement of what was killed, not its siblings.
+//! *and* was not there beside the target when the loop began: the replacement of what was killed, not its siblings. What a
+//! container is replaced by only its runtime knows, which is asked again.
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
+use super::replacement::Search;
 use super::speech::{HoldSpec, Prey};
 use crate::inventory::process::{self as inventory, Identity};
 use crate::kernel::{cgroup, process};
@@ -28,6 +30,8 @@ struct Killer {
     next: Option<Instant>,
     give_up: Instant,
     prey: Prey,
+    /// For a container's place.
+    search: Option<Search>,
     /// Matched already, beside the target, when the loop began.
     siblings: HashSet<Identity>,
     group: Option<cgroup::Group>,
@@ -44,12 +48,7 @@ pub(crate) fn arm(
     spec: &HoldSpec,
     grip: &mut Grip,
 ) -> Result<(Box<dyn Held>, Evidence), HoldError> {
-    let prey = spec.prey.clone().unwrap_or(Prey {
-        selector: None,
-        spare_pids: Vec::new(),
-        spare_names: Vec::new(),
-        spare_units: Vec::new(),
-    });
+    let prey = spec.prey.clone().unwrap_or_default();
     let every = fault
         .every
         .map(squall_experiments::units::Interval::duration);
@@ -69,6 +68,7 @@ pub(crate) fn arm(
         every,
         next: None,
         give_up: Instant::now() + EFFECT,
+        search: Search::of(&prey),
         prey,
         siblings,
         group,
@@ -148,6 +148,10 @@ impl Killer {
                 format!("the pidfd of {pid}"),
             ))?;
             return Ok(Some((again, *pid)));
+        }
+        if let Some(search) = &mut self.search {
+            search.begin()?;
+            return Ok(None);
         }
         let Some(selector) = &self.prey.selector else {
             return Ok(None);
@@ -234,11 +238,17 @@ impl Held for Killer {
     }
 
     fn next_turn(&self) -> Option<Instant> {
-        self.next.or(Some(self.give_up))
+        let found = self.search.as_ref().and_then(Search::due);
+        let next = self.next.unwrap_or(self.give_up);
+        Some(found.map_or(next, |found| found.min(next)))
     }
 
     fn turn(&mut self) -> Result<(), HoldError> {
         self.count_ended();
+        if let Some(found) = self.search.as_mut().and_then(Search::take) {
+            self.target = Some(found.main);
+            self.strike()?;
+        }
         if self.next.is_some_and(|next| Instant::now() >= next) {
             // What did not end from one signal is not counted twice when it ends from the next.
             self.struck.clear();

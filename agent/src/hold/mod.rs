@@ -29,6 +29,7 @@ mod place;
 mod pulse;
 pub(crate) mod queue;
 pub(crate) mod redirect;
+mod replacement;
 pub(crate) mod speech;
 pub(crate) mod steer;
 pub(crate) mod strain;

@@ -199,7 +199,7 @@ fn capability(abilities: &NetAbilities, fault: FaultKind) -> Capability {
         }
         means.dedup();
     }
-    if (fault.is_shaping() || fault == FaultKind::Tcp)
+    if (fault.is_shaping() || matches!(fault, FaultKind::Tcp | FaultKind::Partition))
         && let Err(reasons) = abilities.owners()
     {
         let only = |why| format!("not for one process of a namespace alone: {why}");
@@ -249,6 +249,13 @@ fn shape(fault: &Fault, seed: u64) -> Result<Shape, HoldError> {
                     bad_loss: ge.bad.fraction(),
                     good_loss: ge.good.fraction(),
                 },
+            });
+        }
+        // Of one owner's packets; all others have a rule of the kernel's.
+        Fault::Partition(_) => {
+            shape.loss = Some(Loss::Random {
+                probability: 1.0,
+                correlation: 0.0,
             });
         }
         Fault::Duplicate(duplicate) => shape.duplicate = chance(&duplicate.chance),

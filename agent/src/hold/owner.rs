@@ -219,15 +219,23 @@ mod tests {
     /// Asks the real kernel about sockets of this very process; another process has none of them.
     #[test]
     fn sockets_are_known_by_their_packets() {
+        known("127.0.0.1");
+        // A machine without IPv6 has nothing to look up.
+        if UdpSocket::bind("[::1]:0").is_ok() {
+            known("[::1]");
+        }
+    }
+
+    fn known(host: &str) {
         let mut mine = Owner::new(Whose::Processes(vec![std::process::id()])).expect("sock_diag");
         let mut others = Owner::new(Whose::Processes(vec![1])).expect("sock_diag");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listener = TcpListener::bind(format!("{host}:0")).expect("a port");
         let at = listener.local_addr().expect("bound");
         let client = TcpStream::connect(at).expect("a connection");
         let from = client.local_addr().expect("bound");
-        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let datagrams = UdpSocket::bind(format!("{host}:0")).expect("a port");
         let udp = datagrams.local_addr().expect("bound");
-        let far = "127.0.0.1:9".parse().expect("an address");
+        let far = format!("{host}:9").parse().expect("an address");
         for (owner, expected) in [(&mut mine, true), (&mut others, false)] {
             let mut has = |conversation| owner.has(conversation, LO, false, 0).expect("an answer");
             assert_eq!(has((Transport::Tcp, from, at)), expected, "the client");

@@ -48,12 +48,7 @@ pub(crate) fn arm(
     spec: &HoldSpec,
     grip: &mut Grip,
 ) -> Result<(Box<dyn Held>, Evidence), HoldError> {
-    let prey = spec.prey.clone().unwrap_or(Prey {
-        selector: None,
-        spare_pids: Vec::new(),
-        spare_names: Vec::new(),
-        spare_units: Vec::new(),
-    });
+    let prey = spec.prey.clone().unwrap_or_default();
     let mut processes = Vec::new();
     for (pidfd, pid) in &grip.processes {
         let again = pidfd.try_clone().map_err(HoldError::kernel(

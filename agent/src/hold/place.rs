@@ -2,6 +2,7 @@
 
 use super::held::HoldError;
 use super::holder::Grip;
+use crate::confine;
 use crate::kernel::{cgroup, disk, process};
 use squall_experiments::fault::FolderPath;
 use std::fs::File;
@@ -15,7 +16,8 @@ pub(crate) struct Place {
     pub(crate) in_words: String,
 }
 
-/// Opens the folder at this path in the target's own root: the process's, that of one in the group, or the node's.
+/// Opens the folder at this path in the target's own root: the process's, that of one in the group, or the node's. From then on
+/// this holder opens files in no other.
 pub(crate) fn find(path: &FolderPath, grip: &Grip) -> Result<Place, HoldError> {
     let (root, whose) = root(grip)?;
     let in_words = format!("{path} {whose}");
@@ -27,6 +29,8 @@ pub(crate) fn find(path: &FolderPath, grip: &Grip) -> Result<Place, HoldError> {
         }
         HoldError::kernel("open", format!("the folder {in_words}"))(source)
     })?;
+    // A kernel that cannot keep to it is told of by `doctor`; no fault depends on it.
+    let _ = confine::to_folder(&folder);
     Ok(Place { folder, in_words })
 }
 

@@ -1,6 +1,7 @@
 //! What the agent and one holder say to each other: a JSON message each, over [`crate::kernel::channel`].
 
 use super::strain;
+use crate::inventory::containers::Sockets;
 use crate::kernel::net::nft::expr::QueueMeans;
 use serde::{Deserialize, Serialize};
 use squall_experiments::capability::Means;
@@ -9,7 +10,7 @@ use squall_experiments::fault::Fault;
 use squall_experiments::filter::ResolvedFilter;
 use squall_experiments::ids::FaultId;
 use squall_experiments::pulse::Pulse;
-use squall_experiments::target::ProcessSelector;
+use squall_experiments::target::{ProcessSelector, Target};
 use squall_experiments::wire::EndCause;
 use std::path::PathBuf;
 
@@ -124,10 +125,29 @@ pub(crate) enum Attached {
 pub(crate) struct Prey {
     /// What they must match; none where only the one process was named.
     pub(crate) selector: Option<ProcessSelector>,
+    /// Where the target is a container: how what takes its place is found.
+    #[serde(default)]
+    pub(crate) places: Option<Places>,
     /// Processes that are never hit.
     pub(crate) spare_pids: Vec<u32>,
     /// Names that the node's policy protects.
     pub(crate) spare_names: Vec<String>,
     /// Units that it protects.
     pub(crate) spare_units: Vec<String>,
+}
+
+/// How what takes a killed container's place is found: its runtime is asked again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Places {
+    /// What it must match.
+    pub(crate) target: Target,
+    /// Whom to ask.
+    pub(crate) sockets: Sockets,
+    /// What the target has in common with itself after a restart.
+    pub(crate) kin: String,
+    /// The same of those beside it, which are not meant; none where there are too many to say.
+    pub(crate) siblings: Option<Vec<String>>,
+    /// Namespaces of Kubernetes that the policy protects.
+    pub(crate) spare_namespaces: Vec<String>,
 }

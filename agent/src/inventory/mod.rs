@@ -88,6 +88,16 @@ impl Grasp {
         matches!(self, Self::Process { .. } | Self::Groups(_))
     }
 
+    /// The network namespace that faults on its packets act in, if that is told by what is held.
+    pub(crate) fn netns_inode(&self) -> Option<u64> {
+        match self {
+            Self::Host => netns::own_inode(),
+            Self::Netns { netns, .. } => Some(netns.inode),
+            Self::Container(held) => held.netns_inode(),
+            Self::Process { .. } | Self::Groups(_) => None,
+        }
+    }
+
     /// Whether what is held is still there; a namespace by name and the node always are.
     pub(crate) fn is_there(&self) -> bool {
         match self {

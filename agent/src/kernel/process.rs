@@ -2,8 +2,10 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 /// How a child ended.
@@ -161,6 +163,22 @@ pub(crate) fn enter_netns(netns: impl AsFd) -> io::Result<()> {
         netns,
         nix::sched::CloneFlags::CLONE_NEWNET,
     )?)
+}
+
+/// Leaves the view of cgroups that a container runtime gave this process, for that of PID 1: in its own, paths begin at the
+/// container's group, and cgroup v2 (mounted with nsdelegate, as systemd does) lets nobody join a group outside of it. Nothing
+/// changes where both are one, also where PID 1 is the container's own.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`, `EACCES` without `CAP_SYS_PTRACE`.
+pub(crate) fn enter_the_nodes_cgroups() -> io::Result<()> {
+    let own = File::open("/proc/self/ns/cgroup")?;
+    let first = File::open("/proc/1/ns/cgroup")?;
+    if own.metadata()?.ino() == first.metadata()?.ino() {
+        return Ok(());
+    }
+    let kind = nix::sched::CloneFlags::CLONE_NEWCGROUP;
+    Ok(nix::sched::setns(first, kind)?)
 }
 
 /// Whether this process has `CAP_SYS_PTRACE` in effect.

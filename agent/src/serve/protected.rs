@@ -1,7 +1,7 @@
 //! What the node's policy and the agent's own safety keep from being hit.
 
 use super::Agent;
-use crate::hold::speech::Prey;
+use crate::hold::speech::{Places, Prey};
 use crate::inventory::{self, Grasp, HeldTarget, Rules};
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use squall_experiments::target::Target;
@@ -21,6 +21,9 @@ pub(super) fn at(peer: SocketAddr) -> ResolvedEndpoint {
         ..ResolvedEndpoint::default()
     }
 }
+
+/// The most containers beside a target that its holder is told of: what fits into one message to it.
+const SIBLINGS_MAX: usize = 500;
 
 impl Agent {
     pub(super) fn rules(&self) -> Rules {
@@ -86,9 +89,10 @@ impl Agent {
         spare
     }
 
-    pub(super) fn prey(&self, target: &Target) -> Prey {
+    pub(super) fn prey(&self, held: &HeldTarget) -> Prey {
         Prey {
-            selector: match target {
+            places: self.places(held),
+            selector: match &held.target {
                 // A pid does not come back: what was named by it has no replacement.
                 Target::Process(selector) if selector.pid.is_none() => Some(selector.clone()),
                 _ => None,
@@ -97,6 +101,32 @@ impl Agent {
             spare_names: self.ready.policy.protect.processes.clone(),
             spare_units: self.ready.policy.protect.units.clone(),
         }
+    }
+
+    /// Where a container's replacement is looked for.
+    fn places(&self, held: &HeldTarget) -> Option<Places> {
+        let Grasp::Container(container) = &held.grasp else {
+            return None;
+        };
+        let beside = self
+            .targets
+            .values()
+            .filter_map(|other| match &other.grasp {
+                Grasp::Container(one)
+                    if other.target == held.target && one.kin != container.kin =>
+                {
+                    Some(one.kin.clone())
+                }
+                _ => None,
+            });
+        let siblings: Vec<String> = beside.take(SIBLINGS_MAX + 1).collect();
+        Some(Places {
+            target: held.target.clone(),
+            sockets: self.ready.policy.runtimes.clone(),
+            kin: container.kin.clone(),
+            siblings: (siblings.len() <= SIBLINGS_MAX).then_some(siblings),
+            spare_namespaces: self.ready.policy.protect.namespaces.clone(),
+        })
     }
 
     /// Why the faults that live must end now, if the policy's hours are over.

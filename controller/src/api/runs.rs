@@ -102,7 +102,7 @@ impl From<Refused> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, said)
             }
             Refused::Taken(_) | Refused::Halted(_) => Self::new(StatusCode::CONFLICT, said),
-            Refused::Gate(reasons) => Self {
+            Refused::Reach(reasons) | Refused::Gate(reasons) => Self {
                 reasons,
                 ..Self::new(StatusCode::FORBIDDEN, said)
             },

@@ -515,3 +515,35 @@ async fn half_open_connections_hold_up_nobody() {
         asked.elapsed()
     );
 }
+
+#[tokio::test]
+async fn an_experiment_of_others_uses_nothing_of_the_controllers_machine() {
+    let world = World::new().await;
+    let key = world.folder.path().join("authority.key");
+    let file = json!({
+        "apiVersion": "squall/v1",
+        "kind": "Experiment",
+        "metadata": { "name": "curious", "owner": "mallory" },
+        "hypothesis": "The controller sends me its key.",
+        "steadyState": [{
+            "name": "send",
+            "probe": { "http": {
+                "url": "http://127.0.0.1:9/",
+                "headers": { "X-Key": { "file": key } },
+            } },
+            "expect": ["success >= 99%"],
+        }],
+        "method": [{ "fault": { "cpu": { "load": "10%" } }, "on": { "process": { "name": "x" } }, "hold": "5s" }],
+        "baseline": "5s",
+        "recovery": "5s",
+    });
+    let wanted = json!({ "file": file.to_string() });
+    let (status, said) = world.call(Method::POST, "/api/v1/runs", Some(wanted)).await;
+    let problem: Problem = serde_json::from_slice(&said).unwrap();
+    assert_eq!(status, StatusCode::FORBIDDEN, "{problem:?}");
+    assert_eq!(problem.reasons.len(), 1, "{problem:?}");
+    assert!(
+        problem.reasons[0].contains("`reach: folders`"),
+        "{problem:?}"
+    );
+}

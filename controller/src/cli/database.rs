@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 const PASSWORD: &str = "SQUALL_STORE_PASSWORD";
 
 #[derive(Debug, clap::Args)]
+// Its name is another's too, and names of groups are one command's.
+#[group(skip)]
 pub(super) struct Args {
     /// Keep everything in PostgreSQL, at postgres://USER@HOST[:PORT]/DATABASE; without, in a file of the data directory
     #[arg(long, value_name = "URL", env = "SQUALL_STORE", hide_env_values = true)]

@@ -208,3 +208,36 @@ struct FileArg {
     /// The experiment file; `-` is standard input
     file: PathBuf,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn every_command_is_read_as_it_is_meant() {
+        Cli::command().debug_assert();
+        for line in [
+            "promote f.yaml --why --environment production --json",
+            "promote f.yaml --because x --controller https://c:1",
+            "approve list --environment staging",
+            "approve yes ID --because x --json",
+            "checklist f.yaml --answer 1=yes --answer 2=no --because x",
+            "evidence export RUN --environment staging --out f.json",
+            "evidence verify f.json --key k",
+            "access create ann --role operator --environment staging --namespace shop --days 3",
+            "audit verify --noted 7:00",
+        ] {
+            let words = std::iter::once("squall").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+        for line in [
+            "promote f.yaml",
+            "checklist f.yaml --answer 1=yes",
+            "checklist f.yaml --answer 1=maybe --because x",
+        ] {
+            let words = std::iter::once("squall").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -9,9 +9,9 @@ use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::notify::Receiver;
 use crate::practice::{Practice, PracticeError};
-use crate::run::StandStill;
 use crate::run::budget::Bounded;
-use crate::run::desk::Desk;
+use crate::run::desk::{Desk, Rules};
+use crate::run::{Reach, StandStill};
 use crate::store::{self, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
     #[arg(long, value_name = "FILE.yaml")]
     policy: Option<PathBuf>,
-    /// A YAML file with the environments (which agents belong to each, and how much of it may be hit at once), whom to notify, and the Git repository to follow
+    /// A YAML file: which agents belong to each environment, how much of it may be hit at once, what of this machine probes may use, whom to notify, and the Git repository to follow
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -93,9 +93,6 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let authority = Arc::new(Authority::open(&directory)?);
     let named = config.environments.keys().cloned().collect();
     let practice = Practice::open(&directory, args.policy.as_deref(), named)?;
-    if args.policy.is_none() {
-        tracing::warn!("no --policy: every environment counts as outside production");
-    }
     first_token(&store, &directory).await?;
     let tls = listen::tls(&authority, &names(args))?;
     let listener = listen::bind(args.listen).await?;
@@ -104,17 +101,19 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         "squall: serving on https://{address}, data in {}",
         directory.display()
     );
+    if args.policy.is_none() {
+        tracing::warn!("no --policy: every environment counts as outside production");
+    }
     for run in store.interrupt_runs(now_us()).await? {
         tracing::warn!(%run, "a run was interrupted by the end of the controller");
     }
     let registry = Registry::default();
     let still = StandStill::open(store.clone(), &directory).await?;
-    let desk = Desk::new(
-        store.clone(),
-        registry.clone(),
-        practice.bounded(&config.environments),
-        still.clone(),
-    );
+    let rules = Rules {
+        environments: practice.bounded(&config.environments),
+        reach: config.reach,
+    };
+    let desk = Desk::new(store.clone(), registry.clone(), rules, still.clone());
     desk.set_gate(practice.gate(&store));
     desk.set_ended(practice.ended(&store));
     let (stops, desk_of_halt) = (desk.clone(), desk.clone());
@@ -150,6 +149,7 @@ fn more_descriptors() {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Config {
     environments: BTreeMap<String, Bounded>,
+    reach: Reach,
     notify: Vec<Receiver>,
     git: Option<by_itself::GitWanted>,
 }

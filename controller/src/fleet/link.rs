@@ -149,3 +149,43 @@ where
     });
     (Sayer { urgent, other }, heard)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::fixture;
+    use squall_experiments::ids::{FaultId, RunId};
+    use squall_experiments::wire::Arm;
+
+    fn arm(run: &str) -> FromController {
+        let mut experiment = fixture::experiment();
+        FromController::Arm(Arm {
+            id: FaultId(format!("{run}/0.0.0")),
+            run: RunId::from(run),
+            fault: experiment.method.remove(0).faults.remove(0),
+            target: "host".into(),
+            lease: experiment.lease,
+            seed: 1,
+            means: None,
+            pulse: None,
+        })
+    }
+
+    #[test]
+    fn what_a_stop_overtook_is_not_asked_for_any_more() {
+        let stops = [
+            Stop::Run(RunId::from("r")),
+            Stop::Faults(vec![FaultId::from("r/0.0.0")]),
+            Stop::Others(vec![RunId::from("s")]),
+        ];
+        for stop in stops {
+            let mut overtaken = Overtaken::default();
+            assert!(!overtaken.is_void(&arm("r"), 2));
+            assert!(!overtaken.is_void(&FromController::Stop(stop), 2));
+            assert!(overtaken.is_void(&arm("r"), 1));
+            assert!(!overtaken.is_void(&arm("s"), 0));
+            // What is said after it is another matter.
+            assert!(!overtaken.is_void(&arm("r"), 0));
+        }
+    }
+}

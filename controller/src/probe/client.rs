@@ -15,8 +15,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use squall_experiments::probe::{Auth, Source};
+use squall_experiments::secret::Said;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io;
 
 /// So much of an answer is read; one that is longer counts as failed, for what it said cannot be judged.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -117,7 +120,7 @@ impl Client {
             _ => return Err(bad_url("write http:// or https:// in front".into())),
         };
         let mut secrets = Secrets::default();
-        let headers = headers(probe, source, &mut secrets)?;
+        let headers = headers(probe, &source.headers, source.auth.as_ref(), &mut secrets)?;
         let version = match http {
             Http::One => Version::HTTP_11,
             Http::Two => Version::HTTP_2,
@@ -230,9 +233,15 @@ fn bad_name(probe: &str, why: &InvalidDnsNameError) -> ProbeError {
     }
 }
 
-fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<HeaderMap, ProbeError> {
+/// Header fields, with the one that proves who asks.
+pub(super) fn headers(
+    probe: &str,
+    said: &BTreeMap<String, Said>,
+    auth: Option<&Auth>,
+    secrets: &mut Secrets,
+) -> Result<HeaderMap, ProbeError> {
     let mut headers = HeaderMap::new();
-    for (name, said) in &source.headers {
+    for (name, said) in said {
         let (value, is_secret) = secrets.said(probe, said)?;
         let bad = || ProbeError::Header {
             probe: probe.to_owned(),
@@ -244,7 +253,7 @@ fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<Header
         value.set_sensitive(is_secret);
         headers.append(key, value);
     }
-    let proof = match &source.auth {
+    let proof = match auth {
         None => return Ok(headers),
         Some(Auth::Bearer(place)) => {
             format!("Bearer {}", secrets.read(probe, place)?.reveal())
@@ -264,13 +273,52 @@ fn headers(probe: &str, source: &Source, secrets: &mut Secrets) -> Result<Header
     Ok(headers)
 }
 
-/// The innermost cause: `Connection refused (os error 111)` rather than `client error (Connect)`.
+/// The innermost cause: `Connection refused (os error 111)` rather than `client error (Connect)`. Where it says what is wrong with bytes,
+/// it is said first of what they should have been.
 pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    inner.to_string()
+    let io = inner.downcast_ref::<io::Error>();
+    let is_http = inner.downcast_ref::<hyper::Error>();
+    if io
+        .and_then(of_tls)
+        .is_some_and(|error| matches!(error, rustls::Error::InvalidMessage(_)))
+    {
+        format!("the other side does not speak TLS: {inner}")
+    } else if inner.to_string().starts_with(CUT_OFF) {
+        format!("the other side closed the connection without a word, {WANTS_CERTIFICATE}")
+    } else if is_http.is_some_and(hyper::Error::is_parse) {
+        format!("the answer is not HTTP: {inner}")
+    } else {
+        inner.to_string()
+    }
+}
+
+/// What may be behind a connection over TLS that is closed before anything is answered.
+pub(super) const WANTS_CERTIFICATE: &str =
+    "as those do that want a client's certificate (`cert` and `key`)";
+
+/// How rustls begins to say that a connection ended without TLS' own end.
+const CUT_OFF: &str = "peer closed connection without sending TLS close_notify";
+
+/// What TLS found wrong. What an I/O error is made of is not its source, and may be another one.
+pub(super) fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    let nested = || inner.downcast_ref::<io::Error>().and_then(of_tls);
+    inner.downcast_ref::<rustls::Error>().or_else(nested)
+}
+
+/// A status in place of the answer that was asked for.
+pub(super) fn refusal(status: StatusCode) -> String {
+    let why = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            ": the probe may not ask; see its `auth`"
+        }
+        _ => "",
+    };
+    format!("status {}{why}", status.as_u16())
 }
 
 /// A text as a value in a query or a form (RFC 3986, section 2).

@@ -2,8 +2,9 @@
 
 mod message;
 
-use super::client::reason;
+use super::client::{WANTS_CERTIFICATE, headers, reason};
 use super::dial::Dialing;
+use super::secret::Secrets;
 use super::{ProbeError, Seen};
 use crate::judge::Outcome;
 use http_body_util::{BodyExt, Full, Limited};
@@ -32,6 +33,8 @@ pub(super) struct Checking {
     uri: Uri,
     message: Bytes,
     service: String,
+    metadata: HeaderMap,
+    secrets: Secrets,
 }
 
 impl Checking {
@@ -44,7 +47,11 @@ impl Checking {
             url,
             why: hyper::http::uri::InvalidUri::to_string(&error),
         })?;
+        let mut secrets = Secrets::default();
+        let metadata = headers(probe, &grpc.headers, grpc.auth.as_ref(), &mut secrets)?;
         Ok(Self {
+            metadata,
+            secrets,
             dialing: Dialing::new(probe, &grpc.address, tls, Some(HTTP2))?,
             uri,
             message: message::request(&grpc.service).into(),
@@ -55,8 +62,19 @@ impl Checking {
     pub(super) async fn check(&self) -> Seen {
         Seen::only(match self.call().await {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Unanswered(reason(error.as_ref())),
+            Err(error) => Outcome::Unanswered(self.words(reason(error.as_ref()))),
         })
+    }
+
+    /// What the library itself finds wrong with the other side's bytes, it calls detected; what the other side found, received.
+    fn words(&self, reason: String) -> String {
+        if reason.starts_with("connection error detected") {
+            format!("the answer is not HTTP/2: {reason}")
+        } else if reason.starts_with("connection closed") && self.dialing.is_tls() {
+            format!("{reason}, {WANTS_CERTIFICATE}")
+        } else {
+            reason
+        }
     }
 
     async fn call(&self) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
@@ -110,6 +128,7 @@ impl Checking {
         let mut request = Request::post(self.uri.clone()).body(Full::new(self.message.clone()));
         if let Ok(request) = &mut request {
             let headers = request.headers_mut();
+            headers.clone_from(&self.metadata);
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -140,7 +159,11 @@ impl Checking {
             12 => "UNIMPLEMENTED: the server has no health service".to_owned(),
             status => {
                 let words = trailers.get("grpc-message").map(HeaderValue::as_bytes);
-                match words.map(decoded).unwrap_or_default().as_str() {
+                match self
+                    .secrets
+                    .hide(words.map(decoded).unwrap_or_default())
+                    .as_str()
+                {
                     "" => name(status),
                     words => format!("{}: {words}", name(status)),
                 }

@@ -1,10 +1,11 @@
 //! One look at a Kubernetes API server.
 
-use super::client::{Answer, Client, escaped};
+use super::client::{Answer, Client, NoAnswer, escaped};
 use super::cluster;
 use super::{ProbeError, Seen, first_line};
 use crate::judge::Outcome;
 use hyper::body::Bytes;
+use hyper::http::uri::InvalidUri;
 use hyper::{Method, Uri};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,12 @@ use squall_experiments::probe::{Kubernetes as Asked, Object};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// A page of a list has so many things at most: a pod is some ten kilobytes, and so much of an answer is read that they fit.
+const PAGE_ITEMS_MAX: usize = 50;
+
+/// So many pages are read at one look.
+const PAGES_MAX: usize = 100;
 
 /// A look, ready to be taken again and again.
 pub(super) struct Looking {
@@ -40,24 +47,22 @@ impl Looking {
                 of.namespace, of.name
             ),
             Object::Pods(of) => format!(
-                "/api/v1/namespaces/{}/pods?labelSelector={}",
+                "/api/v1/namespaces/{}/pods?labelSelector={}&limit={PAGE_ITEMS_MAX}",
                 of.namespace,
                 escaped(&of.selector)
             ),
             Object::Events(of) => format!(
-                "/api/v1/namespaces/{}/events?fieldSelector=type%3DWarning",
+                "/api/v1/namespaces/{}/events?fieldSelector=type%3DWarning&limit={PAGE_ITEMS_MAX}",
                 of.namespace
             ),
         };
         let server = client.uri().to_string();
         let url = format!("{}{path}", server.trim_end_matches('/'));
-        let uri = url
-            .parse()
-            .map_err(|error: hyper::http::uri::InvalidUri| ProbeError::Url {
-                probe: probe.to_owned(),
-                url: url.clone(),
-                why: error.to_string(),
-            })?;
+        let uri = url.parse().map_err(|error: InvalidUri| ProbeError::Url {
+            probe: probe.to_owned(),
+            url: url.clone(),
+            why: error.to_string(),
+        })?;
         Ok(Self {
             client,
             uri,
@@ -68,41 +73,59 @@ impl Looking {
     }
 
     pub(super) async fn look(&self) -> Seen {
-        let request = self
-            .client
-            .request(Method::GET, self.uri.clone(), Bytes::new());
-        let answer = match self.client.send(request).await {
-            Ok(answer) => answer,
-            Err(none) => return none.seen(),
-        };
         let seen = match &self.object {
-            Object::Deployment(_) => read(&answer).map(|of| deployment(&of)),
-            Object::Pods(_) => read(&answer).map(|pods| self.pods(&pods)),
-            Object::Events(_) => read(&answer).map(|events| self.events(&events)),
+            Object::Deployment(_) => self.get(&self.uri).await.map(|of| deployment(&of)),
+            Object::Pods(_) => self.list().await.map(|pods| self.pods(&pods)),
+            Object::Events(_) => self.list().await.map(|events| self.events(&events)),
         };
-        let seen = seen.unwrap_or_else(|outcome| {
-            Seen::only(match outcome {
+        seen.unwrap_or_else(|none| none)
+    }
+
+    /// One object, or what was seen in its place.
+    async fn get<T: DeserializeOwned>(&self, uri: &Uri) -> Result<T, Seen> {
+        let request = self.client.request(Method::GET, uri.clone(), Bytes::new());
+        let answer = self.client.send(request).await.map_err(NoAnswer::seen)?;
+        read(&answer).map_err(|outcome| Seen {
+            status: Some(answer.status.as_u16()),
+            ..Seen::only(match outcome {
                 Outcome::Unanswered(why) => Outcome::Unanswered(self.client.hide(why)),
                 Outcome::Failed(why) => Outcome::Failed(self.client.hide(why)),
                 Outcome::Success => Outcome::Success,
             })
-        });
-        Seen {
-            status: Some(answer.status.as_u16()),
-            ..seen
+        })
+    }
+
+    /// All things of a list, page after page. A page that the server has forgotten meanwhile (status 410) ends the attempt: half a list
+    /// says nothing.
+    async fn list<T: DeserializeOwned>(&self) -> Result<Vec<T>, Seen> {
+        let mut things = Vec::new();
+        let mut uri = self.uri.clone();
+        for _ in 0..PAGES_MAX {
+            let page: List<T> = self.get(&uri).await?;
+            things.extend(page.items);
+            if page.metadata.next.is_empty() {
+                return Ok(things);
+            }
+            let next = format!("{}&continue={}", self.uri, escaped(&page.metadata.next));
+            uri = next.parse().map_err(|error: InvalidUri| {
+                let why = format!("the server names a page that cannot be asked for: {error}");
+                Seen::only(Outcome::Unanswered(why))
+            })?;
         }
+        let why = format!("there are more than {}; narrow the selector", things.len());
+        Err(Seen::only(Outcome::Unanswered(why)))
     }
 
     /// Restarts since the first look. A container that was not there then counts from its own first start.
-    fn pods(&self, pods: &List<Pod>) -> Seen {
-        if pods.items.is_empty() {
+    fn pods(&self, pods: &[Pod]) -> Seen {
+        if pods.is_empty() {
             return Seen::only(Outcome::Failed("no pod matches the selector".into()));
         }
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = counted.looked.replace(Instant::now()).is_none();
         let (mut restarts, mut most) = (0, None);
-        for pod in &pods.items {
-            for container in &pod.status.container_statuses {
+        for pod in pods {
+            for container in pod.status.containers() {
                 let key = format!("{}/{}", pod.metadata.uid, container.name);
                 let now = container.restart_count;
                 let before = if is_first { now } else { 0 };
@@ -129,13 +152,13 @@ impl Looking {
     }
 
     /// Warnings since the last look, per second. What was there at the first does not count.
-    fn events(&self, events: &List<Event>) -> Seen {
+    fn events(&self, events: &[Event]) -> Seen {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let before = counted.looked.replace(now);
         let (mut new, mut last) = (0, None);
         let mut counts = BTreeMap::new();
-        for event in &events.items {
+        for event in events {
             let count = event.count.or(event.series.as_ref().map(|s| s.count));
             let count = count.unwrap_or(1);
             let known = counted.last.get(&event.metadata.uid).copied();
@@ -160,17 +183,29 @@ impl Looking {
     }
 }
 
+/// As `kubectl rollout status` sees it: the controller has seen the last change, all wanted replicas have it, none without it is left, and
+/// they are available.
 fn deployment(of: &Deployment) -> Seen {
     // What was not told has its default (`spec.replicas` is 1), and zero counts are left out.
     let wanted = of.spec.replicas.unwrap_or(1);
-    let available = of.status.available_replicas.unwrap_or(0);
-    let seen_of_spec = of.status.observed_generation >= of.metadata.generation;
-    let outcome = if !seen_of_spec {
-        Outcome::Failed("its last change was not rolled out yet".into())
-    } else if available >= wanted {
-        Outcome::Success
-    } else {
+    let status = &of.status;
+    let available = status.available_replicas;
+    let outcome = if status.observed_generation < of.metadata.generation {
+        Outcome::Failed("its last change was not rolled out yet: nothing was done about it".into())
+    } else if status.updated_replicas < wanted {
+        let updated = status.updated_replicas;
+        Outcome::Failed(format!(
+            "its last change was not rolled out yet: {updated} of {wanted} replicas have it"
+        ))
+    } else if status.replicas > status.updated_replicas {
+        let old = status.replicas - status.updated_replicas;
+        Outcome::Failed(format!(
+            "its last change was not rolled out yet: {old} replicas without it are left"
+        ))
+    } else if available < wanted {
         Outcome::Failed(format!("{available} of {wanted} replicas are available"))
+    } else {
+        Outcome::Success
     };
     Seen {
         value: Some(float(available)),
@@ -212,7 +247,17 @@ struct Status {
 
 #[derive(Deserialize)]
 struct List<T> {
+    #[serde(default)]
+    metadata: Page,
     items: Vec<T>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Page {
+    /// Names the next page; empty on the last.
+    #[serde(rename = "continue")]
+    next: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -239,7 +284,9 @@ struct DeploymentSpec {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct DeploymentStatus {
-    available_replicas: Option<u64>,
+    replicas: u64,
+    updated_replicas: u64,
+    available_replicas: u64,
     observed_generation: u64,
 }
 
@@ -253,7 +300,16 @@ struct Pod {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct PodStatus {
+    /// Those that run before the others, and those that run beside them all along (`restartPolicy: Always`).
+    init_container_statuses: Vec<Container>,
     container_statuses: Vec<Container>,
+}
+
+impl PodStatus {
+    fn containers(&self) -> impl Iterator<Item = &Container> {
+        let all = [&self.init_container_statuses, &self.container_statuses];
+        all.into_iter().flatten()
+    }
 }
 
 #[derive(Deserialize)]

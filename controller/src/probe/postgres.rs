@@ -1,12 +1,13 @@
 //! One query to PostgreSQL, or to what speaks as it does.
 
-use super::client::reason;
+use super::client::{of_tls, reason};
 use super::dial::{Dialing, Kept, Stream};
 use super::secret::Secrets;
 use super::{ProbeError, Seen};
 use crate::judge::Outcome;
 use futures_util::StreamExt;
 use squall_experiments::probe::Postgres;
+use std::error::Error as _;
 use std::io;
 use std::pin::pin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -185,6 +186,10 @@ impl Querying {
                 Outcome::Failed(words.chars().take(WORDS_CHARS_MAX).collect())
             }
             // The connection, or what came over it.
+            None if is_foreign(&error) => Outcome::Unanswered(format!(
+                "the answer is not PostgreSQL's, or broke off: {}",
+                reason(&error)
+            )),
             None => Outcome::Unanswered(self.secrets.hide(reason(&error))),
         }
     }
@@ -195,4 +200,19 @@ impl Querying {
 fn is_over(error: &Error) -> bool {
     let code = error.as_db_error().map(|said| said.code().code());
     error.is_closed() || code.is_some_and(|code| code.starts_with("57P"))
+}
+
+/// Whether the bytes that came make no sense, rather than that none came: the library then makes an I/O error that no system call gave.
+fn is_foreign(error: &Error) -> bool {
+    let io = error
+        .source()
+        .and_then(|error| error.downcast_ref::<io::Error>());
+    let made = [
+        io::ErrorKind::Other,
+        io::ErrorKind::InvalidInput,
+        io::ErrorKind::InvalidData,
+    ];
+    io.is_some_and(|error| {
+        made.contains(&error.kind()) && error.raw_os_error().is_none() && of_tls(error).is_none()
+    })
 }

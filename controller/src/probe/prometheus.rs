@@ -1,6 +1,6 @@
 //! One PromQL query, and the one number it comes to.
 
-use super::client::{Answer, Client, Http, escaped};
+use super::client::{Answer, Client, Http, escaped, refusal};
 use super::{ProbeError, Seen, first_line};
 use crate::judge::Outcome;
 use hyper::body::Bytes;
@@ -129,11 +129,12 @@ struct Series {
 
 /// The one number, or why there is none.
 fn number(answer: &Answer, reduce: Option<Reduce>) -> Result<f64, Outcome> {
-    let status = answer.status.as_u16();
     let reply: Reply = match serde_json::from_slice(&answer.body) {
         Ok(reply) => reply,
         // Somebody else answered: a proxy, a login page, another service. Prometheus itself was not heard.
-        Err(_) if status >= 400 => return Err(Outcome::Unanswered(format!("status {status}"))),
+        Err(_) if answer.status.as_u16() >= 400 => {
+            return Err(Outcome::Unanswered(refusal(answer.status)));
+        }
         Err(_) => {
             let text = first_line(&answer.body);
             let why = format!("this is not an answer of Prometheus: {text}");

@@ -1,6 +1,6 @@
 //! One question to something that answers in our words.
 
-use super::client::{Answer, Client, Http};
+use super::client::{Answer, Client, Http, refusal};
 use super::{ProbeError, Seen, first_line};
 use crate::judge::Outcome;
 use hyper::Method;
@@ -52,7 +52,7 @@ impl Questioning {
             ..Seen::only(outcome)
         };
         if !answer.status.is_success() {
-            return with(Outcome::Unanswered(format!("status {status}")), None);
+            return with(Outcome::Unanswered(refusal(answer.status)), None);
         }
         let reply: Reply = match serde_json::from_slice(&answer.body) {
             Ok(reply) => reply,

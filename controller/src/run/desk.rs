@@ -9,6 +9,7 @@
 use super::budget::{Bounded, Budget, LastReplica, Limits};
 use super::crew::Crew;
 use super::halt::Halt;
+use super::reach::Reach;
 use super::record::Feed;
 use super::stand_still::StandStill;
 use super::{Order, drive, new_id};
@@ -17,6 +18,7 @@ use crate::fleet::registry::Registry;
 use crate::probe::{self, ProbeError};
 use crate::store::{Started, Store, StoreError};
 use futures_util::future::BoxFuture;
+use serde::Deserialize;
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
@@ -98,6 +100,9 @@ pub enum Refused {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// It would use what of the controller's machine is not for it.
+    #[error("{}", .0.join("; "))]
+    Reach(Vec<String>),
     /// A run of this name was there before.
     #[error("there has been a run {0} already")]
     Taken(RunId),
@@ -112,6 +117,17 @@ pub enum Refused {
     Store(#[from] StoreError),
 }
 
+/// What a controller's configuration says of runs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Rules {
+    /// Which agents belong to each environment, and how much of it may be hit at once. Where there is none, every name is one,
+    /// unbounded.
+    pub environments: BTreeMap<String, Bounded>,
+    /// What probes may use of the controller's own machine.
+    pub reach: Reach,
+}
+
 /// A run that is under way.
 struct UnderWay {
     halt: Halt,
@@ -121,7 +137,7 @@ struct UnderWay {
 struct Inner {
     store: Store,
     registry: Registry,
-    environments: BTreeMap<String, Bounded>,
+    rules: Rules,
     gate: Mutex<Option<Gate>>,
     ended: Mutex<Option<Ended>>,
     budget: Arc<Mutex<Budget>>,
@@ -138,18 +154,13 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Desk {
-    /// Opens it. Without `environments` every name is one, unbounded.
+    /// Opens it.
     #[must_use]
-    pub fn new(
-        store: Store,
-        registry: Registry,
-        environments: BTreeMap<String, Bounded>,
-        still: StandStill,
-    ) -> Self {
+    pub fn new(store: Store, registry: Registry, rules: Rules, still: StandStill) -> Self {
         Self(Arc::new(Inner {
             store,
             registry,
-            environments,
+            rules,
             gate: Mutex::new(None),
             ended: Mutex::new(None),
             budget: Arc::default(),
@@ -180,6 +191,7 @@ impl Desk {
     /// It may not start, with every reason.
     pub async fn start(&self, wanted: Wanted) -> Result<RunId, Refused> {
         let (experiment, digest) = read(&wanted)?;
+        self.within_reach(&experiment)?;
         probe::check(&experiment.steady_state)?;
         let bounded = self.environment(&wanted.environment)?;
         self.stands_still()?;
@@ -314,7 +326,7 @@ impl Desk {
     }
 
     fn environment(&self, name: &str) -> Result<Bounded, Refused> {
-        let environments = &self.0.environments;
+        let environments = &self.0.rules.environments;
         if environments.is_empty() {
             return Ok(Bounded::default());
         }
@@ -323,6 +335,16 @@ impl Desk {
             known: environments.keys().cloned().collect(),
         };
         environments.get(name).cloned().ok_or_else(unknown)
+    }
+
+    /// Asked before anything of the file is looked at on this machine: even whether a path is there is not for everybody to learn.
+    fn within_reach(&self, experiment: &Experiment) -> Result<(), Refused> {
+        let refused = self.0.rules.reach.refuses(experiment);
+        if refused.is_empty() {
+            Ok(())
+        } else {
+            Err(Refused::Reach(refused))
+        }
     }
 
     fn stands_still(&self) -> Result<(), Refused> {

@@ -18,11 +18,11 @@ use squall_experiments::event::{Happening, StopReason, Violation};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
 use squall_experiments::join::Labels;
-use squall_experiments::plan::{Plan, Stage};
+use squall_experiments::plan::Plan;
 use squall_experiments::run_life::{RunEvent, RunState};
 use squall_experiments::units::Lease;
 use squall_experiments::verdict::Verdict;
-use squall_experiments::wire::{FromAgent, FromController, Renew, Stop};
+use squall_experiments::wire::{FromAgent, FromController, Renew};
 use std::collections::BTreeMap;
 
 /// A lease is renewed so many times before it would end: four renewals may be late or lost.
@@ -83,7 +83,7 @@ pub enum Effect {
 
 /// Where a stage of the ramp is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     /// Faults of the step before are told to end; since when.
     Clearing(u64),
     /// Asked for; since when.
@@ -108,10 +108,10 @@ pub struct Machine {
     pub(super) lease: Lease,
     baseline_us: u64,
     recovery_us: u64,
-    plan: Plan,
-    state: RunState,
+    pub(super) plan: Plan,
+    pub(super) state: RunState,
     since_us: u64,
-    part: Part,
+    pub(super) part: Part,
     renew_us: u64,
     pub(super) faults: Faults,
     pub(super) following: Following,
@@ -220,57 +220,7 @@ impl Machine {
         self.advance(now_us, out);
     }
 
-    /// The stage that is held now, of a step that follows its target.
-    fn followed(&self) -> Option<&Stage> {
-        let RunState::Injecting(stage) = self.state else {
-            return None;
-        };
-        let stage = self.plan.stages.get(stage as usize)?;
-        let holds = matches!(self.part, Part::Holding(_)) && self.stopping.is_none();
-        (holds && self.following.is_on(stage.step)).then_some(stage)
-    }
-
-    /// Looks for the target again where that is due.
-    fn look(&mut self, now_us: u64, out: &mut Vec<Effect>) {
-        let Some(step) = self.followed().map(|stage| stage.step) else {
-            return;
-        };
-        if self.following.is_late(now_us) {
-            self.found(now_us, out);
-        }
-        let nodes = self.asked.get(step).into_iter().flatten();
-        let there = nodes.filter(|node| !self.absent.is(node)).cloned();
-        let Some((question, nodes)) = self.following.ask(now_us, step, there.collect()) else {
-            return;
-        };
-        for node in nodes {
-            self.send(&node, FromController::Resolve(question.clone()), out);
-        }
-    }
-
-    /// What the target means now: who joins is hit, who is lost is let go.
-    fn found(&mut self, now_us: u64, out: &mut Vec<Effect>) {
-        let Some((step, share)) = self.followed().map(|stage| (stage.step, stage.share)) else {
-            return;
-        };
-        let hit = self.faults.hit(step);
-        let Some(change) = self.following.change(now_us, (step, share), &hit) else {
-            return;
-        };
-        let moves = self.faults.change(step, &change);
-        out.extend(moves.said.into_iter().map(Effect::Say));
-        for (node, faults) in moves.end {
-            self.send(&node, FromController::Stop(Stop::Faults(faults)), out);
-        }
-        for (node, arm) in moves.arm {
-            self.send(&node, FromController::Arm(arm), out);
-        }
-        if let Some(trouble) = moves.trouble {
-            self.trouble(now_us, trouble, out);
-        }
-    }
-
-    fn trouble(&mut self, now_us: u64, trouble: Trouble, out: &mut Vec<Effect>) {
+    pub(super) fn trouble(&mut self, now_us: u64, trouble: Trouble, out: &mut Vec<Effect>) {
         if self.stopping.is_some() {
             return;
         }

@@ -9,18 +9,24 @@ mod follow;
 mod gate;
 mod halt;
 mod joining;
+mod looking;
 pub mod machine;
 mod nodes;
 mod planning;
+mod reach;
 mod record;
 mod stand_still;
 mod verdict;
 mod watch;
 
 #[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
 mod control_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod fleet_tests;
 #[cfg(test)]
 mod follow_tests;
 #[cfg(test)]
@@ -33,6 +39,7 @@ mod world;
 pub use drive::{here, plan_here};
 pub use halt::{Halt, Halting, Urgency};
 pub use planning::Planned;
+pub use reach::Reach;
 pub use record::Feed;
 pub use stand_still::{Halted, StandStill};
 

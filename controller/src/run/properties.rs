@@ -1,10 +1,11 @@
 //! What holds of every run, whatever happens to it.
 
 use super::fixture;
-use super::machine::Input;
+use super::machine::{Effect, Input};
 use super::world::{NODE, World, armed, ended, heard};
+use crate::report::Summary;
 use proptest::prelude::*;
-use squall_experiments::event::Happening;
+use squall_experiments::event::{Event, Happening};
 use squall_experiments::run_life::RunState;
 use squall_experiments::verdict::Verdict;
 use squall_experiments::wire::{EndCause, FromAgent, Refused};
@@ -93,6 +94,29 @@ proptest! {
         let ends = world.said.iter().filter(|h| matches!(h, Happening::Finished(_))).count();
         prop_assert_eq!(ends, 1);
         prop_assert!(matches!(world.said.last(), Some(Happening::Finished(_))));
+    }
+
+    /// What is kept of a run says the same verdict, and why, as the run itself did: written down, read again and told from the beginning.
+    #[test]
+    fn the_verdict_of_the_kept_events_is_the_live_one(happenings in proptest::collection::vec(any_input(), 0..24)) {
+        let mut world = World::new(&fixture::experiment());
+        world.take(Input::Begin);
+        for any in &happenings {
+            happen(&mut world, any);
+        }
+        world.until(RunState::Finished);
+        let said = world.record.iter().flat_map(|(now_us, _, effects)| {
+            let said = effects.iter().filter_map(|effect| match effect {
+                Effect::Say(what) => Some(what.clone()),
+                _ => None,
+            });
+            said.map(|what| Event { at_us: *now_us, what })
+        });
+        let kept: Vec<String> = said.map(|event| serde_json::to_string(&event).unwrap()).collect();
+        let read: Vec<Event> = kept.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        let told = Summary::of(&read);
+        prop_assert_eq!(told.verdict, world.machine.verdict());
+        prop_assert_eq!(&told.because, &world.finished().because);
     }
 
     /// A run is its inputs: the same ones, given again, lead to the same words, commands and verdict.

@@ -225,3 +225,24 @@ pub(super) fn expectations(experiment: &Experiment) -> Vec<ExpectationRef> {
     });
     refs.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::fixture;
+
+    #[test]
+    fn all_chances_of_a_false_stop_come_to_the_one_of_the_file() {
+        let mut experiment = fixture::experiment();
+        let one = experiment.steady_state[0].expect[0].clone();
+        experiment.steady_state[0].expect = vec![one; 3];
+        let mut second = experiment.steady_state[0].clone();
+        second.expect.truncate(1);
+        experiment.steady_state.push(second);
+        let all = alpha(&experiment, 5) * 4.0 * 6.0;
+        assert!(
+            (all - experiment.false_stop.fraction()).abs() < 1e-12,
+            "{all}"
+        );
+    }
+}

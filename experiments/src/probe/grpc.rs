@@ -1,9 +1,11 @@
 //! One health check over gRPC each interval.
 
-use super::{Tls, Trouble, every_default, timeout_default};
+use super::{Auth, Tls, Trouble, every_default, timeout_default};
+use crate::secret::Said;
 use crate::units::{Interval, Timeout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One call of `grpc.health.v1.Health/Check` each interval, over a connection of its own; success is SERVING.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +16,12 @@ pub struct Grpc {
     /// Whose health is asked for; the whole server's where nothing is said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service: String,
+    /// Metadata that goes with the call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Said>,
+    /// How the probe proves who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// Whom TLS trusts; plain text where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,

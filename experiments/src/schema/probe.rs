@@ -127,6 +127,19 @@ fn auth() -> (&'static str, Value) {
     ("auth", one_of("How the probe proves who it is", kinds))
 }
 
+fn headers() -> (&'static str, Value) {
+    (
+        "headers",
+        json!({
+            "type": ["object", "null"],
+            "additionalProperties": {
+                "oneOf": [{ "type": ["string", "number", "boolean"] }, secret()],
+            },
+            "description": "Header fields; a secret is `{ env: NAME }` or `{ file: PATH }`",
+        }),
+    )
+}
+
 fn tls() -> (&'static str, Value) {
     let fields = [
         (
@@ -165,22 +178,7 @@ fn trouble() -> [(&'static str, Value); 2] {
 
 /// Whom a probe asks over HTTP, and how.
 fn source() -> Vec<(&'static str, Value)> {
-    vec![
-        ("url", url()),
-        (
-            "headers",
-            json!({
-                "type": ["object", "null"],
-                "additionalProperties": {
-                    "oneOf": [{ "type": ["string", "number", "boolean"] }, secret()],
-                },
-                "description": "Header fields; a secret is `{ env: NAME }` or `{ file: PATH }`",
-            }),
-        ),
-        auth(),
-        tls(),
-        timeout(),
-    ]
+    vec![("url", url()), headers(), auth(), tls(), timeout()]
 }
 
 fn request() -> Vec<(&'static str, Value)> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use packages::python_package;
 pub use run::{WORLD, World};
 pub use tally::{Failure, Skip, Tally};
 
@@ -273,7 +274,15 @@ fn programs(binaries: &[&TestBinary]) -> Vec<PathBuf> {
     let programs =
         built.flat_map(|folder| ["squall", "squall-agent"].map(|name| folder.join(name)));
     let root = first.folder.parent().into_iter();
-    let data = root
-        .flat_map(|root| ["experiments/library", "experiments/tests"].map(|path| root.join(path)));
-    programs.chain(data).filter(|path| path.exists()).collect()
+    let data = root.flat_map(|root| {
+        [
+            "experiments/library",
+            "experiments/tests",
+            "agent/README.md",
+        ]
+        .map(|path| root.join(path))
+    });
+    let node = crate::world::pods::programs();
+    let all = programs.chain(data).chain(node);
+    all.filter(|path| path.exists()).collect()
 }

@@ -1,7 +1,7 @@
 //! What the tests need from the machine, in one place, and its installation where that is allowed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::vm::on_path;
@@ -43,14 +43,68 @@ const NEEDED: [(&str, &str); 22] = [
     ("tc", "iproute2"),
 ];
 
+/// A Python package with the schemas of Kubernetes' API, and the version that tests were written with.
+const SCHEMAS: (&str, &str) = ("kubernetes_validate", "kubernetes-validate==1.37.0");
+
+/// Where Python packages are put that no Debian package has: beside what cargo builds, and nowhere on the machine.
+const PYTHON_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python");
+
+/// The folder to import this Python package from, where it was installed.
+#[must_use]
+pub fn python_package(name: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(PYTHON_PACKAGES);
+    folder.join(name).exists().then_some(folder)
+}
+
+/// Installs what is missing, or says what could not be.
+pub(super) fn provide() -> Result<(), String> {
+    let trouble = [debian(), python()].map(Result::err);
+    let trouble: Vec<String> = trouble.into_iter().flatten().collect();
+    if trouble.is_empty() {
+        Ok(())
+    } else {
+        Err(trouble.join("; "))
+    }
+}
+
+/// Needs no root, and changes nothing but the folder.
+fn python() -> Result<(), String> {
+    let (module, package) = SCHEMAS;
+    if python_package(module).is_some() {
+        return Ok(());
+    }
+    let answer = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-compile"])
+        .args(["--disable-pip-version-check", "--root-user-action=ignore"])
+        .args(["--target", PYTHON_PACKAGES, package])
+        .stdin(Stdio::null())
+        .output();
+    match answer {
+        Ok(answer) if answer.status.success() => Ok(()),
+        Ok(answer) => Err(format!(
+            "`python3 -m pip install {package}` failed: {}",
+            String::from_utf8_lossy(&answer.stderr).trim()
+        )),
+        Err(error) => Err(format!("cannot run python3: {error}")),
+    }
+}
+
+fn has_pip() -> bool {
+    let answer = Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output();
+    answer.is_ok_and(|answer| answer.status.success())
+}
+
 /// Installs what is missing, as root on a machine with apt; otherwise names it. Tests whose tool is
 /// missing in the end are skipped and say so.
-pub(super) fn provide() -> Result<(), String> {
+fn debian() -> Result<(), String> {
     let mut missing: Vec<&str> = NEEDED
         .iter()
         .filter(|(what, _)| !is_there(what))
         .map(|(_, package)| *package)
         .collect();
+    missing.extend((!has_pip()).then_some("python3-pip"));
     missing.dedup();
     // The VM's kernel comes out of the package archive, whose index a bare container image lacks.
     let index = Command::new("apt-cache")

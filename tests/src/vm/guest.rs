@@ -24,7 +24,8 @@ const MOUNTS: [(&str, &str, &str); 9] = [
     ("devpts", "/dev/pts", "ptmxmode=666"),
     ("tmpfs", "/dev/shm", ""),
     ("tmpfs", "/run", "mode=755"),
-    ("cgroup2", "/sys/fs/cgroup", ""),
+    // As systemd mounts it.
+    ("cgroup2", "/sys/fs/cgroup", "nsdelegate"),
     ("bpf", "/sys/fs/bpf", ""),
     ("tracefs", "/sys/kernel/tracing", ""),
 ];
@@ -67,6 +68,7 @@ pub fn main_if_init() {
 }
 
 fn serve() -> io::Result<std::convert::Infallible> {
+    leave_the_first_root()?;
     for (kind, place, options) in MOUNTS {
         fs::create_dir_all(place)?;
         mount(
@@ -98,6 +100,17 @@ fn serve() -> io::Result<std::convert::Infallible> {
         say(&control, Word::Exited(code))?;
     }
     Err(io::Error::other("the host hung up"))
+}
+
+/// Puts the file system that the kernel unpacked over itself: pivot_root(2), by which containers get their root, refuses the very
+/// first one.
+fn leave_the_first_root() -> io::Result<()> {
+    let none = None::<&str>;
+    mount(Some("/"), "/mnt", none, MsFlags::MS_BIND, none)?;
+    nix::unistd::chdir("/mnt")?;
+    mount(Some("."), "/", none, MsFlags::MS_MOVE, none)?;
+    nix::unistd::chroot(".")?;
+    Ok(nix::unistd::chdir("/")?)
 }
 
 /// A helper that is not there is not worth a dead VM: what needed its work will say so.

@@ -62,7 +62,7 @@ const MODULE_INDEX: [&str; 8] = [
 ];
 
 /// Text files without which name look-ups fail.
-const ETC: [(&str, &str); 4] = [
+const ETC: [(&str, &str); 5] = [
     (
         "etc/passwd",
         "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
@@ -70,6 +70,8 @@ const ETC: [(&str, &str); 4] = [
     ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     ("etc/nsswitch.conf", "hosts: files dns\n"),
+    // Container runtimes copy it into every pod.
+    ("etc/resolv.conf", "# Nobody answers here.\n"),
 ];
 
 /// Writes the file system to `path`: `init` becomes process 1, each of `files` lies where it lies here.

@@ -32,7 +32,8 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// An agent of one's own. It is killed, with all its faults, when this is dropped.
 #[derive(Debug)]
 pub struct Agent {
-    child: Child,
+    /// None for one that somebody else has started.
+    child: Option<Child>,
     link: Option<WebSocket<UnixStream>>,
     heard: VecDeque<FromAgent>,
     hello: Hello,
@@ -106,8 +107,18 @@ impl Agent {
             .stderr(log)
             .spawn()?;
         let mut guard = Orphan(Some(child));
-        ours.set_read_timeout(Some(ANSWER_LIMIT))?;
-        let mut link = tungstenite::accept(ours)
+        let mut agent = Self::met(ours)?;
+        agent.child = guard.0.take();
+        Ok(agent)
+    }
+
+    /// Meets one that somebody else has started, at this end of its link; it is not killed when this is dropped, but its link ends.
+    ///
+    /// # Errors
+    /// When it says something else than its first word.
+    pub fn met(link: UnixStream) -> Result<Self> {
+        link.set_read_timeout(Some(ANSWER_LIMIT))?;
+        let mut link = tungstenite::accept(link)
             .map_err(|error| format!("no WebSocket from the agent: {error}"))?;
         let message = link
             .read()
@@ -116,9 +127,8 @@ impl Agent {
             return Err(format!("the agent's first word was {message}").into());
         };
         link.get_ref().set_read_timeout(Some(GLANCE))?;
-        let child = guard.0.take().ok_or("the agent is gone")?;
         let mut agent = Self {
-            child,
+            child: None,
             link: Some(link),
             heard: VecDeque::new(),
             hello,
@@ -139,7 +149,7 @@ impl Agent {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.hello.pid
     }
 
     /// Sends `message`.
@@ -408,9 +418,10 @@ impl Agent {
         self.link = None;
     }
 
-    /// Whether it still runs; a dead one is reaped by this.
+    /// Whether one that was started here still runs; a dead one is reaped by this.
     pub fn lives(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        let child = self.child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 }
 
@@ -419,7 +430,9 @@ const SEED: u64 = 42;
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        end(&mut self.child);
+        if let Some(child) = &mut self.child {
+            end(child);
+        }
     }
 }
 

@@ -26,7 +26,10 @@ pub fn needing(
 ) -> Trial {
     Trial::ignorable_test(name, move || {
         let Some(there) = there else {
-            let why = format!("needs {package}: apt-get install {package}");
+            let why = match package.contains(' ') {
+                true => format!("needs {package}"),
+                false => format!("needs {package}: apt-get install {package}"),
+            };
             return Ok(Completion::ignored_with(why));
         };
         test(&there)

@@ -16,9 +16,14 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A probe out of a whole experiment file.
 pub(crate) fn steady(probe: &str) -> Result<SteadyState> {
+    steady_expecting(probe, "success >= 50%")
+}
+
+/// The same with these expectations, one violation of which is enough.
+pub(crate) fn steady_expecting(probe: &str, expected: &str) -> Result<SteadyState> {
     let text = format!(
         "apiVersion: squall/v1\nkind: Experiment\nmetadata: {{ name: probes }}\nhypothesis: h\nsteadyState:\n  \
-         - name: the probe\n    probe: {probe}\n    expect: [ success >= 50% ]\nmethod:\n  - fault: kill\n    \
+         - name: the probe\n    probe: {probe}\n    expect: [ {expected} ]\n    confirm: 1\nmethod:\n  - fault: kill\n    \
          on: {{ process: {{ name: nobody }} }}\n    hold: 60s\nbaseline: 60s\n"
     );
     let reading = read("probe.yaml", &text);
@@ -51,7 +56,11 @@ pub(crate) struct Asking {
 
 impl Asking {
     pub(crate) fn start(probe: &str) -> Result<Self> {
-        let steady = steady(probe)?;
+        Self::of(steady(probe)?)
+    }
+
+    pub(crate) fn of(steady: SteadyState) -> Result<Self> {
+        let probe = steady.name.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -66,7 +75,7 @@ impl Asking {
             hear,
             runtime,
             clock,
-            probe: probe.to_owned(),
+            probe,
             under_way: BTreeSet::new(),
         })
     }

@@ -27,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A server that knows `shop` and nobody else; for `nobody.example` it asks one that does not answer.
-fn start(program: &Path, address: SocketAddr) -> Result<Service> {
+pub(crate) fn start(program: &Path, address: SocketAddr) -> Result<Service> {
     let long = "x".repeat(200);
     let folder = folder()?;
     let mut command = unprivileged(program, Signal::SIGKILL);

@@ -12,6 +12,7 @@ use squall_controller::judge::Outcome;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// How long Python may take to start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -22,11 +23,9 @@ const PYTHON: &str = "/usr/bin/python3";
 const SERVER: &str = include_str!("health_server.py");
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let module = PathBuf::from("/usr/lib/python3/dist-packages/grpc/__init__.py");
-    let there = Some(module).filter(|module| module.exists());
     vec![
         needing(
-            there,
+            installed(),
             "python3-grpcio",
             "grpc::a_real_server_is_understood",
             |_| real(),
@@ -35,14 +34,21 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// gRPC's server, on a port in the open, one without a health service, one behind TLS, and one that wants a client's certificate.
-struct Real {
-    service: Service,
-    ports: Vec<u16>,
-    certificates: Certificates,
+/// Where Debian has gRPC's Python package, if it has it here.
+pub(crate) fn installed() -> Option<PathBuf> {
+    let module = PathBuf::from("/usr/lib/python3/dist-packages/grpc/__init__.py");
+    Some(module).filter(|module| module.exists())
 }
 
-fn start() -> Result<Real> {
+/// gRPC's server, on a port in the open, one without a health service, one behind TLS, and one that wants a client's certificate.
+pub(crate) struct Real {
+    pub(crate) service: Service,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) certificates: Certificates,
+    secrets: TempDir,
+}
+
+pub(crate) fn start() -> Result<Real> {
     let (folder, certificates) = (folder()?, Certificates::new()?);
     let copy = |name: &str, from: PathBuf| -> Result<PathBuf> {
         let to = folder.path().join(name);
@@ -70,6 +76,7 @@ fn start() -> Result<Real> {
         service,
         ports,
         certificates,
+        secrets: TempDir::new()?,
     })
 }
 
@@ -98,11 +105,33 @@ fn real() -> Result<()> {
     )?;
     let guarded = ["UNAUTHENTICATED: no token, naïve 100%"];
     failed(&ask(0, ", service: guarded"), &guarded)?;
+    guarded_by_token(&real, ask)?;
     failed(&ask(1, ""), &["UNIMPLEMENTED", "no health service"])?;
     tls(&real, ask)?;
     real.service
         .stopped(|| unanswered(&ask(0, ", timeout: 300ms"), &["300ms"]))?;
     serving(&ask(0, ""))
+}
+
+/// Metadata reaches the server, and a secret in it never comes back in a reason.
+fn guarded_by_token(real: &Real, ask: impl Fn(usize, &str) -> String) -> Result<()> {
+    let with = |token: &str, tenant: &str| -> Result<String> {
+        let file = real.secrets.path().join(token);
+        fs::write(&file, token)?;
+        let (file, service) = (file.display(), "service: guarded");
+        let auth = format!("auth: {{ bearer: {{ file: {file} }} }}");
+        Ok(ask(
+            0,
+            &format!(", {service}, {auth}, headers: {{ x-tenant: {tenant} }}"),
+        ))
+    };
+    serving(&with("right", "shop")?)?;
+    failed(&with("right", "other")?, &["UNAUTHENTICATED"])?;
+    failed(&with("mule", "shop")?, &["UNAUTHENTICATED: Bearer •••"])?;
+    let gone = ", auth: { bearer: { file: /no/such/token } }";
+    let gone = refused(&ask(0, gone))?;
+    assert!(gone.contains("/no/such/token"), "{gone}");
+    Ok(())
 }
 
 fn tls(real: &Real, ask: impl Fn(usize, &str) -> String) -> Result<()> {

@@ -25,12 +25,16 @@ factory = message_factory.MessageFactory(pool)
 Request, Response = (factory.GetPrototype(pool.FindMessageTypeByName("grpc.health.v1." + name))
                      for name in ("HealthCheckRequest", "HealthCheckResponse"))
 
-HEALTH = {"": 1, "shop.v1.Orders": 1, "sick": 2, "unknown": 0, "new": 3}
+HEALTH = {"": 1, "guarded": 1, "shop.v1.Orders": 1, "sick": 2, "unknown": 0, "new": 3}
 
 
 def check(request, context):
     if request.service == "guarded":
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, naïve 100%")
+        metadata = dict(context.invocation_metadata())
+        token = metadata.get("authorization", "no token, naïve 100%")
+        if token != "Bearer right" or metadata.get("x-tenant") != "shop":
+            # As services do that ought not to.
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, token)
     if request.service not in HEALTH:
         context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
     return Response(status=HEALTH[request.service])

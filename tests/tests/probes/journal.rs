@@ -1,10 +1,10 @@
 //! The `log` probe on journals that systemd's own writer writes.
 
 use crate::ask::{Asking, unanswered};
+use crate::user::Unprivileged;
 use lab::world::Result;
 use lab::world::service::needing;
 use libtest_mimic::Trial;
-use nix::unistd::{Uid, geteuid, setfsuid};
 use squall_controller::judge::{self, Outcome};
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
@@ -252,24 +252,6 @@ fn call_it_xz(path: &Path) -> Result<()> {
         .write(true)
         .open(path)?
         .write_all_at(&[1], flags as u64)?)
-}
-
-/// This thread, and those that it starts, open files as a user of no group; root again with the end of the value.
-struct Unprivileged;
-
-impl Unprivileged {
-    fn become_one() -> Self {
-        if geteuid().is_root() {
-            setfsuid(Uid::from_raw(65534));
-        }
-        Self
-    }
-}
-
-impl Drop for Unprivileged {
-    fn drop(&mut self) {
-        setfsuid(geteuid());
-    }
 }
 
 fn unreadable(_: &Path) -> Result<()> {

@@ -1,11 +1,14 @@
 //! Probes against the real thing, and each of its failures: down, slow, wrong certificate, wrong password,
 //! garbage, nothing; and the times of schedules against a second implementation. They touch loopback and their own folders alone; one whole run needs root.
 
+#![allow(clippy::print_stderr, reason = "the matrix is a result, too")]
+
 mod ask;
 mod calendar;
 mod certificates;
 mod daemon;
 mod dns;
+mod failures;
 mod grpc;
 mod journal;
 mod kubernetes;
@@ -16,6 +19,7 @@ mod postgres;
 mod prometheus;
 mod redis;
 mod stub;
+mod user;
 mod webhook;
 mod whole_run;
 
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let trials = [
+        failures::trials(),
         prometheus::trials(),
         webhook::trials(),
         grpc::trials(),
@@ -45,6 +50,9 @@ fn main() -> ExitCode {
         whole_run::trials(),
     ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();
+    if let Some(table) = failures::table() {
+        eprintln!("\n{table}\n");
+    }
     daemon::end_all();
     exit
 }

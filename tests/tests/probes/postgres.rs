@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
     vec![
@@ -28,14 +28,14 @@ pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
     ]
 }
 
-struct Real {
-    service: Service,
-    address: SocketAddr,
-    certificates: Certificates,
-    secrets: TempDir,
+pub(crate) struct Real {
+    pub(crate) service: Service,
+    pub(crate) address: SocketAddr,
+    pub(crate) certificates: Certificates,
+    pub(crate) secrets: TempDir,
 }
 
-fn start(programs: &Path) -> Result<Real> {
+pub(crate) fn start(programs: &Path) -> Result<Real> {
     let (data, certificates) = (Data::new(programs, Some(PASSWORD))?, Certificates::new()?);
     for (name, from) in [
         ("cert.pem", certificates.cert()),

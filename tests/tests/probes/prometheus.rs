@@ -43,28 +43,28 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The program, and its package.
-const PROGRAM: (&str, &str) = ("prometheus", "prometheus");
+pub(crate) const PROGRAM: (&str, &str) = ("prometheus", "prometheus");
 
 /// What the password's hash below was made of; as long as the test's own.
 const PASSWORD: &str = "correct horse";
 
 /// A Prometheus that scrapes itself, in the open; another behind TLS and a password; and one that wants a client's certificate.
-struct Real {
-    open: SocketAddr,
-    closed: SocketAddr,
-    mutual: SocketAddr,
-    certificates: Certificates,
-    folder: TempDir,
+pub(crate) struct Real {
+    pub(crate) open: SocketAddr,
+    pub(crate) closed: SocketAddr,
+    pub(crate) mutual: SocketAddr,
+    pub(crate) certificates: Certificates,
+    pub(crate) folder: TempDir,
 }
 
-fn real() -> Result<&'static Real> {
+pub(crate) fn real() -> Result<&'static Real> {
     static REAL: OnceLock<std::result::Result<Real, String>> = OnceLock::new();
     REAL.get_or_init(|| start().map_err(|error| error.to_string()))
         .as_ref()
         .map_err(|error| error.clone().into())
 }
 
-fn start() -> Result<Real> {
+pub(crate) fn start() -> Result<Real> {
     let (folder, certificates) = (TempDir::new()?, Certificates::new()?);
     let path = |name: &str| folder.path().join(name);
     fs::write(path("password"), PASSWORD)?;

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -31,15 +31,15 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-struct Real {
-    service: Service,
-    plain: SocketAddr,
-    tls: SocketAddr,
-    certificates: Certificates,
-    secrets: TempDir,
+pub(crate) struct Real {
+    pub(crate) service: Service,
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) certificates: Certificates,
+    pub(crate) secrets: TempDir,
 }
 
-fn start(program: &Path) -> Result<Real> {
+pub(crate) fn start(program: &Path) -> Result<Real> {
     let (folder, certificates) = (folder()?, Certificates::new()?);
     let at = |name: &str| folder.path().join(name).display().to_string();
     symlink(program, at("redis-server"))?;

@@ -21,6 +21,7 @@ mod pods;
 mod policy;
 mod pressure;
 mod redirect;
+mod runs;
 mod scene;
 mod steps;
 mod tcp;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
     trials.extend(watchdog::trials());
     trials.extend(cli::trials());
     trials.extend(fleet::trials());
+    trials.extend(runs::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));

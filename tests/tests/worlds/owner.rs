@@ -214,8 +214,9 @@ fn a_cgroup_and_a_user() -> Result<()> {
     let group_on = json!({ "cgroup": group.path() });
     let Shared { one, other, .. } = &mut shared;
     let (own, others) = (one.udp(at(PORT))?, other.udp(at(PORT))?);
-    for on in [group_on, user] {
-        let fault = json!({ "loss": { "model": { "random": { "probability": "100%" } }, "filter": filter("ingress") } });
+    let loss = json!({ "loss": { "model": { "random": { "probability": "100%" } }, "filter": filter("ingress") } });
+    let partition = json!({ "partition": { "filter": filter("ingress") } });
+    for (on, fault) in [(group_on, loss), (user, partition)] {
         let armed = arm(&mut agent, &on, fault)?;
         silent("lost", one, own)?;
         let new = one.udp(at(PORT))?;
@@ -228,13 +229,13 @@ fn a_cgroup_and_a_user() -> Result<()> {
     Ok(())
 }
 
-/// The target serves, and its clients are elsewhere: the first packet that reaches it is hit already.
+/// The target serves, and its clients are elsewhere: the first packet that reaches it is hit already. Over IPv6.
 fn a_server() -> Result<()> {
     const OTHER: u16 = 8081;
     let mut shared = Shared::new(None)?;
     let on = shared.process();
     let mut agent = Agent::start()?;
-    let own = |port| SocketAddr::new(victim(Ip::V4), port);
+    let own = |port| SocketAddr::new(victim(Ip::V6), port);
     shared.one.serve(own(WEB))?;
     shared.other.serve(own(OTHER))?;
     let mut client = Talker::start(&shared.wire.peer, "client", None)?;

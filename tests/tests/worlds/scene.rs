@@ -510,9 +510,9 @@ impl Revival {
                 if let Ok(mut deaths) = deaths.lock() {
                     deaths.push(Instant::now());
                 }
-                match Victim::start(&tag) {
-                    Ok(revived) => victim = revived,
-                    Err(_) => return,
+                // One that is killed before it is up has died once more.
+                if let Ok(revived) = Victim::start(&tag) {
+                    victim = revived;
                 }
             }
         }));

@@ -1,6 +1,6 @@
 //! Which pods and containers are meant. Pure.
 
-use super::{Container, Image, Pairs, Pod};
+use super::{Container, Image, Match, Pairs, Pod};
 use squall_experiments::target::{ContainerSelector, PodSelector};
 
 /// The annotation by which a pod says which of its containers is the one that people mean
@@ -116,9 +116,39 @@ pub(super) fn main_of<'a>(
     })
 }
 
+/// Of all that matched, what may have taken a killed container's place: itself again first, then what was not there beside it.
+/// Where nobody knows what was (`siblings`), it is itself or nothing.
+pub(super) fn successors<'a>(
+    matches: &'a [Match],
+    kin: &str,
+    siblings: Option<&[String]>,
+) -> Vec<&'a Match> {
+    let (mut itself, others): (Vec<_>, Vec<_>) = matches.iter().partition(|m| m.kin == kin);
+    let is_new = |m: &&Match| siblings.is_some_and(|all| !all.contains(&m.kin));
+    itself.extend(others.into_iter().filter(is_new));
+    itself
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_takes_a_killed_containers_place_is_itself_or_new() {
+        let matches = ["other/pay", "new/pay", "mine/pay"].map(|kin| Match {
+            kin: kin.to_owned(),
+            ..Match::default()
+        });
+        let all = |siblings: Option<&[String]>| -> Vec<&str> {
+            let may = successors(&matches, "mine/pay", siblings);
+            may.into_iter().map(|m| m.kin.as_str()).collect()
+        };
+        assert_eq!(
+            all(Some(&["other/pay".to_owned()])),
+            ["mine/pay", "new/pay"]
+        );
+        assert_eq!(all(None), ["mine/pay"]);
+    }
 
     fn container(name: &str, created: i64) -> Container {
         Container {

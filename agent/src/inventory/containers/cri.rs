@@ -6,7 +6,8 @@
 //! use to us.
 
 use super::grpc::Channel;
-use super::{Container, Image, Pairs, Pod};
+use super::{Container, ENTRIES_MAX, Image, Pairs, Pod};
+use hyper::body::Bytes;
 use prost::Message;
 use squall_experiments::target::Runtime;
 use std::collections::BTreeMap;
@@ -49,10 +50,12 @@ const RUNNING: i32 = 1;
 /// `NamespaceMode.NODE`.
 const NODE: i32 = 2;
 
+/// `ListPodSandboxResponse` and `ListContainersResponse` alike. Its entries are read one by one, so that they can be counted
+/// first: an empty one is two bytes here and a hundred times that in memory.
 #[derive(Message)]
-struct ListPodSandboxResponse {
-    #[prost(message, repeated, tag = "1")]
-    items: Vec<PodSandbox>,
+struct ListResponse {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    entries: Vec<Bytes>,
 }
 
 #[derive(Message)]
@@ -75,12 +78,6 @@ struct PodSandboxMetadata {
     name: String,
     #[prost(string, tag = "3")]
     namespace: String,
-}
-
-#[derive(Message)]
-struct ListContainersResponse {
-    #[prost(message, repeated, tag = "1")]
-    containers: Vec<ContainerEntry>,
 }
 
 /// `Container`.
@@ -187,7 +184,6 @@ pub(super) struct Sandbox {
 }
 
 /// A runtime that answers.
-#[derive(Clone)]
 pub(super) struct Cri {
     channel: Channel,
     /// Which it says it is; none where it says something else.
@@ -219,11 +215,8 @@ impl Cri {
     /// # Errors
     /// A sentence.
     pub(super) async fn pods(&self) -> Result<Vec<Pod>, String> {
-        let answer: ListPodSandboxResponse = self
-            .channel
-            .call(&method("ListPodSandbox"), &in_state(READY))
-            .await?;
-        let ready = answer.items.into_iter().filter(|pod| pod.state == READY);
+        let listed: Vec<PodSandbox> = self.list("ListPodSandbox", READY).await?;
+        let ready = listed.into_iter().filter(|pod| pod.state == READY);
         let pod = |pod: PodSandbox| {
             let metadata = pod.metadata.unwrap_or_default();
             Pod {
@@ -242,11 +235,8 @@ impl Cri {
     /// # Errors
     /// A sentence.
     pub(super) async fn containers(&self) -> Result<Vec<Container>, String> {
-        let answer: ListContainersResponse = self
-            .channel
-            .call(&method("ListContainers"), &in_state(RUNNING))
-            .await?;
-        let running = answer.containers.into_iter().filter(|c| c.state == RUNNING);
+        let listed: Vec<ContainerEntry> = self.list("ListContainers", RUNNING).await?;
+        let running = listed.into_iter().filter(|c| c.state == RUNNING);
         let container = |entry: ContainerEntry| Container {
             id: entry.id,
             name: entry.metadata.unwrap_or_default().name,
@@ -257,6 +247,11 @@ impl Cri {
             host_network: false,
         };
         Ok(running.map(container).collect())
+    }
+
+    async fn list<E: Message + Default>(&self, name: &str, state: i32) -> Result<Vec<E>, String> {
+        let answer = self.channel.call(&method(name), &in_state(state)).await?;
+        entries(name, answer)
     }
 
     /// What keeps a pod's namespaces, and whose network it is in.
@@ -296,6 +291,18 @@ impl Cri {
         })?;
         Ok((pid, images(status.image, status.image_ref)))
     }
+}
+
+fn entries<E: Message + Default>(name: &str, answer: ListResponse) -> Result<Vec<E>, String> {
+    let count = answer.entries.len();
+    if count > ENTRIES_MAX {
+        return Err(format!(
+            "its answer to {name} has {count} entries, and {ENTRIES_MAX} are the most that is taken in"
+        ));
+    }
+    let read = |entry: Bytes| E::decode(entry);
+    let all: Result<_, _> = answer.entries.into_iter().map(read).collect();
+    all.map_err(|error| format!("its answer to {name} cannot be read: {error}"))
 }
 
 fn method(name: &str) -> String {
@@ -339,6 +346,17 @@ fn images(spec: Option<ImageSpec>, reference: String) -> Vec<Image> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_are_counted_before_they_are_read() {
+        let answer = |count, entry: &'static [u8]| ListResponse {
+            entries: vec![Bytes::from_static(entry); count],
+        };
+        let list = |answer| entries::<PodSandbox>("ListPodSandbox", answer);
+        assert_eq!(list(answer(2, b"\x0a\x01a")).unwrap()[1].id, "a");
+        assert!(list(answer(ENTRIES_MAX + 1, b"")).is_err());
+        assert!(list(answer(1, b"\x0a\x05a")).is_err());
+    }
 
     #[test]
     fn the_pid_is_found_in_what_runtimes_add() {

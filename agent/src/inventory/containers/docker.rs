@@ -1,7 +1,7 @@
 //! Docker's Engine API over its unix socket (<https://docs.docker.com/reference/api/engine/>): which containers run, and
 //! the main process of one.
 
-use super::{ANSWER_BYTES_MAX, ANSWER_LIMIT, Container, OPEN_LIMIT, Pairs};
+use super::{ANSWER_BYTES_MAX, ANSWER_LIMIT, Container, ENTRIES_MAX, OPEN_LIMIT, Pairs};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// An engine, by its socket.
@@ -58,6 +59,12 @@ impl Docker {
     /// A sentence.
     pub(super) async fn containers(&self) -> Result<Vec<Container>, String> {
         let running: Vec<Entry> = self.get("/containers/json").await?;
+        if running.len() > ENTRIES_MAX {
+            let count = running.len();
+            return Err(format!(
+                "it runs {count} containers, and {ENTRIES_MAX} are the most that is taken in"
+            ));
+        }
         let container = |entry: Entry| {
             let labels = entry.labels.unwrap_or_default();
             // cri-dockerd's sandboxes are no containers of anybody's.
@@ -107,8 +114,9 @@ impl Docker {
         let (mut sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|e| said(&e))?;
-        // Its errors are those of the request that waits for it.
-        tokio::spawn(connection);
+        // Its errors are those of the request that waits for it; it ends with this call, whatever the engine does.
+        let mut driven = JoinSet::new();
+        driven.spawn(async { drop(connection.await) });
         let request = hyper::Request::get(path)
             .header(HOST, "localhost")
             .body(Empty::<Bytes>::new())

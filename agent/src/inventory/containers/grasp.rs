@@ -3,15 +3,18 @@
 use super::super::{
     Grasp, HeldTarget, Resolution, Rules, candidate, main_path, netns, process, spared,
 };
-use super::{Asked, Match, NODES_OWN};
+use super::{Asked, Match, NODES_OWN, choose};
 use crate::kernel::{cgroup, process as kernel};
 use squall_experiments::target::{Candidate, ProcessSelector, Target};
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The hold on a container, or on a pod.
 #[derive(Debug)]
 pub(crate) struct HeldContainer {
+    /// What stays the same when it is restarted.
+    pub(crate) kin: String,
     /// The main process of the container, for faults on processes and pressure.
     pub(crate) main: Option<(OwnedFd, process::Identity)>,
     /// The network namespace and the processes that keep it, for faults on packets.
@@ -22,6 +25,27 @@ impl HeldContainer {
     /// The network namespace whose packets would be hit.
     pub(crate) fn netns_inode(&self) -> Option<u64> {
         self.netns.as_ref().map(|(netns, _)| netns.inode)
+    }
+
+    /// Adds what an older hold on the same has and this one was not resolved for: one run may aim several faults at it, each of
+    /// which needs another part.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub(crate) fn complete(&mut self, older: &Self) -> io::Result<()> {
+        if let (None, Some((pidfd, id))) = (&self.main, &older.main) {
+            self.main = Some((pidfd.try_clone()?, *id));
+        }
+        if let (None, Some((netns, keepers))) = (&self.netns, &older.netns) {
+            let again = |(pidfd, pid): &(OwnedFd, u32)| Ok((pidfd.try_clone()?, *pid));
+            let keepers: io::Result<Vec<_>> = keepers.iter().map(again).collect();
+            let netns = netns::Netns {
+                fd: netns.fd.try_clone()?,
+                inode: netns.inode,
+            };
+            self.netns = Some((netns, keepers?));
+        }
+        Ok(())
     }
 
     /// Whether what it is about is still there.
@@ -79,6 +103,7 @@ pub(crate) fn take(asked: Asked, target: &Target, rules: &Rules, resolution: &mu
 
 fn hold(found: &Match, rules: &Rules) -> Result<HeldContainer, String> {
     let mut held = HeldContainer {
+        kin: found.kin.clone(),
         main: None,
         netns: None,
     };
@@ -109,8 +134,7 @@ fn hold(found: &Match, rules: &Rules) -> Result<HeldContainer, String> {
     Ok(held)
 }
 
-/// A pidfd for a process, if it is one of the container with this id: a runtime puts each container into a cgroup that is
-/// named after its id, whatever driver it uses (`…/ID`, `…/cri-containerd-ID.scope`, `…/crio-ID.scope`, `…/docker-ID.scope`).
+/// A pidfd for a process, if it is one of the container with this id.
 fn hold_process(pid: u32, container: &str) -> Result<(OwnedFd, process::Identity), String> {
     let not_ours = || {
         format!(
@@ -121,15 +145,32 @@ fn hold_process(pid: u32, container: &str) -> Result<(OwnedFd, process::Identity
     let identity = process::identity(pid).ok_or_else(not_ours)?;
     let pidfd = process::hold(identity).map_err(|_| not_ours())?;
     let paths = cgroup::paths_of(pid).map_err(|_| not_ours())?;
-    let inside = |path: &str| path.split('/').any(|part| part.contains(container));
     // Asked while the pidfd shows that it lives, so that they are this process's.
-    if container.is_empty()
-        || kernel::has_ended(pidfd.as_fd())
-        || !paths.iter().any(|(_, path)| inside(path))
-    {
+    if kernel::has_ended(pidfd.as_fd()) || !paths.iter().any(|(_, path)| bears(path, container)) {
         return Err(not_ours());
     }
     Ok((pidfd, identity))
+}
+
+/// An id that is shorter could be part of anything; those of all runtimes are 64 hexadecimal digits.
+const ID_BYTES_MIN: usize = 16;
+
+/// Whether a cgroup is that of the container with this id, or below it: a runtime names the group of each container after its id,
+/// whatever the cgroup's version, driver (`…/ID` of cgroupfs, `…/cri-containerd-ID.scope`, `…/crio-ID.scope` or
+/// `…/docker-ID.scope` of systemd) or depth. `…:cri-containerd:ID` is what a cgroupfs driver makes of a path that was meant for
+/// systemd's.
+fn bears(path: &str, id: &str) -> bool {
+    let plain = id.len() >= ID_BYTES_MIN && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    let named = |part: &str| {
+        let part = part.strip_suffix(".scope").unwrap_or(part);
+        match part.strip_suffix(id) {
+            Some("") => true,
+            // Its monitor's group has the id too.
+            Some(before) => before.ends_with(['-', ':']) && !before.ends_with("conmon-"),
+            None => false,
+        }
+    };
+    plain && path.split('/').any(named)
 }
 
 fn protected(pid: u32, rules: &Rules) -> Result<Option<String>, String> {
@@ -140,4 +181,86 @@ fn protected(pid: u32, rules: &Rules) -> Result<Option<String>, String> {
     let found = process::matching(&selector)?;
     let found = found.first().ok_or("it has just ended")?;
     Ok(spared(found, rules))
+}
+
+/// What has taken a killed container's place.
+pub(crate) struct Successor {
+    /// Its main process, and the pid for messages.
+    pub(crate) main: (OwnedFd, u32),
+    /// What stays the same when it is restarted.
+    pub(crate) kin: String,
+}
+
+/// Takes hold of the first of those that may have taken a killed container's place.
+pub(crate) fn successor(
+    asked: &Asked,
+    kin: &str,
+    siblings: Option<&[String]>,
+    rules: &Rules,
+) -> Option<Successor> {
+    let may = choose::successors(&asked.matches, kin, siblings);
+    may.into_iter().find_map(|found| {
+        let (pidfd, identity) = hold(found, rules).ok()?.main?;
+        Some(Successor {
+            main: (pidfd, identity.pid),
+            kin: found.kin.clone(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As they stand in /proc/PID/cgroup, behind the last colon.
+    #[test]
+    fn a_containers_cgroup_is_known_under_every_driver() {
+        let id = "3e1c0bd4f6a2459fb8ad54b1c7f1e3c0bd4f6a2459fb8ad54b1c7f1e3c0bd4f6";
+        let groups = [
+            // containerd, cgroupfs, of a guaranteed and of a burstable pod.
+            format!("/kubepods/pod2b1f/{id}"),
+            format!("/kubepods/burstable/pod2b1f/{id}"),
+            // containerd, CRI-O and Docker, systemd.
+            format!("/kubepods.slice/kubepods-pod2b1f.slice/cri-containerd-{id}.scope"),
+            format!(
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod2b_1f.slice/crio-{id}.scope"
+            ),
+            format!("/system.slice/docker-{id}.scope"),
+            format!("/machine.slice/libpod-{id}.scope/container"),
+            // Docker and CRI-O, cgroupfs.
+            format!("/docker/{id}"),
+            format!("/kubepods/besteffort/pod2b1f/crio-{id}"),
+            // containerd with systemd's path and the other driver.
+            format!(
+                "/system.slice/containerd.service/kubepods-burstable-pod2b1f.slice:cri-containerd:{id}"
+            ),
+            // A node that is a container itself, and a container with groups of its own.
+            format!("/docker/aaaa/kubelet/kubepods/burstable/pod2b1f/{id}/init.scope"),
+            format!(
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod2b1f.slice/cri-containerd-{id}.scope/system.slice"
+            ),
+            // Seen from a cgroup namespace beside it.
+            format!("/../../burstable/pod2b1f/{id}"),
+        ];
+        for group in groups {
+            assert!(bears(&group, id), "{group}");
+        }
+        let others = [
+            "/".to_owned(),
+            format!("/kubepods/burstable/pod{id}/aaaa"),
+            format!("/system.slice/crio-conmon-{id}.scope"),
+            format!("/kubepods/burstable/pod2b1f/{id}0"),
+            format!("/user.slice/x{id}"),
+            format!("/kubepods/pod2b1f/{}", &id[..12]),
+        ];
+        for group in others {
+            assert!(!bears(&group, id), "{group}");
+        }
+        for id in ["", "a", "2b1f", "kubepods", "../../../../../../"] {
+            assert!(
+                !bears("/kubepods/burstable/pod2b1f/../../../../../../", id),
+                "{id}"
+            );
+        }
+    }
 }

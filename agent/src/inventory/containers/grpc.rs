@@ -10,14 +10,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use std::path::Path;
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// A frame's head: whether it is compressed, and its length.
 const HEAD_BYTES: usize = 5;
 
-/// An open connection; it closes when its last clone is dropped.
-#[derive(Clone)]
-pub(super) struct Channel(SendRequest<Full<Bytes>>);
+/// An open connection; it closes when this is dropped, whether or not the server hears of it.
+pub(super) struct Channel {
+    sender: SendRequest<Full<Bytes>>,
+    _connection: JoinSet<()>,
+}
 
 impl Channel {
     /// Connects to the server at this socket.
@@ -32,9 +35,13 @@ impl Channel {
             let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
                 .await
                 .map_err(|error| format!("it does not speak HTTP/2: {error}"))?;
+            let mut driven = JoinSet::new();
             // Its errors are those of the calls that were waiting for it.
-            tokio::spawn(connection);
-            Ok(Self(sender))
+            driven.spawn(async { drop(connection.await) });
+            Ok(Self {
+                sender,
+                _connection: driven,
+            })
         });
         opened
             .await
@@ -67,7 +74,7 @@ impl Channel {
             .header(TE, "trailers")
             .body(Full::new(frame(question)))
             .map_err(|error| error.to_string())?;
-        let mut sender = self.0.clone();
+        let mut sender = self.sender.clone();
         let answer = sender
             .send_request(request)
             .await

@@ -11,28 +11,36 @@
 mod choose;
 mod cri;
 mod docker;
+mod find;
 pub(crate) mod grasp;
 mod grpc;
 
 use super::Rules;
-use cri::Cri;
-use docker::Docker;
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use squall_experiments::fault::FaultKind;
-use squall_experiments::target::{ContainerSelector, PodSelector, Runtime, Target};
+use squall_experiments::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// How long a runtime may take to let us in: it accepts in microseconds, and one that hangs accepts nothing.
 const OPEN_LIMIT: Duration = Duration::from_secs(2);
 /// How long it may take for one answer: milliseconds as a rule, a second on a node that starts many containers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long one runtime may take for all that it is asked about one target: a thousand pods are answered for in a second.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(15);
 /// The longest answer that is taken in. The list of a thousand containers has about one MiB.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// The most pods, or containers, of one answer: a kubelet runs 110 pods where nothing else is said.
+const ENTRIES_MAX: usize = 10_000;
+/// Targets that are asked about at once: the answers of all are in memory together.
+const ASKED_MAX: usize = 4;
+/// Of a name that a runtime says, so many characters are passed on: as long as Kubernetes lets one be.
+const SHOWN_CHARS_MAX: usize = 253;
 /// Questions to one runtime at once: enough to hide its latency, and no burst that would slow it down for others.
 const QUESTIONS_MAX: usize = 8;
 /// The most processes watched for one pod without a process of its own.
@@ -44,7 +52,7 @@ pub(crate) type Pairs = BTreeMap<String, String>;
 type Image = String;
 
 /// Where the node's container runtimes listen.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Sockets {
     /// Runtimes that speak CRI.
@@ -85,7 +93,7 @@ struct Pod {
 
 impl Pod {
     fn label(&self) -> String {
-        format!("pod {}/{}", self.namespace, self.name)
+        format!("pod {}/{}", shown(&self.namespace), shown(&self.name))
     }
 }
 
@@ -109,6 +117,8 @@ struct Container {
 pub(crate) struct Match {
     id: String,
     label: String,
+    /// What stays the same when it is restarted.
+    kin: String,
     /// The main process of the container that is hit.
     main: Option<(String, u32)>,
     /// The processes that keep the network namespace.
@@ -142,6 +152,7 @@ pub(crate) async fn ask(
     sockets: &Sockets,
     rules: &Rules,
 ) -> Asked {
+    static ASKING: Semaphore = Semaphore::const_new(ASKED_MAX);
     let needs = Needs {
         netns: faults.iter().any(|kind| kind.is_network()),
         main: !faults.iter().all(|kind| kind.is_network()),
@@ -155,29 +166,25 @@ pub(crate) async fn ask(
         }
         _ => return Asked::default(),
     };
+    // It is never closed; without it one more would be asked about at once, no worse.
+    let _turn = ASKING.acquire().await.ok();
     let mut all = Asked::default();
     if asked.is_empty() {
         all.excluded.push((target.to_string(), none_there(sockets)));
     }
     let answers = asked.iter().map(|socket| async move {
-        let (path, answer) = match (socket, target) {
-            (Socket::Cri(path), Target::Pod(selector)) => {
-                (path, pods(path, selector, needs, rules).await)
+        let answer = timeout(RUNTIME_LIMIT, socket.ask(target, needs, rules)).await;
+        let answer = answer.unwrap_or_else(|_| {
+            Err(format!(
+                "it did not answer all questions within {RUNTIME_LIMIT:?}: select more narrowly, or see what keeps it busy"
+            ))
+        });
+        answer.unwrap_or_else(|reason| {
+            let who = format!("the container runtime at {}", socket.path().display());
+            Asked {
+                matches: Vec::new(),
+                excluded: vec![(who, shown(&reason))],
             }
-            (Socket::Cri(path), Target::Container(selector)) => {
-                (path, containers(path, selector, needs, rules).await)
-            }
-            (Socket::Docker(path), Target::Container(selector)) => {
-                (path, docker_containers(path, selector, needs).await)
-            }
-            (Socket::Cri(path) | Socket::Docker(path), _) => (path, Ok(Asked::default())),
-        };
-        answer.unwrap_or_else(|reason| Asked {
-            matches: Vec::new(),
-            excluded: vec![(
-                format!("the container runtime at {}", path.display()),
-                reason,
-            )],
         })
     });
     for mut answer in join_all(answers).await {
@@ -185,6 +192,35 @@ pub(crate) async fn ask(
         all.excluded.append(&mut answer.excluded);
     }
     all
+}
+
+impl Socket {
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::Cri(path) | Self::Docker(path) => path,
+        }
+    }
+
+    async fn ask(&self, target: &Target, needs: Needs, rules: &Rules) -> Result<Asked, String> {
+        match (self, target) {
+            (Self::Cri(path), Target::Pod(selector)) => {
+                find::pods(path, selector, needs, rules).await
+            }
+            (Self::Cri(path), Target::Container(selector)) => {
+                find::containers(path, selector, needs, rules).await
+            }
+            (Self::Docker(path), Target::Container(selector)) => {
+                find::docker_containers(path, selector, needs).await
+            }
+            _ => Ok(Asked::default()),
+        }
+    }
+}
+
+/// What a runtime says, as it is passed on: a name of any length, or one that moves a terminal's cursor, goes no further.
+fn shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
 }
 
 /// The sockets that are there, each once: /var/run is /run almost everywhere. They are told apart by what they are, as a path
@@ -207,215 +243,16 @@ fn none_there(sockets: &Sockets) -> String {
     )
 }
 
-async fn pods(
-    socket: &std::path::Path,
-    selector: &PodSelector,
-    needs: Needs,
-    rules: &Rules,
-) -> Result<Asked, String> {
-    let cri = Cri::open(socket).await?;
-    let mut pods = cri.pods().await?;
-    pods.retain(|pod| choose::pod_matches(selector, pod));
-    let containers = if pods.is_empty() {
-        Vec::new()
-    } else {
-        cri.containers().await?
-    };
-    let found = pods.iter().map(|pod| {
-        let inside = |c: &&Container| c.pod.as_ref() == Some(&pod.id);
-        let inside: Vec<&Container> = containers.iter().filter(inside).collect();
-        let cri = &cri;
-        async move {
-            let found = one_pod(cri, selector, pod, &inside, needs, rules).await;
-            found.map_err(|reason| (pod.label(), reason))
-        }
-    });
-    Ok(collect(found).await)
-}
-
-/// Works off the questions, some at a time.
-async fn collect<F>(questions: impl Iterator<Item = F>) -> Asked
-where
-    F: Future<Output = Result<Match, (String, String)>>,
-{
-    let questions: Vec<F> = questions.collect();
-    let mut answers = stream::iter(questions).buffered(QUESTIONS_MAX);
-    let mut asked = Asked::default();
-    while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(found) => asked.matches.push(found),
-            Err(excluded) => asked.excluded.push(excluded),
-        }
-    }
-    asked
-}
-
 const NODES_OWN: &str = "it is in the node's own network namespace (hostNetwork), where others would be hit too: say `host` if you \
                          mean that";
 
-async fn one_pod(
-    cri: &Cri,
-    selector: &PodSelector,
-    pod: &Pod,
-    containers: &[&Container],
-    needs: Needs,
-    rules: &Rules,
-) -> Result<Match, String> {
-    unprotected(pod, rules)?;
-    let mut found = Match {
-        id: format!("pod:{}", pod.id),
-        label: pod.label(),
-        ..Match::default()
-    };
-    if needs.main {
-        let chosen = choose::main_of(selector.container.as_deref(), pod, containers)?;
-        let (pid, _) = cri.main(&chosen.id).await?;
-        found.id = format!("{}:{}", found.id, chosen.id);
-        found.label = format!("{}, container {}", found.label, chosen.name);
-        found.main = Some((chosen.id.clone(), pid));
-    }
-    if needs.netns {
-        found.keepers = keepers(cri, &pod.id, containers).await?;
-    }
-    Ok(found)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn unprotected(pod: &Pod, rules: &Rules) -> Result<(), String> {
-    rules.protects_namespace(&pod.namespace).map_or(Ok(()), Err)
-}
-
-/// The processes that keep a pod's network namespace: its sandbox's, or where it has none those of its containers.
-async fn keepers(
-    cri: &Cri,
-    pod: &str,
-    containers: &[&Container],
-) -> Result<Vec<(String, u32)>, String> {
-    let sandbox = cri.sandbox(pod).await?;
-    if sandbox.host_network {
-        return Err(NODES_OWN.to_owned());
+    #[test]
+    fn what_a_runtime_says_is_cut_and_has_no_control_characters() {
+        assert_eq!(shown("pay\u{1b}[2J-0"), "pay?[2J-0");
+        assert_eq!(shown(&"ä".repeat(5_000)).chars().count(), SHOWN_CHARS_MAX);
     }
-    if let Some(pid) = sandbox.pid {
-        return Ok(vec![(pod.to_owned(), pid)]);
-    }
-    let mut keepers = Vec::new();
-    for container in containers.iter().take(KEEPERS_MAX) {
-        // One that has just ended keeps nothing.
-        if let Ok((pid, _)) = cri.main(&container.id).await {
-            keepers.push((container.id.clone(), pid));
-        }
-    }
-    if keepers.is_empty() {
-        return Err(
-            "it has no process by which its network namespace could be found: none of its containers runs".to_owned(),
-        );
-    }
-    Ok(keepers)
-}
-
-async fn containers(
-    socket: &std::path::Path,
-    selector: &ContainerSelector,
-    needs: Needs,
-    rules: &Rules,
-) -> Result<Asked, String> {
-    let cri = Cri::open(socket).await?;
-    if selector.runtime.is_some() && selector.runtime != cri.runtime {
-        return Ok(Asked::default());
-    }
-    let (all, pods) = (cri.containers().await?, cri.pods().await?);
-    let pod_of = |c: &Container| pods.iter().find(|pod| c.pod.as_ref() == Some(&pod.id));
-    let matching = all
-        .iter()
-        .filter(|c| choose::container_matches(selector, c, pod_of(c)));
-    let matching: Vec<&Container> = matching.collect();
-    let found = matching.into_iter().map(|container| {
-        let (cri, pod) = (&cri, pod_of(container));
-        let label = match pod {
-            Some(pod) => format!("container {} of {}", container.name, pod.label()),
-            None => format!("container {}", container.name),
-        };
-        async move {
-            let found = one_container(cri, selector, container, pod, needs, rules).await;
-            match found {
-                Ok(Some(found)) => Some(Ok(Match { label, ..found })),
-                Ok(None) => None,
-                Err(reason) => Some(Err((label, reason))),
-            }
-        }
-    });
-    let found: Vec<_> = stream::iter(found.collect::<Vec<_>>())
-        .buffered(QUESTIONS_MAX)
-        .collect()
-        .await;
-    Ok(collect(found.into_iter().flatten().map(std::future::ready)).await)
-}
-
-/// `None` where it is of another image.
-async fn one_container(
-    cri: &Cri,
-    selector: &ContainerSelector,
-    container: &Container,
-    pod: Option<&Pod>,
-    needs: Needs,
-    rules: &Rules,
-) -> Result<Option<Match>, String> {
-    let (pid, mut images) = cri.main(&container.id).await?;
-    images.extend(container.images.iter().cloned());
-    if !choose::image_matches(selector, &images) {
-        return Ok(None);
-    }
-    if let Some(pod) = pod {
-        unprotected(pod, rules)?;
-    }
-    let mut found = Match {
-        id: format!("container:{}", container.id),
-        ..Match::default()
-    };
-    if needs.main {
-        found.main = Some((container.id.clone(), pid));
-    }
-    if needs.netns {
-        found.keepers = match &container.pod {
-            Some(pod) => keepers(cri, pod, &[container]).await?,
-            None => vec![(container.id.clone(), pid)],
-        };
-    }
-    Ok(Some(found))
-}
-
-async fn docker_containers(
-    socket: &std::path::Path,
-    selector: &ContainerSelector,
-    needs: Needs,
-) -> Result<Asked, String> {
-    if selector.runtime.is_some_and(|r| r != Runtime::Docker) {
-        return Ok(Asked::default());
-    }
-    let docker = Docker(socket.to_owned());
-    let mut all = docker.containers().await?;
-    all.retain(|c| {
-        choose::container_matches(selector, c, None) && choose::image_matches(selector, &c.images)
-    });
-    let found = all.iter().map(|container| {
-        let docker = &docker;
-        async move {
-            let label = format!("container {}", container.name);
-            if needs.netns && container.host_network {
-                return Err((label, NODES_OWN.to_owned()));
-            }
-            match docker.main(&container.id).await {
-                Err(reason) => Err((label, reason)),
-                Ok(pid) => {
-                    let process = (container.id.clone(), pid);
-                    Ok(Match {
-                        id: format!("container:{}", container.id),
-                        label,
-                        main: needs.main.then(|| process.clone()),
-                        keepers: needs.netns.then_some(process).into_iter().collect(),
-                    })
-                }
-            }
-        }
-    });
-    Ok(collect(found).await)
 }

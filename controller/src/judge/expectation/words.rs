@@ -116,10 +116,7 @@ impl Judged {
             }
             Rule::Pairs(pairs) => self.pair_words(pairs),
             Rule::Burn(burning) => self.burn_words(burning),
-            _ => format!(
-                "{} {of} did not satisfy {}",
-                self.in_phase.violating, self.expectation
-            ),
+            _ => self.answer_words(&of),
         };
         let samples = match &self.rule {
             Rule::Pairs(pairs) => pairs.test.seen().pairs,
@@ -139,6 +136,24 @@ impl Judged {
             measured: measured + &why,
             samples,
             no_data: false,
+        }
+    }
+
+    /// What answers did not say, and how many of them had nothing at the path that is looked at.
+    fn answer_words(&self, of: &str) -> String {
+        let seen = self.in_phase;
+        let words = format!(
+            "{} {of} did not satisfy {}",
+            seen.violating, self.expectation
+        );
+        match (
+            &self.expectation.measure,
+            seen.trials.saturating_sub(seen.numbers),
+        ) {
+            (Measure::Body(_), absent @ 1..) => {
+                format!("{words}, as {absent} were no JSON or had nothing there")
+            }
+            _ => words,
         }
     }
 

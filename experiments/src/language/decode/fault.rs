@@ -39,7 +39,7 @@ const WHOLE: u64 = 1_000_000;
 
 /// Reads one fault. `owner` is what introduces it.
 pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault> {
-    if refused_clock(cx, node) {
+    if refused(cx, node) {
         return None;
     }
     let several = "put them into a list: `faults: [ { … }, { … } ]`";
@@ -91,26 +91,47 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
     }
 }
 
-/// Words for a fault that other tools offer and no kernel object can hold: why not, and what to do instead.
-fn refused_clock(cx: &mut Cx<'_, '_>, node: &Node) -> bool {
-    const WORDS: [&str; 5] = ["clock", "time", "timeskew", "timeChaos", "clockSkew"];
-    let at = match &node.value {
-        Value::Scalar { text, .. } if WORDS.contains(&text.as_str()) => node.at,
-        Value::Map(entries) => match entries.iter().find(|e| WORDS.contains(&e.key.as_str())) {
-            Some(entry) => entry.key_at,
-            None => return false,
-        },
-        _ => return false,
-    };
+/// Faults that other tools offer and that nothing could take back: their words, why not, and what to do instead.
+const REFUSED: [(&[&str], &str, &str); 3] = [
     // time_namespaces(7): of the clocks, a namespace offsets CLOCK_MONOTONIC and CLOCK_BOOTTIME, and who calls unshare(2) does
     // not enter it, only the children made after that. CLOCK_REALTIME is the node's, and settimeofday(2) has no owner.
-    cx.error(at, "a clock cannot be shifted: nothing in the kernel would put it back")
+    (
+        &["clock", "time", "timeskew", "timeSkew", "clockSkew"],
+        "a clock cannot be shifted: nothing in the kernel would put it back",
+        "a time namespace is for processes that are yet to be started and leaves the time of day alone, and the node's own \
+         clock has no owner whose death would set it right; start a copy of the service under libfaketime and experiment on \
+         that, or let what it trusts be late: `{ delay: { time: 2s, to: { port: 123 } } }`",
+    ),
+    (
+        &["reboot", "shutdown"],
+        "a node cannot be rebooted or shut down: nothing would take that back, and Squall's own agent ends with it",
+        "let your platform do it, and watch with an experiment whose fault is small; a node that is cut off for a while is \
+         `{ partition: { mode: drop } }` on `host`, which ends with its holder",
+    ),
+    // The kernel flushes an interface's routes and IPv6 addresses when it goes down (fib_disable_ip, addrconf_ifdown).
+    (
+        &["nic", "interface"],
+        "an interface cannot be set down: its routes and IPv6 addresses go with it, and nothing in the kernel would put them back",
+        "write `{ partition: {} }` on the `netns` or the `host`: to everybody else it is the same, and it ends with its holder",
+    ),
+];
+
+fn refused(cx: &mut Cx<'_, '_>, node: &Node) -> bool {
+    let of = |word: &str| REFUSED.iter().find(|(words, ..)| words.contains(&word));
+    let found = match &node.value {
+        Value::Scalar { text, .. } => of(text).map(|why| (node.at, why)),
+        Value::Map(entries) => {
+            let mut each = entries.iter();
+            each.find_map(|entry| Some((entry.key_at, of(&entry.key)?)))
+        }
+        Value::List(_) => None,
+    };
+    let Some((at, (_, why, mend))) = found else {
+        return false;
+    };
+    cx.error(at, *why)
         .label("not a fault of Squall's")
-        .mend(
-            "a time namespace is for processes that are yet to be started and leaves the time of day alone, and the node's own \
-             clock has no owner whose death would set it right; start a copy of the service under libfaketime and experiment on \
-             that, or let what it trusts be late: `{ delay: { time: 2s, to: { port: 123 } } }`",
-        );
+        .mend(*mend);
     true
 }
 

@@ -5,7 +5,7 @@ use super::probe::timeout;
 use crate::language::reader::{Cx, Fields};
 use crate::language::suggest::{closest, quoted};
 use crate::language::tree::{Entry, Node, Value};
-use crate::probe::{Request, Source};
+use crate::probe::{Auth, Request, Source};
 use crate::secret::Said;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -42,14 +42,30 @@ pub(super) fn source(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, example: &str) ->
     let url = fields
         .need(cx, "url", &format!("url: {example}"))
         .and_then(|e| url(cx, &e.node));
-    let headers = fields.or("headers", BTreeMap::new(), |e| headers(cx, e));
-    let auth = connection::auth(cx, fields);
+    let credentials = credentials(cx, fields);
     let plain = fields
         .get("url")
         .filter(|_| url.as_ref().is_some_and(|url| url.starts_with("http://")))
         .map(|entry| entry.node.at);
     let tls = connection::tls(cx, fields, plain);
     let timeout = timeout(cx, fields);
+    let (headers, auth) = credentials?;
+    Some(Source {
+        url: url?,
+        headers,
+        auth,
+        tls: tls?,
+        timeout: timeout?,
+    })
+}
+
+/// What a probe says of itself: `headers` and `auth`.
+pub(super) fn credentials(
+    cx: &mut Cx<'_, '_>,
+    fields: &Fields<'_>,
+) -> Option<(BTreeMap<String, Said>, Option<Auth>)> {
+    let headers = fields.or("headers", BTreeMap::new(), |e| headers(cx, e));
+    let auth = connection::auth(cx, fields);
     if let (Some(Some(_)), Some(headers), Some(entry)) = (&auth, &headers, fields.get("auth"))
         && let Some(name) = headers.keys().find(|name| is_authorization(name))
     {
@@ -60,13 +76,7 @@ pub(super) fn source(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, example: &str) ->
         .mend("remove one of them");
         return None;
     }
-    Some(Source {
-        url: url?,
-        headers: headers?,
-        auth: auth?,
-        tls: tls?,
-        timeout: timeout?,
-    })
+    Some((headers?, auth?))
 }
 
 /// A request of which only the URL is said.

@@ -1,7 +1,7 @@
 //! Probes that speak the protocol of one kind of service.
 
 use super::super::{LIST_MOST, object, or_short, text, word};
-use super::{address, every, secret, timeout, tls, trouble};
+use super::{address, auth, every, headers, secret, timeout, tls, trouble};
 use crate::probe::{RecordType, Redis};
 use serde_json::{Value, json};
 
@@ -40,7 +40,13 @@ fn grpc() -> Value {
         "pattern": "^[^/\\s]{1,255}$",
         "description": "Whose health is asked for; the whole server's where nothing is said",
     });
-    let own = [("address", address()), ("service", service), tls()];
+    let own = [
+        ("address", address()),
+        ("service", service),
+        headers(),
+        auth(),
+        tls(),
+    ];
     or_short(
         address(),
         object("", fields(own), &["address"]),

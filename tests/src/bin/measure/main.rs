@@ -42,6 +42,9 @@ struct Arguments {
     /// Of `judge`: draw a simulated run and its evidence into this SVG file, and measure nothing.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Of `judge`: one table alone.
+    #[arg(long)]
+    table: Option<judge::Table>,
     /// Of `agent`: one part of it alone.
     #[arg(long)]
     only: Option<agent::Part>,
@@ -103,7 +106,7 @@ fn here(arguments: &Arguments) -> Result<()> {
             }
             agent::measure(arguments.only)?
         }
-        Benchmark::Judge => judge::measure(arguments.runs.unwrap_or(100_000))?,
+        Benchmark::Judge => judge::measure(arguments.runs.unwrap_or(100_000), arguments.table)?,
         Benchmark::Load => load::measure()?,
         Benchmark::Stops => {
             build("squall-controller", "squall")?;

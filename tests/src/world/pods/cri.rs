@@ -226,6 +226,10 @@ pub(super) struct ContainerSecurity {
     pub(super) namespaces: Option<Namespaces>,
     #[prost(message, optional, tag = "5")]
     pub(super) user: Option<Number>,
+    #[prost(bool, tag = "7")]
+    pub(super) read_only_root: bool,
+    #[prost(bool, tag = "11")]
+    pub(super) no_new_privs: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

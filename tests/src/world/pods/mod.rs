@@ -5,6 +5,7 @@
 //! it. Pods are on a bridge there, so that the machine's own network is left alone.
 
 mod cri;
+pub mod docker;
 mod image;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -36,6 +38,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where Debian keeps the CNI plugins.
 const CNI: &str = "/usr/lib/cni";
+
+/// Those of them that the pods' network is made with.
+const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
 
 /// Programs that pods run.
 const SERVERS: [&str; 2] = ["nginx", "redis-check-rdb"];
@@ -78,7 +83,7 @@ pub struct ContainerPlan {
     pub user: i64,
     /// What of the node it sees: (inside, outside).
     pub mounts: Vec<(String, String)>,
-    /// Its only capabilities, where they are named.
+    /// Its only capabilities, where they are named; it can have no others then, and cannot write to its root.
     pub capabilities: Option<Vec<String>>,
 }
 
@@ -112,6 +117,21 @@ const NEEDED: [(&str, &str); 6] = [
     ("nginx", "nginx-light"),
     ("redis-check-rdb", "redis-tools"),
 ];
+
+/// A cgroup for all that one runtime starts, of its own.
+fn group(what: &str) -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    format!("sqt-{what}-{}-{number}", std::process::id())
+}
+
+/// All programs that a node and its pods are made of, as far as they are there.
+pub fn programs() -> Vec<PathBuf> {
+    let plugins = PLUGINS.map(|name| Path::new(CNI).join(name));
+    let plugins = plugins.into_iter().filter(|path| path.exists());
+    let named = NEEDED.iter().filter_map(|(program, _)| on_path(program));
+    named.chain(plugins).collect()
+}
 
 /// The package that is missing for a node, if one is.
 pub fn missing() -> Option<&'static str> {
@@ -151,7 +171,7 @@ impl Node {
             containerd,
             cri: Cri(socket),
             netns,
-            group: format!("sqt-pods-{}", std::process::id()),
+            group: group("pods"),
             made: 0,
             scratch,
         };
@@ -258,6 +278,7 @@ impl Node {
         self.made += 1;
         let quota = plan.cpu_percent * PERIOD_US / 100;
         let security = pod.config.linux.as_ref().and_then(|l| l.security.as_ref());
+        let confined = plan.capabilities.is_some();
         let capabilities = plan.capabilities.clone().map(|add| cri::Capabilities {
             add,
             drop: vec!["ALL".to_owned()],
@@ -283,6 +304,8 @@ impl Node {
                     capabilities,
                     namespaces: security.and_then(|s| s.namespaces),
                     user: Some(cri::Number { value: plan.user }),
+                    read_only_root: confined,
+                    no_new_privs: confined,
                 }),
             }),
         };
@@ -458,14 +481,18 @@ impl Node {
             let _ = self.containerd.kill();
             let _ = self.containerd.wait();
         }
-        // A shim outlives its runtime by design, and one whose pod was not removed would stay for ever.
-        for pid in with_word(&self.scratch.path().display().to_string()) {
-            let _ = victim::signal(pid, Signal::SIGKILL);
-        }
-        // runc leaves the pods' own groups.
-        for hierarchy in hierarchies() {
-            remove_groups(&hierarchy.join(&self.group));
-        }
+        sweep(self.scratch.path(), &self.group);
+    }
+}
+
+/// A shim outlives its runtime by design, and one whose container was not removed would stay for ever; runc leaves the groups above
+/// its containers'.
+fn sweep(scratch: &Path, group: &str) {
+    for pid in with_word(&scratch.display().to_string()) {
+        let _ = victim::signal(pid, Signal::SIGKILL);
+    }
+    for hierarchy in hierarchies() {
+        remove_groups(&hierarchy.join(group));
     }
 }
 

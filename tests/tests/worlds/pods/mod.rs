@@ -1,6 +1,8 @@
 //! Pods and containers, for real: containerd with its CRI, runc, CNI, and nginx and Redis in pods, on this kernel's cgroup v1 and
 //! the VM's v2. One node serves all tests of this file; each has pods of its own.
 
+mod again;
+mod inside;
 mod select;
 
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ use squall_experiments::ids::FaultId;
 use squall_experiments::target::Target;
 use squall_experiments::wire::EndCause;
 
-use crate::dose::LEASE;
+use crate::dose::{LEASE, emulated};
 use crate::{TURN, beside_others};
 
 /// How long something may take that takes a moment.
@@ -36,14 +38,21 @@ const LATE: Duration = Duration::from_millis(150);
 type Test = (&'static str, fn(&mut Scene) -> Result<()>);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [Test; 6] = [
-        ("are_selected_by_what_they_are", select::selected),
+    // What cgroup v2 and netem make different; an emulated machine takes ten times as long to start a container.
+    let mut tests: Vec<Test> = vec![
         ("packets_are_late_through_restart_until_deletion", late),
         ("pressure_is_in_the_containers_own_cgroup", pressure),
-        ("a_pause_and_a_kill_spare_the_sidecar", processes),
-        ("a_volume_is_filled_as_the_container_sees_it", filled),
-        ("a_share_of_them_is_hit_at_once", several),
+        ("an_agent_in_a_confined_container_injects", inside::confined),
     ];
+    if !emulated() {
+        tests.extend::<[Test; 5]>([
+            ("are_selected_by_what_they_are", select::selected),
+            ("a_pause_and_a_kill_spare_the_sidecar", processes),
+            ("a_volume_is_filled_as_the_container_sees_it", filled),
+            ("a_share_of_them_is_hit_at_once", several),
+            ("a_crash_loop_hits_what_takes_its_place", again::pod),
+        ]);
+    }
     let mut trials: Vec<Trial> = tests
         .into_iter()
         .map(|(name, test)| on_the_node(format!("pods::{name}"), test))
@@ -52,6 +61,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         "pods::a_runtime_that_hangs_is_told",
         select::hangs,
     ));
+    if !emulated() {
+        trials.push(again::docker_trial());
+    }
     trials
 }
 
@@ -304,11 +316,9 @@ fn pressure(scene: &mut Scene) -> Result<()> {
         ..shell(REDIS)
     };
     let (pod, main) = scene.pod_with("busy", &plan)?;
-    let sidecar = scene.node.container(
-        &pod,
-        "linkerd-proxy",
-        &shell("while true; do sleep 1; done"),
-    )?;
+    let sidecar = scene
+        .node
+        .container(&pod, "linkerd-proxy", &ContainerPlan::default())?;
     scene.answers(Node::at(&pod, 6379)?, PING)?;
     let cpu = json!({ "cpu": { "load": "50%", "of": "quota" } });
     let fault = scene.inject(pod_named("busy"), cpu)?;
@@ -325,7 +335,8 @@ fn pressure(scene: &mut Scene) -> Result<()> {
     if ended.cause != EndCause::TargetGone || burnt < MOMENT * 2 {
         return Err(format!("it did not act until its target's end: {ended:?}").into());
     }
-    if charged + MOMENT < burnt || charged > burnt + MOMENT || beside > MOMENT {
+    // It went on until the container was removed, however long that took; nothing else in there does much.
+    if charged * 2 < burnt || charged > burnt + MOMENT || beside * 4 > charged {
         return Err(format!("{burnt:?} were burnt, {charged:?} are charged to the container, {beside:?} to the one beside it").into());
     }
     let again = scene.node.container(&pod, "busy", &plan)?;

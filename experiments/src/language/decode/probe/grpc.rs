@@ -1,12 +1,14 @@
 //! A health check over gRPC.
 
 use super::super::connection::{tls, trouble};
+use super::super::request::credentials;
 use super::{address, every, is_text, timeout};
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Node};
 use crate::probe::{Grpc, Trouble, every_default, timeout_default};
+use std::collections::BTreeMap;
 
 /// A service's full name in gRPC, `package.Service`, is far shorter.
 const SERVICE_LETTERS_MOST: usize = 255;
@@ -16,6 +18,8 @@ pub(super) fn grpc(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Grpc> 
         return Some(Grpc {
             address: address(cx, node, "orders.shop", 9090)?,
             service: String::new(),
+            headers: BTreeMap::new(),
+            auth: None,
             tls: None,
             timeout: timeout_default(),
             every: every_default(),
@@ -23,20 +27,24 @@ pub(super) fn grpc(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Grpc> 
         });
     }
     let known = [
-        "address", "service", "tls", "timeout", "every", "retries", "onError",
+        "address", "service", "headers", "auth", "tls", "timeout", "every", "retries", "onError",
     ];
     let fields = Fields::open(cx, owner, node, "a `grpc` probe", &known)?;
     let address = fields
         .need(cx, "address", "address: orders.shop:9090")
         .and_then(|e| address(cx, &e.node, "orders.shop", 9090));
     let service = fields.or("service", String::new(), |e| service(cx, e));
+    let credentials = credentials(cx, &fields);
     let tls = tls(cx, &fields, None);
     let timeout = timeout(cx, &fields);
     let every = every(cx, &fields);
     let trouble = trouble(cx, &fields);
+    let (headers, auth) = credentials?;
     Some(Grpc {
         address: address?,
         service: service?,
+        headers,
+        auth,
         tls: tls?,
         timeout: timeout?,
         every: every?,

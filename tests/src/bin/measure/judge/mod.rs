@@ -12,12 +12,13 @@ mod stops;
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use lab::world::Result;
 use squall_controller::judge::eprocess::divergence;
 
 use crate::table::{Row, quantile};
 use draws::{float, share};
-use stops::{ALPHA, RULES};
+use stops::{ALPHA, ORACLE, RULES};
 
 /// A day at one sample a second.
 const DAY: u64 = 86_400;
@@ -28,14 +29,40 @@ const TOLERATED: f64 = 0.01;
 /// What does not need as many runs as a rare event gets so many of them less.
 const FEWER: u64 = 50;
 
-pub(crate) fn measure(runs: u64) -> Result<Vec<Row>> {
+/// One of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Table {
+    /// How often healthy systems are stopped.
+    FalseStops,
+    /// How soon broken ones are.
+    Detection,
+    /// What errors in bursts do to the first.
+    Bursts,
+    /// Expectations of quantiles beside exact order statistics.
+    Quantiles,
+    /// Baselines that are turned away.
+    Baselines,
+    /// Groups beside their control.
+    Comparisons,
+}
+
+/// All tables, or the one that is wanted.
+pub(crate) fn measure(runs: u64, only: Option<Table>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    false_stops(runs, &mut rows);
-    detection((runs / FEWER).max(1), &mut rows);
-    bursts((runs / FEWER).max(1), &mut rows);
-    quantiles((runs / FEWER).max(1), &mut rows)?;
-    baselines((runs / FEWER).max(1), &mut rows)?;
-    comparisons((runs / FEWER).max(1), &mut rows)?;
+    let fewer = (runs / FEWER).max(1);
+    for table in Table::value_variants() {
+        if only.is_some_and(|only| only != *table) {
+            continue;
+        }
+        match table {
+            Table::FalseStops => false_stops(runs, &mut rows),
+            Table::Detection => detection(fewer, &mut rows),
+            Table::Bursts => bursts(fewer, &mut rows),
+            Table::Quantiles => quantiles(fewer, &mut rows)?,
+            Table::Baselines => baselines(fewer, &mut rows)?,
+            Table::Comparisons => comparisons(fewer, &mut rows)?,
+        }
+    }
     Ok(rows)
 }
 
@@ -49,14 +76,41 @@ fn percent(share: f64) -> f64 {
     share * 100.0
 }
 
-/// One row for each rival, since each is a figure of its own.
+/// One row for each rival, since each is a figure of its own. After the rules comes the oracle, where there is one.
 fn beside_each(rows: &mut Vec<Row>, what: &str, unit: &'static str, figures: &[f64]) {
     let Some((squall, rivals)) = figures.split_first() else {
         return;
     };
-    for ((name, _), figure) in RULES.iter().skip(1).zip(rivals) {
-        rows.push(Row::alone(what, unit, *squall).beside(*name, *figure));
+    let rules = RULES.iter().skip(1).map(|(name, _)| *name);
+    for (name, figure) in rules.chain([ORACLE]).zip(rivals) {
+        rows.push(Row::alone(what, unit, *squall).beside(name, *figure));
     }
+}
+
+/// A share, and a row for each end of its interval.
+fn with_interval(rows: &mut Vec<Row>, row: Row, hits: u64, runs: u64) {
+    let (_, low, high) = share(hits, runs);
+    rows.push(row);
+    rows.push(Row::alone("  95 % interval from", "%", percent(low)));
+    rows.push(Row::alone("  95 % interval to", "%", percent(high)));
+}
+
+fn of_runs(what: impl Into<String>, hits: u64, runs: u64) -> Row {
+    Row::alone(what, "%", percent(share(hits, runs).0))
+}
+
+/// A figure of a sample, and its name.
+type Figure = (&'static str, fn(&[f64]) -> f64);
+
+/// Of a sample: its median, its 95th percentile, its mean. Wald's bound is one of the mean.
+const FIGURES: [Figure; 3] = [
+    ("p50", |of| quantile(of, 0.5)),
+    ("p95", |of| quantile(of, 0.95)),
+    ("mean", mean),
+];
+
+fn mean(of: &[f64]) -> f64 {
+    of.iter().sum::<f64>() / float(of.len().max(1) as u64)
 }
 
 fn false_stops(runs: u64, rows: &mut Vec<Row>) {
@@ -88,22 +142,21 @@ fn detection(runs: u64, rows: &mut Vec<Row>) {
             }
             let wald = (1.0 / ALPHA).ln() / divergence(rate, tolerated);
             let needed = stops::detection(tolerated, rate, DAY, runs);
-            for (name, at) in [("p50", 0.5), ("p95", 0.95)] {
+            for (name, of) in FIGURES {
                 let what = format!(
                     "{:.1} % where {:.1} % may: samples, {name}",
                     percent(rate),
                     percent(tolerated)
                 );
-                let figures: Vec<f64> = needed
-                    .iter()
-                    .map(|needed| quantile(needed, at) / wald)
-                    .collect();
+                let figures: Vec<f64> = needed.iter().map(|needed| of(needed) / wald).collect();
                 beside_each(rows, &what, "x Wald", &figures);
             }
             for healthy in [3_000, DAY] {
                 let late = stops::late_detection(tolerated, rate, healthy, runs);
-                let what = format!("  after {healthy} healthy samples, p50");
-                rows.push(Row::alone(what, "x Wald", quantile(&late, 0.5) / wald));
+                for (name, of) in FIGURES {
+                    let what = format!("  after {healthy} healthy samples, {name}");
+                    rows.push(Row::alone(what, "x Wald", of(&late) / wald));
+                }
             }
             let what = "  Wald's bound itself".to_owned();
             rows.push(Row::alone(what, "samples", wald));
@@ -117,13 +170,9 @@ fn bursts(runs: u64, rows: &mut Vec<Row>) {
             let (single, blocks) = dependence::stopped(TOLERATED, burst, block, DAY, runs);
             let what =
                 format!("errors in bursts of {burst}: false stops, blocks of {block}, {runs} runs");
-            let (middle, low, high) = share(blocks, runs);
-            rows.push(
-                Row::alone(what, "%", percent(middle))
-                    .beside("each attempt a trial", percent(share(single, runs).0)),
-            );
-            rows.push(Row::alone("  95 % interval from", "%", percent(low)));
-            rows.push(Row::alone("  95 % interval to", "%", percent(high)));
+            let row = of_runs(what, blocks, runs)
+                .beside("each attempt a trial", percent(share(single, runs).0));
+            with_interval(rows, row, blocks, runs);
         }
     }
 }
@@ -131,11 +180,9 @@ fn bursts(runs: u64, rows: &mut Vec<Row>) {
 fn baselines(runs: u64, rows: &mut Vec<Row>) -> Result<()> {
     let steady = baselines::steady()?;
     for kind in baselines::KINDS {
-        let (middle, low, high) = share(baselines::unfit(&steady, kind, runs), runs);
+        let unfit = baselines::unfit(&steady, kind, runs);
         let what = format!("baseline of 20 s, {}: turned away, {runs} runs", kind.name);
-        rows.push(Row::alone(what, "%", percent(middle)));
-        rows.push(Row::alone("  95 % interval from", "%", percent(low)));
-        rows.push(Row::alone("  95 % interval to", "%", percent(high)));
+        with_interval(rows, of_runs(what, unfit, runs), unfit, runs);
     }
     Ok(())
 }
@@ -156,10 +203,7 @@ fn comparisons(runs: u64, rows: &mut Vec<Row>) -> Result<()> {
             ("  shown to be within, at 95 %".to_owned(), edge.1),
         ];
         for (what, count) in figures {
-            let (middle, low, high) = share(count, runs);
-            rows.push(Row::alone(what, "%", percent(middle)));
-            rows.push(Row::alone("  95 % interval from", "%", percent(low)));
-            rows.push(Row::alone("  95 % interval to", "%", percent(high)));
+            with_interval(rows, of_runs(what, count, runs), count, runs);
         }
         let alike = pairs::alike(kind, runs)?;
         for (at, name) in [(0.5, "p50"), (0.95, "p95")] {
@@ -176,7 +220,7 @@ fn quantiles(runs: u64, rows: &mut Vec<Row>) -> Result<()> {
         for slower in [0.002, 0.005, 0.01, 0.02, 0.04] {
             let said = calibration::said(&steady, latencies, slower, runs);
             let of = |which: fn(&calibration::Said) -> bool| {
-                percent(float(said.iter().filter(|said| which(said)).count() as u64) / float(runs))
+                said.iter().filter(|said| which(said)).count() as u64
             };
             let name = format!(
                 "{}, {:.1} % above the p99 bound",
@@ -184,15 +228,14 @@ fn quantiles(runs: u64, rows: &mut Vec<Row>) -> Result<()> {
                 percent(slower)
             );
             let attempts = calibration::ATTEMPTS;
-            rows.push(
-                Row::alone(
-                    format!("{name}: stopped in {attempts}"),
-                    "%",
-                    of(|s| s.confirmed),
-                )
-                .beside("the exact p99 is above", of(|s| s.exact_above)),
+            let what = format!("{name}: stopped in {attempts}, {runs} runs");
+            let (stopped, shown) = (of(|s| s.confirmed), of(|s| s.shown));
+            let row = of_runs(what, stopped, runs).beside(
+                "the exact p99 is above",
+                percent(share(of(|s| s.exact_above), runs).0),
             );
-            rows.push(Row::alone("  shown to hold", "%", of(|s| s.shown)));
+            with_interval(rows, row, stopped, runs);
+            with_interval(rows, of_runs("  shown to hold", shown, runs), shown, runs);
             let worst = said.iter().map(|s| s.p99_error).fold(0.0, f64::max);
             rows.push(Row::alone("  p99 read, worst error", "%", percent(worst)));
         }

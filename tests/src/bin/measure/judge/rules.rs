@@ -31,6 +31,36 @@ impl Rule for Squall {
     }
 }
 
+/// Wald's own test (1945) of a rate that it *knows*: the likelihood ratio of that rate and the tolerated one. On average no test of this kind
+/// needs fewer samples, and nobody can use it, as nobody knows beforehand how badly a system will fail.
+pub(crate) struct Oracle {
+    log_hit: f64,
+    log_miss: f64,
+    log_stop: f64,
+    log_ratio: f64,
+    seen: u64,
+}
+
+impl Oracle {
+    pub(crate) fn new(rate: f64, tolerated: f64, alpha: f64) -> Self {
+        Self {
+            log_hit: (rate / tolerated).ln(),
+            log_miss: ((1.0 - rate) / (1.0 - tolerated)).ln(),
+            log_stop: -alpha.ln(),
+            log_ratio: 0.0,
+            seen: 0,
+        }
+    }
+}
+
+impl Rule for Oracle {
+    fn violated(&mut self, number: u64) -> Option<u64> {
+        self.log_ratio += float(number - 1 - self.seen) * self.log_miss + self.log_hit;
+        self.seen = number;
+        (self.log_ratio >= self.log_stop).then_some(number)
+    }
+}
+
 /// Stops when more than `allowed` of the last minute's samples violate: an alert on a rate.
 pub(crate) struct Sliding {
     allowed: f64,

@@ -1,7 +1,7 @@
 //! How often each rule stops a healthy system, and how soon a broken one.
 
 use super::draws::{Draws, each, float};
-use super::rules::{Canary, FixedHorizon, Rule, Sliding, Squall, ThreeWindows};
+use super::rules::{Canary, FixedHorizon, Oracle, Rule, Sliding, Squall, ThreeWindows};
 
 /// The chance of a false stop that every rule that has one is given, and its normal quantile.
 pub(crate) const ALPHA: f64 = 0.001;
@@ -81,18 +81,23 @@ pub(crate) fn late_detection(tolerated: f64, rate: f64, healthy: u64, runs: u64)
     })
 }
 
-/// After how many samples each rule stops a system that violates at `rate` from the first sample on; what does not stop
-/// within `limit` is at the limit.
+/// How the test that knows the rate is called.
+pub(crate) const ORACLE: &str = "Wald's test that knows the rate";
+
+/// After how many samples each rule, and after them the oracle, stops a system that violates at `rate` from the first sample on; what does
+/// not stop within `limit` is at the limit.
 pub(crate) fn detection(
     tolerated: f64,
     rate: f64,
     limit: u64,
     runs: u64,
-) -> [Vec<f64>; RULES.len()] {
+) -> [Vec<f64>; RULES.len() + 1] {
     let name = format!("detection of {rate} where {tolerated} is tolerated");
     let needed = each(&name, runs, |draws, _| {
-        let mut rules = RULES.map(|(_, rule)| rule(tolerated, draws));
-        let mut needed: [Option<u64>; RULES.len()] = [None; RULES.len()];
+        let rules = RULES.map(|(_, rule)| rule(tolerated, draws));
+        let oracle: Box<dyn Rule> = Box::new(Oracle::new(rate, tolerated, ALPHA));
+        let mut rules: Vec<_> = rules.into_iter().chain([oracle]).collect();
+        let mut needed: [Option<u64>; RULES.len() + 1] = [None; RULES.len() + 1];
         let mut number = 0;
         while number < limit && needed.iter().any(Option::is_none) {
             number += 1 + draws.gap(rate);

@@ -1,9 +1,14 @@
 //! The `kubernetes` probe against answers as an API server gives them: there is no cluster here, so a small server plays
 //! them back, cut down to what is asked for, and checks who asks.
 
+pub(crate) mod answers;
+mod edges;
+mod schema;
+
 use crate::ask::{attempts, failed, once, refused, unanswered, value};
 use crate::stub::{Asked, Said, Stub};
 use crate::{daemon, test};
+use answers::{deployment_with, list, pod, warning};
 use lab::world::Result;
 use libtest_mimic::Trial;
 use squall_controller::judge::Outcome;
@@ -19,39 +24,21 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("kubernetes::new_warnings_are_counted", events),
         test("kubernetes::what_the_api_server_refuses_is_told", refusals),
         test("kubernetes::a_kubeconfig_says_where_and_who", kubeconfig),
+        test(
+            "kubernetes::a_deployment_is_understood_in_every_state",
+            edges::deployment_in_every_state,
+        ),
+        test(
+            "kubernetes::pods_without_containers_and_with_more_are_read",
+            edges::pods,
+        ),
+        test(
+            "kubernetes::warnings_of_a_series_are_counted",
+            edges::series,
+        ),
+        test("kubernetes::a_list_is_read_page_by_page", edges::pages),
+        schema::trial(),
     ]
-}
-
-/// `kubectl get deployment payment -o json` of a 1.31 cluster, shortened.
-const DEPLOYMENT: &str = r#"{
-  "apiVersion": "apps/v1", "kind": "Deployment",
-  "metadata": { "name": "payment", "namespace": "shop", "uid": "3f1c", "generation": 4, "resourceVersion": "81234" },
-  "spec": { "replicas": 3, "selector": { "matchLabels": { "app": "payment" } } },
-  "status": {
-    "observedGeneration": 4, "replicas": 3, "updatedReplicas": 3, "readyReplicas": AVAILABLE, "availableReplicas": AVAILABLE,
-    "conditions": [ { "type": "Available", "status": "True", "reason": "MinimumReplicasAvailable" } ]
-  }
-}"#;
-
-/// A pod as the list of them shows it.
-const POD: &str = r#"{
-  "metadata": { "name": "payment-7f9-x2k", "namespace": "shop", "uid": "a1", "labels": { "app": "payment" } },
-  "spec": { "nodeName": "n1", "containers": [ { "name": "payment" } ] },
-  "status": { "phase": "Running", "containerStatuses": [ { "name": "payment", "ready": true, "restartCount": RESTARTS } ] }
-}"#;
-
-/// A warning as the list of them shows it.
-const WARNING: &str = r#"{
-  "metadata": { "name": "payment-7f9-x2k.17a", "namespace": "shop", "uid": "UID" },
-  "type": "Warning", "reason": "BackOff", "message": "Back-off restarting failed container", "count": COUNT
-}"#;
-
-/// What an API server says to somebody it does not know.
-const UNAUTHORIZED: &str = r#"{ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "Unauthorized", "reason": "Unauthorized", "code": 401 }"#;
-
-fn list(kind: &str, items: &[String]) -> String {
-    let items = items.join(",");
-    format!(r#"{{ "kind": "{kind}", "apiVersion": "v1", "metadata": {{}}, "items": [ {items} ] }}"#)
 }
 
 struct Api {
@@ -71,11 +58,10 @@ impl Api {
                 .headers
                 .contains(&"authorization: Bearer right".to_owned())
             {
-                return Said::new(401, UNAUTHORIZED);
+                return Said::new(401, answers::unauthorized());
             }
             if asked.line != line {
-                let message = format!("not this: {}", asked.line);
-                return Said::new(404, format!(r#"{{ "message": "{message}" }}"#));
+                return Said::new(404, answers::not_found());
             }
             Said::new(200, answer(looks.fetch_add(1, Ordering::Relaxed)))
         })?;
@@ -110,36 +96,37 @@ impl Api {
 const PATH: &str = "/apis/apps/v1/namespaces/shop/deployments/payment";
 const OBJECT: &str = "deployment: { namespace: shop, name: payment }";
 
+const PODS_PATH: &str =
+    "/api/v1/namespaces/shop/pods?labelSelector=app%3Dpayment%2Ctier%21%3Dtest&limit=50";
+const PODS: &str = "pods: { namespace: shop, selector: \"app=payment,tier!=test\" }";
+const EVENTS_PATH: &str = "/api/v1/namespaces/shop/events?fieldSelector=type%3DWarning&limit=50";
+const EVENTS: &str = "events: { namespace: shop }";
+
+/// Three replicas of which so many are available.
+fn available(count: u64) -> String {
+    let status = serde_json::json!({
+        "observedGeneration": 4, "replicas": 3, "updatedReplicas": 3, "availableReplicas": count,
+    });
+    deployment_with(&status).to_string()
+}
+
 fn deployment() -> Result<()> {
-    let with = |available: &'static str| {
-        Api::serving(PATH, move |_| DEPLOYMENT.replace("AVAILABLE", available))
-    };
-    value(&with("3")?.probe(OBJECT), 3.0)?;
-    failed(&with("1")?.probe(OBJECT), &["1 of 3 replicas"])?;
-    let stale = |_| {
-        DEPLOYMENT
-            .replace("AVAILABLE", "3")
-            .replace("\"generation\": 4", "\"generation\": 5")
-    };
-    failed(
-        &Api::serving(PATH, stale)?.probe(OBJECT),
-        &["not rolled out"],
-    )
+    let with = |count: u64| Api::serving(PATH, move |_| available(count));
+    value(&with(3)?.probe(OBJECT), 3.0)?;
+    failed(&with(1)?.probe(OBJECT), &["1 of 3 replicas"])
 }
 
 fn pods() -> Result<()> {
-    let path = "/api/v1/namespaces/shop/pods?labelSelector=app%3Dpayment%2Ctier%21%3Dtest";
-    let object = "pods: { namespace: shop, selector: \"app=payment,tier!=test\" }";
     // It had been restarted seven times before; then twice more; then its pod is replaced by one that was restarted once.
-    let api = Api::serving(path, |look| {
+    let api = Api::serving(PODS_PATH, |look| {
         let pod = match look {
-            0 => POD.replace("RESTARTS", "7"),
-            1 => POD.replace("RESTARTS", "9"),
-            _ => POD.replace("RESTARTS", "1").replace("a1", "b2"),
+            0 => pod("a1", 7),
+            1 => pod("a1", 9),
+            _ => pod("b2", 1),
         };
-        list("PodList", &[pod])
+        list("PodList", &[pod], None)
     })?;
-    let trials = attempts(&api.probe(object), 3)?;
+    let trials = attempts(&api.probe(PODS), 3)?;
     let values: Vec<_> = trials.iter().map(|trial| trial.value).collect();
     if values != [Some(0.0), Some(2.0), Some(3.0)] || trials[0].outcome != Outcome::Success {
         return Err(format!("{trials:?}").into());
@@ -148,20 +135,17 @@ fn pods() -> Result<()> {
     if trials[1].outcome != told {
         return Err(format!("{trials:?}").into());
     }
-    let none = Api::serving(path, |_| list("PodList", &[]))?;
-    failed(&none.probe(object), &["no pod matches"])
+    let none = Api::serving(PODS_PATH, |_| list("PodList", &[], None))?;
+    failed(&none.probe(PODS), &["no pod matches"])
 }
 
 fn events() -> Result<()> {
-    let path = "/api/v1/namespaces/shop/events?fieldSelector=type%3DWarning";
-    let object = "events: { namespace: shop }";
-    let warning = |uid: &str, count: &str| WARNING.replace("UID", uid).replace("COUNT", count);
     // One is old; it then comes once more, with a new one beside it; then nothing.
-    let api = Api::serving(path, move |look| match look {
-        0 => list("EventList", &[warning("a", "4")]),
-        _ => list("EventList", &[warning("a", "5"), warning("b", "1")]),
+    let api = Api::serving(EVENTS_PATH, move |look| match look {
+        0 => list("EventList", &[warning("a", 4)], None),
+        _ => list("EventList", &[warning("a", 5), warning("b", 1)], None),
     })?;
-    let trials = attempts(&api.probe(object), 3)?;
+    let trials = attempts(&api.probe(EVENTS), 3)?;
     let quiet = |at: usize| trials[at].outcome == Outcome::Success && trials[at].value == Some(0.0);
     let loud = matches!(&trials[1].outcome, Outcome::Failed(why) if why.contains("BackOff"));
     if quiet(0) && loud && trials[1].value > Some(0.0) && quiet(2) {
@@ -172,10 +156,10 @@ fn events() -> Result<()> {
 }
 
 fn refusals() -> Result<()> {
-    let api = Api::serving(PATH, |_| DEPLOYMENT.replace("AVAILABLE", "3"))?;
+    let api = Api::serving(PATH, |_| available(3))?;
     unanswered(&api.probe_as("wrong", OBJECT), &["401", "Unauthorized"])?;
     let other = "deployment: { namespace: shop, name: orders }";
-    failed(&api.probe(other), &["404", "deployments/orders"])?;
+    failed(&api.probe(other), &["404", "\"orders\" not found"])?;
     let garbage = Api::serving(PATH, |_| "<html>".to_owned())?;
     unanswered(&garbage.probe(OBJECT), &["not an answer of Kubernetes"])?;
     let free = daemon::free()?;
@@ -197,7 +181,7 @@ fn refusals() -> Result<()> {
 }
 
 fn kubeconfig() -> Result<()> {
-    let api = Api::serving(PATH, |_| DEPLOYMENT.replace("AVAILABLE", "3"))?;
+    let api = Api::serving(PATH, |_| available(3))?;
     let asking = |user: &str| -> Result<String> {
         let file = api.kubeconfig(user)?;
         let file = file.display();
