@@ -47,11 +47,14 @@ enum Fails {
 struct Engine {
     store: Store,
     begun: Arc<Mutex<BTreeMap<String, u32>>>,
+    /// How often it was asked to start something, whether it was there already or not.
+    asked: Arc<Mutex<u32>>,
     fails: Arc<Mutex<Fails>>,
 }
 
 impl Starter for Engine {
     async fn start(&self, order: Order) -> Result<(), NotStarted> {
+        *self.asked.lock().unwrap() += 1;
         let fails = *self.fails.lock().unwrap();
         match fails {
             Fails::Unavailable => return Err(NotStarted::Unavailable("no agent".into())),
@@ -136,6 +139,7 @@ impl World {
         let engine = Engine {
             store: store.clone(),
             begun: Arc::default(),
+            asked: Arc::default(),
             fails: Arc::new(Mutex::new(Fails::Nowhere)),
         };
         Self {
@@ -203,6 +207,8 @@ async fn two_controllers(world: &World, second: &World) {
     }
     let begun = world.engine.begun.lock().unwrap().clone();
     assert_eq!(begun.len(), 5, "{begun:?}");
+    // The claim alone keeps the other from it: nobody leans on the engine to know its runs.
+    assert_eq!(*world.engine.asked.lock().unwrap(), 5);
     assert!(begun.values().all(|count| *count == 1), "{begun:?}");
 }
 
