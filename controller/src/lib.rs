@@ -6,13 +6,16 @@
 
 pub mod access;
 pub mod api;
+pub mod calendar;
 pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod fleet;
+pub mod git;
 pub mod judge;
 pub mod leader;
 pub mod live;
+pub mod notify;
 pub mod practice;
 pub mod probe;
 pub mod report;

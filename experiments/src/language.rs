@@ -24,7 +24,9 @@ pub(crate) use suggest::{closest, quoted};
 pub(crate) use unit_words::trimmed;
 
 use crate::experiment::Experiment;
+use crate::game_day::GameDay;
 use crate::policy::Policy;
+use crate::schedule::Schedule;
 use diagnostic::Draft;
 use reader::Cx;
 use source::{At, Source};
@@ -99,6 +101,20 @@ pub fn read(path: &str, text: &str) -> Reading {
         diagnostics,
         digest,
     }
+}
+
+/// Reads a schedule's file.
+#[must_use]
+pub fn read_schedule(path: &str, text: &str) -> Read<Schedule> {
+    let (value, diagnostics) = document(path, text, decode::schedule);
+    Read { value, diagnostics }
+}
+
+/// Reads a game day's file.
+#[must_use]
+pub fn read_game_day(path: &str, text: &str) -> Read<GameDay> {
+    let (value, diagnostics) = document(path, text, decode::game_day);
+    Read { value, diagnostics }
 }
 
 /// Reads a policy's file. `zone` says whether a time zone of that name is known where the policy is to be in force.

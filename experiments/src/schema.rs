@@ -4,11 +4,14 @@
 //! together (a jitter longer than its delay, a network fault on a process) only
 //! [`language::read`](crate::language::read) knows; whatever the schema refuses, that refuses too.
 
+mod calendar;
 mod disk;
 mod fault;
 mod probe;
 mod redirect;
 mod target;
+
+pub use calendar::{game_day, schedule};
 
 use crate::units::{Hold, Interval, Lease, Percent};
 use schemars::{JsonSchema, SchemaGenerator};

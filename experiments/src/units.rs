@@ -265,6 +265,8 @@ span!(/// How often a probe or a crash loop acts: from 10 ms to 1 h.
     Interval, 10 * MS, HOUR);
 span!(/// How long an answer is waited for: from 1 ms to 10 min.
     Timeout, MS, 600 * SECOND);
+span!(/// How late something may still begin: up to a week.
+    Wait, 0, 7 * 24 * HOUR);
 span!(/// A latency bound in an expectation: up to 10 min.
     Latency, 0, 600 * SECOND);
 

@@ -1,6 +1,6 @@
 //! Files that are right and files that are wrong, each with what is said of it.
 //!
-//! `tests/goldens/ok/*.yaml` must be readable; `err/*.yaml` must not. Beside each stands `NAME.expect`: every
+//! `tests/goldens/ok/*.yaml` must be readable; `err/*.yaml` must not; so too in the folders of the other kinds of file. Beside each stands `NAME.expect`: every
 //! diagnostic as a person sees it (for `ok`, the warnings). `SQUALL_BLESS=1 cargo test -p squall-experiments
 //! --test goldens` writes them anew; read the difference before it is committed.
 
@@ -9,7 +9,9 @@
     reason = "a test that cannot read its own files should say so and stop"
 )]
 
-use squall_experiments::language::{Colour, Severity, read};
+use squall_experiments::language::{
+    self, Colour, Diagnostic, Severity, read, read_game_day, read_schedule,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -96,6 +98,53 @@ fn good_files_are_read() {
 #[test]
 fn bad_files_are_explained() {
     all("tests/goldens/err", false, 60);
+}
+
+/// Whether a file of another kind is good, and all that is said of it.
+type Other = fn(&str, &str) -> (bool, Vec<Diagnostic>, String);
+
+fn schedule(name: &str, text: &str) -> (bool, Vec<Diagnostic>, String) {
+    let read = read_schedule(name, text);
+    let said = read.render(text, Colour::Never);
+    (read.value.is_some(), read.diagnostics, said)
+}
+
+fn game_day(name: &str, text: &str) -> (bool, Vec<Diagnostic>, String) {
+    let read = read_game_day(name, text);
+    let said = read.render(text, Colour::Never);
+    (read.value.is_some(), read.diagnostics, said)
+}
+
+fn all_of_kind(folder: &str, kind: &str, other: Other) {
+    let mut wrong = Vec::new();
+    for (of, wanted) in [("ok", true), ("err", false)] {
+        for path in files(&format!("tests/goldens/{folder}/{of}")) {
+            let text = fs::read_to_string(&path).unwrap();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert_eq!(language::kind(&text).as_deref(), Some(kind), "{name}");
+            let (is_good, diagnostics, mut said) = other(&name, &text);
+            let errors = diagnostics.iter().any(|d| d.severity == Severity::Error);
+            assert_eq!(is_good, !errors, "{name}: a value or an error, not both");
+            if is_good != wanted {
+                wrong.push(format!("--- {name}: good is {is_good}\n{said}"));
+            }
+            if !said.is_empty() {
+                said.push('\n');
+            }
+            check(&path, &said, &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn schedules_are_read_and_explained() {
+    all_of_kind("schedule", "Schedule", schedule);
+}
+
+#[test]
+fn game_days_are_read_and_explained() {
+    all_of_kind("game-day", "GameDay", game_day);
 }
 
 #[test]

@@ -174,6 +174,46 @@ fn what_is_right_is_accepted() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Of schedules and game days, what only the reader knows: cron expressions, time zones, who leads.
+const ONLY_MEANING_OF_OTHERS: &[&str] = &[
+    "cron-day",
+    "cron-hole",
+    "cron-minute",
+    "cron-never",
+    "cron-nickname",
+    "cron-seconds",
+    "no-leader",
+    "time-zone",
+    "time-zone-abbreviation",
+    "time-zone-city",
+    "twice",
+    "two-leaders",
+];
+
+#[test]
+fn schedules_and_game_days_are_as_their_schemas_say() {
+    let mut accepted = Vec::new();
+    for (folder, schema) in [
+        ("schedule", schema::schedule()),
+        ("game-day", schema::game_day()),
+    ] {
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let read = |path: &Path| language::as_json(&fs::read_to_string(path).unwrap()).unwrap();
+        for path in files(&format!("tests/goldens/{folder}/ok")) {
+            let value = read(&path);
+            let error = validator.iter_errors(&value).next();
+            assert!(error.is_none(), "{}: {error:?}", path.display());
+        }
+        for path in files(&format!("tests/goldens/{folder}/err")) {
+            if validator.is_valid(&read(&path)) {
+                accepted.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    accepted.sort();
+    assert_eq!(accepted, ONLY_MEANING_OF_OTHERS);
+}
+
 #[test]
 fn what_is_wrong_in_itself_is_refused() {
     let validator = jsonschema::validator_for(&schema::experiment()).unwrap();

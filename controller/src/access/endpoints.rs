@@ -74,6 +74,18 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/halt", Viewer, Anywhere),
     stop(endpoint("POST", "/halt", Operator, Anywhere)),
     endpoint("DELETE", "/halt", Operator, Everywhere),
+    endpoint("GET", "/schedules", Viewer, Everywhere),
+    endpoint("GET", "/schedule-files", Viewer, Everywhere),
+    endpoint("PUT", "/schedules/{name}", Operator, Everywhere),
+    endpoint("DELETE", "/schedules/{name}", Operator, Everywhere),
+    stop(endpoint(
+        "POST",
+        "/schedules/{name}/suspend",
+        Operator,
+        Anywhere,
+    )),
+    endpoint("POST", "/schedules/{name}/resume", Operator, Everywhere),
+    endpoint("GET", "/schedules/{name}/starts", Viewer, Everywhere),
     endpoint("GET", "/policy", Viewer, Anywhere),
     endpoint("GET", "/whoami", Viewer, Anywhere),
     endpoint(

@@ -11,6 +11,7 @@ mod access;
 mod agents;
 mod audit;
 mod caller;
+pub mod git_hook;
 mod halts;
 mod led;
 pub mod listen;
@@ -19,6 +20,7 @@ mod page;
 mod practice;
 pub mod problem;
 mod runs;
+mod schedules;
 mod tokens;
 
 use crate::fleet::authority::Authority;
@@ -31,7 +33,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use problem::Problem;
 use squall_experiments::join::{JOIN_PATH, LINK_PATH, RENEW_PATH};
 use squall_experiments::language::FILE_BYTES_MAX;
@@ -43,6 +45,7 @@ pub use halts::{HaltSeen, HaltWanted};
 pub use page::Page;
 pub use practice::{AnswersWanted, ApprovalWanted, EvidenceKey, PromotionWanted, VoteWanted};
 pub use runs::{RunSeen, RunStarted, RunWanted};
+pub use schedules::{Because, ScheduleSeen, Upcoming};
 pub use tokens::{JoinTokenMade, JoinTokenWanted};
 
 /// The most bytes of a request's body: a certificate request has one KiB.
@@ -90,6 +93,7 @@ pub fn router(api: Api) -> Router {
         )
         .route("/join-tokens", get(tokens::list).post(tokens::create))
         .route("/join-tokens/{id}", delete(tokens::revoke))
+        .merge(of_schedules())
         .merge(earning())
         .merge(who_may())
         .route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
@@ -115,6 +119,17 @@ async fn ready(State(api): State<Api>) -> Result<String, Problem> {
     }
     let leader = api.leader.elsewhere().ok_or_else(led::nobody)?;
     Ok(format!("ready: stands by for {leader}\n"))
+}
+
+fn of_schedules() -> Router<Api> {
+    let put = put(schedules::put).layer(DefaultBodyLimit::max(schedules::FILES_BYTES_MAX));
+    Router::new()
+        .route("/schedules", get(schedules::list))
+        .route("/schedule-files", get(schedules::files))
+        .route("/schedules/{name}", put.delete(schedules::remove))
+        .route("/schedules/{name}/suspend", post(schedules::suspend))
+        .route("/schedules/{name}/resume", post(schedules::resume))
+        .route("/schedules/{name}/starts", get(schedules::starts))
 }
 
 /// How a file earns its stage.
@@ -175,5 +190,7 @@ fn now_us() -> i64 {
 mod access_tests;
 #[cfg(test)]
 mod practice_tests;
+#[cfg(test)]
+mod schedules_tests;
 #[cfg(test)]
 mod tests;

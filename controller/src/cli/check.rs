@@ -2,13 +2,13 @@
 
 use super::{BAD_INPUT, files, say};
 use serde::Serialize;
-use squall_experiments::language::Diagnostic;
+use squall_experiments::language::{self, Diagnostic, Reading};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The experiment files; `-` is standard input
+    /// Experiment files, schedules and game days; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// As one JSON document: every file with its diagnostics
@@ -68,19 +68,53 @@ fn one(path: &std::path::Path, json: bool) -> Checked {
             };
         }
     };
-    let reading = read.reading;
-    if !json && !reading.diagnostics.is_empty() {
-        say::err!(
-            "{}\n",
-            reading.render(&read.text, files::colour_of_stderr())
-        );
+    let reading = of_kind(read.reading, &read.path, &read.text);
+    if !json && !reading.said.is_empty() {
+        say::err!("{}\n", reading.said);
     }
     Checked {
         path: read.path,
-        good: !reading.is_bad(),
+        good: reading.is_good,
         digest: reading.digest,
         diagnostics: reading.diagnostics,
         unreadable: None,
+    }
+}
+
+/// What is said of a file of any kind.
+struct Said {
+    is_good: bool,
+    digest: Option<String>,
+    diagnostics: Vec<Diagnostic>,
+    said: String,
+}
+
+/// Reads a file as the kind that it says it is; an experiment where it says none.
+fn of_kind(experiment: Reading, path: &str, text: &str) -> Said {
+    let colour = files::colour_of_stderr();
+    let other = |is_good, diagnostics, said| Said {
+        is_good,
+        digest: None,
+        diagnostics,
+        said,
+    };
+    match language::kind(text).as_deref() {
+        Some("Schedule") => {
+            let read = language::read_schedule(path, text);
+            let said = read.render(text, colour);
+            other(read.value.is_some(), read.diagnostics, said)
+        }
+        Some("GameDay") => {
+            let read = language::read_game_day(path, text);
+            let said = read.render(text, colour);
+            other(read.value.is_some(), read.diagnostics, said)
+        }
+        _ => Said {
+            said: experiment.render(text, colour),
+            is_good: !experiment.is_bad(),
+            digest: experiment.digest,
+            diagnostics: experiment.diagnostics,
+        },
     }
 }
 
@@ -90,6 +124,10 @@ pub(super) enum Document {
     /// Experiment files
     #[default]
     Experiment,
+    /// Schedules
+    Schedule,
+    /// Game days
+    GameDay,
     /// What `squall run --json` and `squall report --json` print
     Report,
 }
@@ -98,6 +136,8 @@ pub(super) fn schema(of: Document) -> ExitCode {
     match of {
         // Of the file as people write it, short forms and all; what it is read into has a form of its own.
         Document::Experiment => say::json(&squall_experiments::schema::experiment()),
+        Document::Schedule => say::json(&squall_experiments::schema::schedule()),
+        Document::GameDay => say::json(&squall_experiments::schema::game_day()),
         Document::Report => say::json(&crate::report::schema()),
     }
 }

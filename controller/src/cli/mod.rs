@@ -5,12 +5,14 @@
 
 mod access;
 mod agents;
+mod by_itself;
 mod check;
 mod database;
 mod enough;
 mod evidence;
 mod files;
 mod fleet;
+mod git;
 mod kept;
 mod new;
 mod node;
@@ -19,6 +21,7 @@ mod promote;
 mod remote;
 mod run;
 mod say;
+mod schedule;
 mod serve;
 
 use crate::demo;
@@ -82,6 +85,10 @@ enum Verb {
     Agents(agents::AgentsArgs),
     /// Makes, lists and takes back the tokens by which agents join
     Token(agents::TokenArgs),
+    /// Shows a schedule's next times; puts schedules into force, suspends and resumes them
+    Schedule(schedule::Args),
+    /// Shows what a Git repository would put into force
+    Git(git::Args),
     /// Says what a file has earned and what it needs to run in an environment, and asks for approval
     ///
     /// Exit codes: 0 nothing is missing, 2 bad input, 4 something is.
@@ -146,6 +153,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Serve(args) => block_on(serve::serve(&args)),
         Verb::Agents(args) => block_on(agents::agents(&args)),
         Verb::Token(args) => block_on(agents::token(&args)),
+        Verb::Schedule(args) => block_on(schedule::schedule(&args)),
+        Verb::Git(args) => block_on(git::git(&args)),
         Verb::Promote(args) => block_on(promote::promote(&args)),
         Verb::Approve(args) => block_on(promote::approve(&args)),
         Verb::Checklist(args) => block_on(promote::checklist(&args)),

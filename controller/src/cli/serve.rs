@@ -1,7 +1,8 @@
 //! `squall serve`.
 
+use super::by_itself::Itself;
 use super::database::{DatabaseError, StoreArgs};
-use super::{BAD_INPUT, INCONCLUSIVE, say};
+use super::{BAD_INPUT, INCONCLUSIVE, by_itself, say};
 use crate::api::listen::{self, ListenError};
 use crate::api::{Api, router};
 use crate::fleet::authority::{Authority, AuthorityError};
@@ -9,12 +10,15 @@ use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::fleet::shared::{self, SharedError};
 use crate::leader::{self, Candidate, Leadership};
+use crate::notify::Receiver;
 use crate::practice::{Practice, PracticeError};
-use crate::run::StandStill;
+use crate::run::budget::Bounded;
 use crate::run::desk::{Desk, Rules};
+use crate::run::{Reach, StandStill};
 use crate::store::{self, Dialect, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -63,6 +67,8 @@ enum ServeError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
+    ByItself(#[from] by_itself::CannotStart),
+    #[error(transparent)]
     Practice(#[from] PracticeError),
     #[error("the configuration `{}` cannot be used: {why}", path.display())]
     Config { path: PathBuf, why: String },
@@ -88,10 +94,10 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
 }
 
 async fn through(args: &Args) -> Result<(), ServeError> {
-    let rules = rules(args.config.as_deref())?;
+    let config = config(args.config.as_deref())?;
     let directory = store::place();
     let store = args.database.open(&directory).await?;
-    let practice = args.practice(&directory, &rules)?;
+    let practice = args.practice(&directory, &config)?;
     let listener = listen::bind(args.listen).await?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let advertised = args.advertised(address);
@@ -99,34 +105,22 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         store: store.clone(),
         directory: directory.clone(),
     };
-    let still = StandStill::open(store.clone(), &directory).await?;
     let served = format!("https://{address}, data in {}", directory.display());
-    let port = |authority: Authority, leader: Leadership| -> Result<Port, ServeError> {
-        let tls = listen::tls(&authority, &args.names())?;
-        let registry = Registry::new(leader.term());
-        let rules = Rules {
-            environments: practice.bounded(&rules.environments),
-            ..rules
-        };
-        let desk = Desk::new(store.clone(), registry.clone(), rules, still);
-        desk.set_gate(practice.gate(&store));
-        desk.set_ended(practice.ended(&store));
-        let api = Api {
-            store: store.clone(),
-            authority: Arc::new(authority),
-            practice,
-            registry,
-            leader,
-            desk,
-        };
-        Ok(Port { api, tls, listener })
+    let opened = Opened {
+        config,
+        practice,
+        store: store.clone(),
+        still: StandStill::open(store.clone(), &directory).await?,
+        listener,
     };
     match store.dialect() {
         Dialect::Sqlite => {
             let _hold = store::hold(&directory)?;
             leader::only(&store, &advertised).await?;
             duties.begin().await?;
-            let port = port(Authority::open(&directory)?, Leadership::alone())?;
+            let authority = Authority::open(&directory)?;
+            let alone = Leadership::alone();
+            let port = opened.port(args, &directory, authority, alone).await?;
             args.say(&served);
             let desk = port.api.desk.clone();
             tokio::select! {
@@ -137,7 +131,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         Dialect::Postgres => {
             let authority = shared::authority(&store, &directory).await?;
             let (candidate, leadership) = Candidate::new(store.clone(), advertised);
-            let port = port(authority, leadership)?;
+            let port = opened.port(args, &directory, authority, leadership).await?;
             args.say(&format!(
                 "{served}; the leader is chosen through the database"
             ));
@@ -145,6 +139,51 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         }
     }
     Ok(())
+}
+
+/// What a controller has opened before it knows with whom it shares the work.
+struct Opened {
+    config: Config,
+    practice: Practice,
+    store: Store,
+    still: StandStill,
+    listener: TcpListener,
+}
+
+impl Opened {
+    async fn port(
+        self,
+        args: &Args,
+        directory: &Path,
+        authority: Authority,
+        leader: Leadership,
+    ) -> Result<Port, ServeError> {
+        let Self { config, store, .. } = self;
+        let tls = listen::tls(&authority, &args.names())?;
+        let registry = Registry::new(leader.term());
+        let rules = Rules {
+            environments: self.practice.bounded(&config.environments),
+            reach: config.reach,
+        };
+        let desk = Desk::new(store.clone(), registry.clone(), rules, self.still);
+        desk.set_gate(self.practice.gate(&store));
+        desk.set_ended(self.practice.ended(&store));
+        let itself = by_itself::start(&config.notify, config.git, &store, &desk, directory).await?;
+        let api = Api {
+            store,
+            authority: Arc::new(authority),
+            practice: self.practice,
+            registry,
+            leader,
+            desk,
+        };
+        Ok(Port {
+            api,
+            itself,
+            tls,
+            listener: self.listener,
+        })
+    }
 }
 
 /// Serves beside others, and leads whenever none of them does, until this one is told to end.
@@ -168,6 +207,7 @@ async fn stand(port: Port, candidate: Candidate, duties: &Duties) {
 /// The port, ready to be served.
 struct Port {
     api: Api,
+    itself: Itself,
     tls: Arc<ServerConfig>,
     listener: TcpListener,
 }
@@ -175,10 +215,12 @@ struct Port {
 impl Port {
     /// Serves, and stops everything when that is said. Never ends.
     async fn serve(self) {
-        let desk = self.api.desk.clone();
+        let (desk, leader) = (self.api.desk.clone(), self.api.leader.clone());
         let still = desk.still().clone();
+        let served = router(self.api).merge(self.itself.router());
         tokio::select! {
-            () = listen::serve(self.listener, self.tls, router(self.api)) => {}
+            () = listen::serve(self.listener, self.tls, served) => {}
+            () = self.itself.keep(leader) => {}
             () = still.watch(|| desk.stop_all()) => {}
         }
     }
@@ -209,9 +251,19 @@ fn more_descriptors() {
     }
 }
 
-fn rules(path: Option<&Path>) -> Result<Rules, ServeError> {
+/// What `--config` says.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Config {
+    environments: BTreeMap<String, Bounded>,
+    reach: Reach,
+    notify: Vec<Receiver>,
+    git: Option<by_itself::GitWanted>,
+}
+
+fn config(path: Option<&Path>) -> Result<Config, ServeError> {
     let Some(path) = path else {
-        return Ok(Rules::default());
+        return Ok(Config::default());
     };
     let bad = |why: String| ServeError::Config {
         path: path.to_owned(),
@@ -248,8 +300,8 @@ impl Args {
     }
 
     /// How a file earns production here.
-    fn practice(&self, directory: &Path, rules: &Rules) -> Result<Practice, ServeError> {
-        let named = rules.environments.keys().cloned().collect();
+    fn practice(&self, directory: &Path, config: &Config) -> Result<Practice, ServeError> {
+        let named = config.environments.keys().cloned().collect();
         Ok(Practice::open(directory, self.policy.as_deref(), named)?)
     }
 

@@ -66,6 +66,16 @@ impl Leadership {
         *self.standing.borrow() == Standing::Leads && self.term.holds()
     }
 
+    /// Waits until this controller leads, or does not.
+    pub async fn until(&self, leads: bool) {
+        let mut standing = self.standing.clone();
+        let is = |standing: &Standing| (*standing == Standing::Leads) == leads;
+        if standing.wait_for(is).await.is_err() {
+            // Nobody changes it any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Where the leader is, if it is another controller that is alive.
     #[must_use]
     pub fn elsewhere(&self) -> Option<String> {

@@ -3,7 +3,7 @@
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Bytes as text.
-pub(super) fn write(bytes: &[u8]) -> String {
+pub(crate) fn write(bytes: &[u8]) -> String {
     let mut text = String::new();
     for three in bytes.chunks(3) {
         let of = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
@@ -22,7 +22,7 @@ pub(super) fn write(bytes: &[u8]) -> String {
 }
 
 /// Text as bytes; none for what is not base64. Line breaks and blanks are passed over.
-pub(super) fn read(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn read(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let (mut bits, mut held) = (0_u32, 0);
     for letter in text.bytes().filter(|b| !b.is_ascii_whitespace()) {

@@ -29,7 +29,7 @@ const IDLE_MAX: usize = 1024;
 
 /// Which HTTP is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Http {
+pub(crate) enum Http {
     /// HTTP/1.1.
     One,
     /// HTTP/2: agreed on with TLS, known beforehand without (RFC 9113, section 3).
@@ -43,7 +43,7 @@ enum Speaker {
 }
 
 /// A source that is spoken to again and again.
-pub(super) struct Client {
+pub(crate) struct Client {
     speaker: Speaker,
     version: Version,
     uri: Uri,
@@ -52,17 +52,17 @@ pub(super) struct Client {
 }
 
 /// A whole answer.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// Why there is no whole answer.
-pub(super) struct NoAnswer {
+pub(crate) struct NoAnswer {
     /// The status, where at least that came.
-    pub(super) status: Option<StatusCode>,
-    pub(super) reason: String,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) reason: String,
 }
 
 impl NoAnswer {
@@ -80,7 +80,7 @@ impl NoAnswer {
 
 impl Client {
     /// Makes ready: reads the secrets and certificates that are named.
-    pub(super) fn new(probe: &str, source: &Source, http: Http) -> Result<Self, ProbeError> {
+    pub(crate) fn new(probe: &str, source: &Source, http: Http) -> Result<Self, ProbeError> {
         let config = match source.url.starts_with("https:") {
             true => Some(tls::config(probe, source.tls.as_ref())?),
             false => None,
@@ -135,12 +135,12 @@ impl Client {
     }
 
     /// What is asked where nothing else is said.
-    pub(super) const fn uri(&self) -> &Uri {
+    pub(crate) const fn uri(&self) -> &Uri {
         &self.uri
     }
 
     /// A request with the source's headers.
-    pub(super) fn request(&self, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
+    pub(crate) fn request(&self, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// Sends, and reads the whole answer.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
         let answer = match &self.speaker {
             Speaker::Plain(pool) => pool.request(request).await,
             Speaker::Tls(pool) => pool.request(request).await,
@@ -182,6 +182,11 @@ impl Client {
         self.headers.insert(AUTHORIZATION, value);
         self.secrets.keep(token);
         Ok(())
+    }
+
+    /// Keeps a secret out of what the other side says.
+    pub(crate) fn keep(&mut self, secret: Secret) {
+        self.secrets.keep(secret);
     }
 
     /// What the other side said, without secrets.

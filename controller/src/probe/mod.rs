@@ -5,8 +5,8 @@
 //! its latency counts from then. A service that hangs for a second thus shows in every request that was due in that second,
 //! and not, as with a closed loop, in one.
 
-mod base64;
-mod client;
+pub(crate) mod base64;
+pub(crate) mod client;
 mod cluster;
 mod command;
 mod cookies;
@@ -24,7 +24,7 @@ mod postgres;
 mod prometheus;
 mod redis;
 pub(crate) mod runbook;
-mod secret;
+pub(crate) mod secret;
 mod tcp;
 mod tls;
 mod webhook;
@@ -35,6 +35,7 @@ use crate::judge::{Outcome, Trial};
 use paths::Paths;
 use squall_experiments::experiment::{Experiment, SteadyState};
 use squall_experiments::probe::Probe;
+pub(crate) use squall_experiments::probe::Source;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;

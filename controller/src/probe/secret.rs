@@ -14,7 +14,7 @@ const HIDDEN: &str = "•••";
 
 /// A secret's value. It has no way to be printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Secret(Arc<str>);
+pub(crate) struct Secret(Arc<str>);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,7 +30,7 @@ impl fmt::Display for Secret {
 
 impl Secret {
     /// Reads it from where the file says that it is. Blanks around it are not part of it: editors leave a line break.
-    pub(super) fn read(probe: &str, place: &SecretRef) -> Result<Self, ProbeError> {
+    pub(crate) fn read(probe: &str, place: &SecretRef) -> Result<Self, ProbeError> {
         let missing = |why: String| ProbeError::Secret {
             probe: probe.to_owned(),
             place: place.to_string(),
@@ -56,7 +56,7 @@ impl Secret {
     }
 
     /// The value, for the one line that sends it.
-    pub(super) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -18,7 +18,6 @@ use crate::fleet::registry::Registry;
 use crate::probe::{self, ProbeError};
 use crate::store::{Started, Store, StoreError};
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
@@ -121,8 +120,7 @@ pub enum Refused {
 }
 
 /// What a controller's configuration says of runs.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Which agents belong to each environment, and how much of it may be hit at once. Where there is none, every name is one,
     /// unbounded.

@@ -13,6 +13,7 @@ mod lease;
 mod members;
 mod once;
 mod place;
+mod schedules;
 mod started;
 mod writer;
 
@@ -23,6 +24,7 @@ pub use lease::Lease;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use once::Known;
 pub use place::place;
+pub use schedules::{Claim, NamedText, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use started::Started;
 pub use writer::{Trouble, Writer};
 
@@ -115,6 +117,15 @@ pub enum StoreError {
         /// Why not.
         #[source]
         source: Trouble,
+    },
+    /// What was read, of anything else.
+    #[error("{what} cannot be understood: it was kept by another version of Squall")]
+    Other {
+        /// What it is.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
     },
     /// No such run.
     #[error("there is no run `{0}`; `squall runs` lists them")]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
-const NEEDED: [(&str, &str); 20] = [
+const NEEDED: [(&str, &str); 22] = [
     // The program that writes a journal; Debian leaves its services off.
     (
         "/lib/systemd/systemd-journal-remote",
@@ -17,6 +17,11 @@ const NEEDED: [(&str, &str); 20] = [
         "/usr/lib/python3/dist-packages/grpc/__init__.py",
         "python3-grpcio",
     ),
+    (
+        "/usr/lib/python3/dist-packages/croniter/__init__.py",
+        "python3-croniter",
+    ),
+    ("/usr/share/zoneinfo/Europe/Berlin", "tzdata"),
     ("/usr/lib/postgresql/*/bin/initdb", "postgresql"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("busybox", "busybox-static"),

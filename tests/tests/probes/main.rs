@@ -1,9 +1,10 @@
 //! Probes against the real thing, and each of its failures: down, slow, wrong certificate, wrong password,
-//! garbage, nothing. They touch loopback and their own folders alone; one whole run needs root.
+//! garbage, nothing; and the times of schedules against a second implementation. They touch loopback and their own folders alone; one whole run needs root.
 
 #![allow(clippy::print_stderr, reason = "the matrix is a result, too")]
 
 mod ask;
+mod calendar;
 mod certificates;
 mod daemon;
 mod dns;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         log::trials(),
         journal::trials(),
         kubernetes::trials(),
+        calendar::trials(),
         whole_run::trials(),
     ];
     let exit = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code();

@@ -179,7 +179,7 @@ fn confidence(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Percent> {
     None
 }
 
-fn metadata(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Metadata> {
+pub(super) fn metadata(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Metadata> {
     let known = ["name", "owner", "runbook", "labels"];
     let fields = Fields::open(cx, entry.key_at, &entry.node, "`metadata`", &known)?;
     let name = fields

@@ -1,0 +1,178 @@
+//! Schedules: put into force, shown with their next times, suspended and resumed.
+
+use super::caller::Caller;
+use super::problem::Problem;
+use super::{Api, now_us};
+use crate::calendar::{Prepared, upcoming};
+use crate::store::{ScheduleFiles, ScheduleKept, StartKept};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use crate::calendar::Upcoming;
+
+/// The most bytes of a schedule with all its files: calendars are the largest.
+pub(super) const FILES_BYTES_MAX: usize = 16 << 20;
+/// So many of its next times are shown.
+const NEXT_SHOWN: usize = 3;
+/// So many of its past times are shown.
+const STARTS_SHOWN: i64 = 200;
+/// The most letters of a reason.
+const BECAUSE_MAX: usize = 500;
+
+/// A schedule, as the API tells of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleSeen {
+    /// Its name.
+    pub name: String,
+    /// What it runs.
+    pub experiment: String,
+    /// When.
+    pub cron: String,
+    /// By which clock.
+    pub time_zone: String,
+    /// The commit it comes from; none where a person gave it.
+    pub source: Option<String>,
+    /// Since when it starts nothing, microseconds since the Unix epoch, if so.
+    pub suspended_us: Option<i64>,
+    /// Why.
+    pub suspended_because: Option<String>,
+    /// Its next times, and what will keep a run from beginning then.
+    pub next: Vec<Upcoming>,
+}
+
+/// Why a schedule is to be suspended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Because {
+    /// In a sentence.
+    pub because: String,
+}
+
+fn seen(kept: &ScheduleKept) -> Result<ScheduleSeen, Problem> {
+    let prepared = prepared(&kept.files)?;
+    Ok(ScheduleSeen {
+        name: kept.name.clone(),
+        experiment: prepared.schedule.experiment.clone(),
+        cron: prepared.schedule.cron.to_string(),
+        time_zone: prepared.schedule.time_zone.clone(),
+        source: kept.source.clone(),
+        suspended_us: kept.suspended_us,
+        suspended_because: kept.suspended_because.clone(),
+        next: upcoming(&prepared.timetable, Timestamp::now(), NEXT_SHOWN),
+    })
+}
+
+fn prepared(files: &ScheduleFiles) -> Result<Prepared, Problem> {
+    let bad = |error: crate::calendar::PrepareError| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            crate::words::chain(&error),
+        )
+    };
+    Prepared::new(files).map_err(bad)
+}
+
+async fn found(api: &Api, name: &str) -> Result<ScheduleKept, Problem> {
+    let all = api.store.schedules().await?;
+    let found = all.into_iter().find(|kept| kept.name == name);
+    found.ok_or_else(|| Problem::missing("schedule", name))
+}
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ScheduleSeen>>, Problem> {
+    let kept = api.store.schedules().await?;
+    let seen: Result<Vec<ScheduleSeen>, Problem> = kept.iter().map(seen).collect();
+    seen.map(Json)
+}
+
+/// With all their files.
+pub(super) async fn files(State(api): State<Api>) -> Result<Json<Vec<ScheduleKept>>, Problem> {
+    Ok(Json(api.store.schedules().await?))
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Json(files): Json<ScheduleFiles>,
+) -> Result<Json<ScheduleSeen>, Problem> {
+    let prepared = prepared(&files)?;
+    let own = &prepared.schedule.metadata.name;
+    if *own != name {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("the file is of the schedule `{own}`, and was put as `{name}`"),
+        ));
+    }
+    api.store
+        .put_schedule(&name, &files, None, now_us())
+        .await?;
+    tracing::info!(
+        by = caller.name,
+        schedule = name,
+        "put a schedule into force"
+    );
+    Ok(Json(seen(&found(&api, &name).await?)?))
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if !api.store.remove_schedule(&name).await? {
+        return Err(Problem::missing("schedule", &name));
+    }
+    tracing::info!(by = caller.name, schedule = name, "removed a schedule");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn suspend(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Json(why): Json<Because>,
+) -> Result<Json<ScheduleSeen>, Problem> {
+    let words = why.because.trim();
+    if words.is_empty()
+        || words.chars().count() > BECAUSE_MAX
+        || words.chars().any(char::is_control)
+    {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("`because` is a line of at most {BECAUSE_MAX} letters"),
+        ));
+    }
+    let because = format!("{}: {words}", caller.name);
+    if !api
+        .store
+        .suspend_schedule(&name, &because, now_us())
+        .await?
+    {
+        return Err(Problem::missing("schedule", &name));
+    }
+    tracing::info!(by = caller.name, schedule = name, "suspended a schedule");
+    Ok(Json(seen(&found(&api, &name).await?)?))
+}
+
+pub(super) async fn resume(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<ScheduleSeen>, Problem> {
+    if !api.store.resume_schedule(&name, now_us()).await? {
+        return Err(Problem::missing("schedule", &name));
+    }
+    tracing::info!(by = caller.name, schedule = name, "resumed a schedule");
+    Ok(Json(seen(&found(&api, &name).await?)?))
+}
+
+pub(super) async fn starts(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<StartKept>>, Problem> {
+    Ok(Json(api.store.starts(&name, STARTS_SHOWN).await?))
+}

@@ -1,0 +1,191 @@
+//! What a commit would change. Pure.
+
+use super::repository::Tree;
+use crate::calendar::{PrepareError, Prepared};
+use crate::store::{NamedText, ScheduleFiles, ScheduleKept};
+use serde::Serialize;
+use squall_experiments::language::{self, Colour};
+use std::collections::BTreeMap;
+
+/// What happens to a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Change {
+    /// It is not in force yet.
+    New,
+    /// It, or a file that it names, says something else.
+    Changed,
+    /// All of its files say what they said.
+    Same,
+}
+
+/// A schedule that a commit has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Put {
+    /// Its name.
+    pub name: String,
+    /// What happens to it.
+    pub change: Change,
+    /// All its files.
+    #[serde(skip)]
+    pub files: ScheduleFiles,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broken {
+    /// Which.
+    pub path: String,
+    /// All that is said of it, with line and caret.
+    pub said: String,
+}
+
+/// What a commit would change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Which.
+    pub commit: String,
+    /// Schedules that it has.
+    pub put: Vec<Put>,
+    /// Schedules that came from Git, and are not in it any more.
+    pub remove: Vec<String>,
+    /// Files that cannot be used. What they were when they were last good stays in force.
+    pub broken: Vec<Broken>,
+    /// Files that are right.
+    pub good: usize,
+}
+
+impl Plan {
+    /// Whether anything is different afterwards.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        !self.remove.is_empty() || self.put.iter().any(|put| put.change != Change::Same)
+    }
+}
+
+/// Works out what a commit would change of the schedules in force.
+#[must_use]
+pub fn plan(tree: &Tree, in_force: &[ScheduleKept]) -> Plan {
+    let mut plan = Plan {
+        commit: tree.commit.clone(),
+        ..Plan::default()
+    };
+    let mut named: BTreeMap<String, String> = BTreeMap::new();
+    for (path, text) in tree
+        .files
+        .iter()
+        .filter(|(path, _)| !path.ends_with(".ics"))
+    {
+        let said = match language::kind(text).as_deref() {
+            Some("Schedule") => schedule(tree, path, in_force, &mut named, &mut plan),
+            Some("GameDay") => {
+                let read = language::read_game_day(path, text);
+                read.value
+                    .is_none()
+                    .then(|| read.render(text, Colour::Never))
+            }
+            // Of a file that says no kind, an experiment's reader says what is missing.
+            Some("Experiment") | None => {
+                let read = language::read(path, text);
+                read.is_bad().then(|| read.render(text, Colour::Never))
+            }
+            // Somebody else's.
+            Some(_) => continue,
+        };
+        match said {
+            Some(said) => plan.broken.push(Broken {
+                path: path.clone(),
+                said,
+            }),
+            None => plan.good += 1,
+        }
+    }
+    let gone = in_force.iter().filter(|kept| {
+        kept.source.is_some()
+            && !tree.files.contains_key(&kept.files.schedule.name)
+            && !named.contains_key(&kept.name)
+    });
+    plan.remove = gone.map(|kept| kept.name.clone()).collect();
+    plan
+}
+
+/// Takes in a schedule; what is wrong with it otherwise.
+fn schedule(
+    tree: &Tree,
+    path: &str,
+    in_force: &[ScheduleKept],
+    named: &mut BTreeMap<String, String>,
+    plan: &mut Plan,
+) -> Option<String> {
+    let (files, name) = match gather(tree, path) {
+        Ok(gathered) => gathered,
+        Err(said) => return Some(said),
+    };
+    if let Some(other) = named.insert(name.clone(), path.to_owned()) {
+        return Some(format!(
+            "a schedule of the name `{name}` is in `{other}` too"
+        ));
+    }
+    let kept = in_force.iter().find(|kept| kept.name == name);
+    let change = match kept {
+        None => Change::New,
+        Some(kept) if kept.source.is_none() => {
+            return Some(format!(
+                "a person put a schedule `{name}` into force; `squall schedule remove {name}` makes room"
+            ));
+        }
+        Some(kept) if kept.files == files => Change::Same,
+        Some(_) => Change::Changed,
+    };
+    plan.put.push(Put {
+        name,
+        change,
+        files,
+    });
+    None
+}
+
+fn gather(tree: &Tree, path: &str) -> Result<(ScheduleFiles, String), String> {
+    let text = tree.files.get(path).cloned().unwrap_or_default();
+    let read = language::read_schedule(path, &text);
+    let Some(schedule) = &read.value else {
+        return Err(read.render(&text, Colour::Never));
+    };
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let beside = |name: &str| {
+        let whole = if folder.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{folder}/{name}")
+        };
+        let found = tree.files.get(&whole).cloned();
+        let text = found.ok_or_else(|| {
+            format!(
+                "`{path}` names `{name}`, and there is no `{whole}` in commit {}",
+                tree.commit
+            )
+        })?;
+        Ok::<NamedText, String>(NamedText {
+            name: name.to_owned(),
+            text,
+        })
+    };
+    let blackouts: Result<Vec<NamedText>, String> =
+        schedule.blackouts.iter().map(|name| beside(name)).collect();
+    let files = ScheduleFiles {
+        experiment: beside(&schedule.experiment)?,
+        blackouts: blackouts?,
+        schedule: NamedText {
+            name: path.to_owned(),
+            text: text.clone(),
+        },
+    };
+    let prepared = Prepared::new(&files).map_err(|error| match error {
+        PrepareError::File { path, said } => format!("{path}: {said}"),
+        other => crate::words::chain(&other),
+    })?;
+    Ok((files, prepared.schedule.metadata.name))
+}

@@ -1,0 +1,291 @@
+//! Real repositories, real signatures, and what a hostile one tries.
+
+use super::*;
+use crate::notify::Notices;
+use crate::store::Store;
+use squall_experiments::secret::SecretRef;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+const SCHEDULE: &str = "apiVersion: squall/v1\nkind: Schedule\nmetadata: { name: nightly }\nexperiment: e.yaml\ncron: 30 2 * * *\ntimeZone: Europe/Berlin\n";
+const EXPERIMENT: &str = "apiVersion: squall/v1\nkind: Experiment\nmetadata: { name: e }\nhypothesis: h\nsteadyState:\n  - name: a\n    \
+probe: { load: { url: \"http://a:1/\", rate: 50/s } }\n    expect: success >= 90%\nmethod:\n  - fault: kill\n    on: { process: { name: a } }\n    hold: 1min\n";
+
+/// Somebody's repository, with keys to sign with.
+struct Theirs {
+    folder: TempDir,
+}
+
+impl Theirs {
+    fn new() -> Self {
+        let theirs = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir_all(theirs.work()).unwrap();
+        theirs.git(&["init", "--quiet", "--initial-branch=main", "."]);
+        for key in ["ann", "mallory"] {
+            let file = theirs.folder.path().join(key);
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"])
+                .arg(&file)
+                .status()
+                .unwrap();
+            assert!(made.success());
+        }
+        let public = std::fs::read_to_string(theirs.folder.path().join("ann.pub")).unwrap();
+        std::fs::write(theirs.signers(), format!("ann@example {public}")).unwrap();
+        theirs
+    }
+
+    fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
+    fn signers(&self) -> PathBuf {
+        self.folder.path().join("signers")
+    }
+
+    fn git(&self, args: &[&str]) {
+        let mut command = Command::new("git");
+        command
+            .current_dir(self.work())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        command.args([
+            "-c",
+            "user.name=ann",
+            "-c",
+            "user.email=ann@example",
+            "-c",
+            "gpg.format=ssh",
+        ]);
+        let said = command.args(args).output().unwrap();
+        assert!(
+            said.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.work().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn commit(&self, signed_by: Option<&str>) {
+        self.git(&["add", "--all"]);
+        let key = signed_by
+            .map(|key| format!("user.signingKey={}", self.folder.path().join(key).display()));
+        match &key {
+            Some(key) => self.git(&[
+                "-c",
+                key,
+                "commit",
+                "--quiet",
+                "--allow-empty",
+                "-S",
+                "-m",
+                "change",
+            ]),
+            None => self.git(&["commit", "--quiet", "--allow-empty", "-m", "change"]),
+        }
+    }
+
+    fn source(&self, signers: bool) -> Source {
+        Source {
+            url: format!("file://{}", self.work().display()),
+            branch: "main".into(),
+            path: "chaos".into(),
+            allowed_signers: signers.then(|| self.signers()),
+        }
+    }
+}
+
+async fn follower(theirs: &Theirs, signers: bool, ours: &Path) -> (Follower, Store) {
+    let store = Store::open(ours).await.unwrap();
+    let repository = Repository::open(theirs.source(signers), ours)
+        .await
+        .unwrap();
+    (
+        Follower::new(repository, store.clone(), Notices::default()),
+        store,
+    )
+}
+
+async fn applied(follower: &Follower) -> Plan {
+    match follower.look().await.unwrap() {
+        Followed::Applied(plan) => *plan,
+        Followed::Nothing => panic!("the branch has moved"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_good_comes_into_force_and_what_is_broken_stays_as_it_was() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    theirs.write("chaos/s.yaml", SCHEDULE);
+    theirs.write("chaos/e.yaml", EXPERIMENT);
+    theirs.write("elsewhere.yaml", "not: ours");
+    theirs.commit(None);
+    let (follower, store) = follower(&theirs, false, ours.path()).await;
+    let first = applied(&follower).await;
+    assert_eq!(
+        (first.put[0].name.as_str(), first.put[0].change, first.good),
+        ("nightly", Change::New, 2)
+    );
+    assert_eq!(first.broken, []);
+    let kept = store.schedules().await.unwrap();
+    assert_eq!(kept[0].source.as_ref(), Some(&first.commit));
+    assert_eq!(follower.look().await.unwrap(), Followed::Nothing);
+    // A mistake is told with its line, and what was good before stays.
+    theirs.write("chaos/s.yaml", &SCHEDULE.replace("30 2", "30 26"));
+    theirs.commit(None);
+    let broken = applied(&follower).await;
+    assert!(
+        broken.broken[0].said.contains("chaos/s.yaml:5:10"),
+        "{}",
+        broken.broken[0].said
+    );
+    assert!(!broken.changes());
+    assert_eq!(store.schedules().await.unwrap(), kept);
+    theirs.write("chaos/s.yaml", &SCHEDULE.replace("30 2", "30 3"));
+    theirs.commit(None);
+    assert_eq!(applied(&follower).await.put[0].change, Change::Changed);
+    assert!(
+        store.schedules().await.unwrap()[0]
+            .files
+            .schedule
+            .text
+            .contains("30 3")
+    );
+    std::fs::remove_file(theirs.work().join("chaos/s.yaml")).unwrap();
+    theirs.commit(None);
+    assert_eq!(applied(&follower).await.remove, ["nightly"]);
+    assert_eq!(store.schedules().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn only_what_is_signed_by_who_may_is_taken() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    theirs.write("chaos/s.yaml", SCHEDULE);
+    theirs.write("chaos/e.yaml", EXPERIMENT);
+    let (follower, store) = follower(&theirs, true, ours.path()).await;
+    for signed_by in [None, Some("mallory")] {
+        theirs.commit(signed_by);
+        let said = follower.look().await.unwrap_err();
+        assert!(
+            matches!(&said, FollowError::Git(GitError::Unsigned { .. })),
+            "{signed_by:?}: {said}"
+        );
+        assert_eq!(store.schedules().await.unwrap(), []);
+    }
+    theirs.commit(Some("ann"));
+    assert_eq!(applied(&follower).await.put.len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_in_a_repository_makes_git_do_anything_else() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    let mark = ours.path().join("mark");
+    let hook = format!("#!/bin/sh\ntouch {}\n", mark.display());
+    // Hooks where it is fetched from, a link out of it, and a submodule that would be fetched.
+    for name in ["post-checkout", "pre-auto-gc", "reference-transaction"] {
+        let path = theirs.work().join(".git/hooks").join(name);
+        std::fs::write(&path, &hook).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+    }
+    std::fs::create_dir_all(theirs.work().join("chaos")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", theirs.work().join("chaos/passwd.yaml")).unwrap();
+    theirs.write(
+        ".gitmodules",
+        "[submodule \"x\"]\n\tpath = x\n\turl = ext::sh -c touch% /tmp/x\n",
+    );
+    theirs.commit(None);
+    let _by_their_own_commit = std::fs::remove_file(&mark);
+    let repository = Repository::open(theirs.source(false), ours.path())
+        .await
+        .unwrap();
+    // And hooks that somebody has put where it is fetched to.
+    let bare = std::fs::read_dir(ours.path().join("git"))
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    for path in bare.filter(|path| path.join("HEAD").exists()) {
+        let to = path.join("hooks/reference-transaction");
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(&to, &hook).unwrap();
+        std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let commit = repository.fetch().await.unwrap();
+    let tree = repository.tree(&commit).await.unwrap();
+    assert_eq!(tree.files.len(), 0, "a link is no file: {:?}", tree.files);
+    assert!(!mark.exists(), "a hook was called");
+}
+
+#[test]
+fn what_is_given_to_git_is_looked_at_first() {
+    let good = Source {
+        url: "https://git.example/chaos.git".into(),
+        branch: "main".into(),
+        path: String::new(),
+        allowed_signers: None,
+    };
+    good.check().unwrap();
+    for url in [
+        "ext::sh -c id",
+        "--upload-pack=id",
+        "git@host:x",
+        "http://git.example/x",
+        "https://ann:secret@git.example/x",
+        "ssh://-oProxyCommand=id/x",
+        "https://a/ b",
+    ] {
+        let error = Source {
+            url: url.into(),
+            ..good.clone()
+        }
+        .check()
+        .unwrap_err()
+        .to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+    for branch in ["", "-x", "a..b", "a b", "main:other", "/x", "x/"] {
+        Source {
+            branch: branch.into(),
+            ..good.clone()
+        }
+        .check()
+        .unwrap_err();
+    }
+    for path in ["../x", "/etc", "-x", "a/../b", ":(glob)**"] {
+        Source {
+            path: path.into(),
+            ..good.clone()
+        }
+        .check()
+        .unwrap_err();
+    }
+}
+
+/// The example of GitHub's documentation (docs.github.com, Validating webhook deliveries).
+#[test]
+fn a_push_is_told_by_who_has_the_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "It's a Secret to Everybody").unwrap();
+    let hook = Hook::new(&SecretRef::File(file.display().to_string())).unwrap();
+    let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    assert!(hook.is_from_who_may(signature, b"Hello, World!"));
+    assert!(!hook.is_from_who_may(signature, b"Hello, World"));
+    for wrong in [
+        "",
+        "sha256=",
+        "sha256=7",
+        "sha1=757107",
+        &signature.replace('7', "8"),
+        "sha256=zz",
+    ] {
+        assert!(!hook.is_from_who_may(wrong, b"Hello, World!"), "{wrong}");
+    }
+}
