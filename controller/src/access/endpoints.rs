@@ -71,6 +71,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/runs/{run}/preflight", Viewer, Anywhere),
     // Whoever may start anything may stop everything.
     stop(endpoint("POST", "/runs/{run}/stop", Operator, Anywhere)),
+    endpoint("GET", "/metrics", Viewer, Everywhere),
     endpoint("GET", "/halt", Viewer, Anywhere),
     stop(endpoint("POST", "/halt", Operator, Anywhere)),
     endpoint("DELETE", "/halt", Operator, Everywhere),

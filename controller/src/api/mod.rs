@@ -5,7 +5,7 @@
 //! | anybody | - | `/healthz`, `/readyz` |
 //! | a node | a join token | become an agent |
 //! | an agent | its certificate | open its link, renew its certificate |
-//! | a person or program | an API token | below `/api/v1` what its roles let it: [`endpoints`](crate::access::endpoints) |
+//! | a person or program | an API token | below `/api/v1` what its roles let it: [`endpoints`](crate::access::endpoints); `/api/v1/metrics` for Prometheus |
 
 mod access;
 mod agents;
@@ -15,6 +15,7 @@ pub mod git_hook;
 mod halts;
 mod led;
 pub mod listen;
+mod metrics;
 mod once;
 mod page;
 mod practice;
@@ -91,6 +92,7 @@ pub fn router(api: Api) -> Router {
             "/halt",
             get(halts::seen).post(halts::halt).delete(halts::lift),
         )
+        .route("/metrics", get(metrics::metrics))
         .route("/join-tokens", get(tokens::list).post(tokens::create))
         .route("/join-tokens/{id}", delete(tokens::revoke))
         .merge(of_schedules())

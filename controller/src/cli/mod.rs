@@ -5,6 +5,7 @@
 
 mod access;
 mod agents;
+mod backup;
 mod by_itself;
 mod check;
 mod database;
@@ -103,6 +104,10 @@ enum Verb {
     Access(access::AccessArgs),
     /// Lists who did what, and finds what was changed in that
     Audit(access::AuditArgs),
+    /// Writes everything that a controller keeps into one file; it may be serving meanwhile
+    Backup(backup::Args),
+    /// Takes everything of a backup into a new data directory or database, before a controller serves from it
+    Restore(backup::Args),
     /// Prints a shell's completions
     Completions {
         /// Which shell
@@ -161,6 +166,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Evidence(args) => block_on(evidence::evidence(&args)),
         Verb::Access(args) => block_on(access::access(&args)),
         Verb::Audit(args) => block_on(access::audit(&args)),
+        Verb::Backup(args) => block_on(backup::backup(&args)),
+        Verb::Restore(args) => block_on(backup::restore(&args)),
         Verb::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();

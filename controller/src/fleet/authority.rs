@@ -118,7 +118,10 @@ impl Authority {
     }
 
     /// The certificate and the key below `directory`, in PEM, where they are there.
-    pub(super) fn read(directory: &Path) -> Result<Option<(String, String)>, AuthorityError> {
+    ///
+    /// # Errors
+    /// They cannot be read, or one is there without the other.
+    pub fn read(directory: &Path) -> Result<Option<(String, String)>, AuthorityError> {
         let (certificate, key) = (directory.join(CERTIFICATE_FILE), directory.join(KEY_FILE));
         match (read(&certificate)?, read(&key)?) {
             (Some(pem), Some(key)) => Ok(Some((pem, key))),
@@ -126,6 +129,16 @@ impl Authority {
             (None, Some(_)) => Err(AuthorityError::Half { path: certificate }),
             (Some(_), None) => Err(AuthorityError::Half { path: key }),
         }
+    }
+
+    /// Puts a certificate and its key below `directory`, where there are none.
+    ///
+    /// # Errors
+    /// They are not what they should be, or cannot be written.
+    pub fn place(directory: &Path, pem: &str, key: &str) -> Result<(), AuthorityError> {
+        Self::from_pem(pem.to_owned(), key)?;
+        write(&directory.join(KEY_FILE), key.as_bytes(), 0o600)?;
+        write(&directory.join(CERTIFICATE_FILE), pem.as_bytes(), 0o644)
     }
 
     /// Writes the certificate below `directory`, for commands on this machine.

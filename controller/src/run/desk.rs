@@ -15,6 +15,7 @@ use super::stand_still::StandStill;
 use super::{Order, drive, new_id};
 use crate::fleet::Present;
 use crate::fleet::registry::Registry;
+use crate::metrics::Metrics;
 use crate::probe::{self, ProbeError};
 use crate::store::{Started, Store, StoreError};
 use futures_util::future::BoxFuture;
@@ -142,6 +143,7 @@ struct Inner {
     gate: Mutex<Option<Gate>>,
     ended: Mutex<Option<Ended>>,
     budget: Arc<Mutex<Budget>>,
+    metrics: Metrics,
     under_way: Mutex<BTreeMap<RunId, UnderWay>>,
     still: StandStill,
 }
@@ -165,6 +167,7 @@ impl Desk {
             gate: Mutex::new(None),
             ended: Mutex::new(None),
             budget: Arc::default(),
+            metrics: Metrics::default(),
             under_way: Mutex::default(),
             still,
         }))
@@ -178,6 +181,12 @@ impl Desk {
     /// Whom to tell of each run that ended.
     pub fn set_ended(&self, ended: Ended) {
         *lock(&self.0.ended) = Some(ended);
+    }
+
+    /// What runs are and were, in figures.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// What makes everything stand still.
@@ -261,6 +270,7 @@ impl Desk {
             environment: order.environment.clone().unwrap_or_default(),
             limits: bounded.budget,
             budget: Arc::clone(&self.0.budget),
+            metrics: self.0.metrics.clone(),
         };
         let desk = self.clone();
         tokio::spawn(async move {
@@ -378,6 +388,7 @@ pub(super) struct Share {
     environment: String,
     limits: Limits,
     budget: Arc<Mutex<Budget>>,
+    metrics: Metrics,
 }
 
 impl Share {
@@ -394,6 +405,7 @@ impl Share {
     }
 
     pub(super) fn heard(&self, what: &Happening) {
+        self.metrics.heard(&self.run, what);
         if matches!(what, Happening::Ended(_) | Happening::Refused(_)) {
             lock(&self.budget).heard(&self.run, what);
         }
@@ -403,5 +415,6 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         lock(&self.budget).release(&self.run);
+        self.metrics.over(&self.run);
     }
 }

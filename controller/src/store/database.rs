@@ -138,9 +138,13 @@ impl Store {
     /// The directory or the file cannot be made, opened or brought up to date.
     pub async fn open(directory: &Path) -> Result<Self, StoreError> {
         make_directory(directory)?;
-        let path = directory.join(FILE);
+        Self::open_file(&directory.join(FILE)).await
+    }
+
+    /// Opens one SQLite file.
+    pub(super) async fn open_file(path: &Path) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
-            .filename(&path)
+            .filename(path)
             .create_if_missing(true)
             .to_url_lossy();
         let pool = AnyPoolOptions::new()

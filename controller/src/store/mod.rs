@@ -7,6 +7,7 @@ mod audit;
 #[cfg(test)]
 pub(crate) mod both;
 mod callers;
+mod copy;
 mod database;
 mod earned;
 mod lease;
@@ -127,6 +128,20 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+    /// A file that is none of ours, or is in the way.
+    #[error("the file `{}` cannot be used; name one that is not there for a backup, and a backup to restore", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A backup goes into an empty database alone.
+    #[error(
+        "the table {0} has rows already: restore into a data directory or a database that is new, before a controller serves from it"
+    )]
+    NotEmpty(String),
     /// No such run.
     #[error("there is no run `{0}`; `squall runs` lists them")]
     NoRun(String),

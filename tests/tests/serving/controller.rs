@@ -31,8 +31,13 @@ pub(crate) struct Controller {
 impl Controller {
     /// Starts it with more arguments.
     pub(crate) fn start(args: &[&str]) -> Result<Self> {
+        Self::start_in(TempDir::new()?, args)
+    }
+
+    /// Starts it where there may be something already.
+    pub(crate) fn start_in(home: TempDir, args: &[&str]) -> Result<Self> {
         let mut controller = Self {
-            home: TempDir::new()?,
+            home,
             address: free()?,
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             serving: None,
@@ -105,6 +110,16 @@ impl Controller {
 
     /// What is answered to a GET of a path: head and body.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
+        self.get_as(path, "")
+    }
+
+    /// The same as the first of its administrators.
+    pub(crate) fn get_as_admin(&self, path: &str) -> Result<String> {
+        let token = fs::read_to_string(self.data().join("admin.token"))?;
+        self.get_as(path, &format!("Authorization: Bearer {}\r\n", token.trim()))
+    }
+
+    fn get_as(&self, path: &str, headers: &str) -> Result<String> {
         let pem = fs::read(self.data().join("authority.pem"))?;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&pem)?)?;
@@ -119,7 +134,7 @@ impl Controller {
         let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(tls), name)?, stream);
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n",
             self.address
         )?;
         let mut answer = Vec::new();

@@ -1,0 +1,43 @@
+//! What Prometheus asks for, with an API token as everybody.
+
+use super::Api;
+use crate::metrics::{Agents, Look};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+/// OpenMetrics 1.0.
+const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    let look = Look {
+        leads: api.leader.leads(),
+        halted: api.desk.still().is().is_some(),
+        runs: api.desk.under_way().len(),
+        agents: agents(&api).await,
+    };
+    (
+        [(header::CONTENT_TYPE, TEXT)],
+        api.desk.metrics().text(look),
+    )
+}
+
+async fn agents(api: &Api) -> Option<Agents> {
+    let members = api.store.members().await;
+    let members = members.inspect_err(|error| {
+        let error = crate::words::chain(error);
+        tracing::warn!(error, "the agents cannot be counted");
+    });
+    let there = api.registry.connected();
+    let mut agents = Agents::default();
+    for member in members.ok()? {
+        if member.revoked_us.is_some() {
+            agents.revoked += 1;
+        } else if there.contains_key(&member.node) {
+            agents.connected += 1;
+        } else {
+            agents.away += 1;
+        }
+    }
+    Some(agents)
+}
