@@ -15,6 +15,7 @@ mod netlink;
 pub mod netns;
 pub mod pods;
 pub mod postgres;
+pub mod serve;
 pub mod service;
 pub mod shop;
 pub mod stalls;

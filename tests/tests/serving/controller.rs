@@ -1,6 +1,7 @@
 //! A controller of one test: `squall serve`, and what is asked of it.
 
 use lab::world::agent::program;
+use lab::world::serve::until_it_serves;
 use lab::world::service::free;
 use lab::world::{Result, until};
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -55,16 +56,9 @@ impl Controller {
             .env("SQUALL_DATA", self.data())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut said = BufReader::new(child.stderr.take().ok_or("no standard error")?);
-        let mut line = String::new();
-        said.read_line(&mut line)?;
+        let serves = until_it_serves(&mut child);
         self.serving = Some(child);
-        if !line.contains("serving on") {
-            return Err(format!("it does not serve: {line}").into());
-        }
-        // Nobody waits for it; it ends with the controller.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Ok(())
+        serves
     }
 
     pub(crate) fn data(&self) -> PathBuf {

@@ -1,13 +1,13 @@
 //! A controller that serves and an agent that joins it: the real programs, over the loopback.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use lab::world::agent::program;
+use lab::world::serve::until_it_serves;
 use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -55,15 +55,9 @@ impl Controller {
             .env("SQUALL_DATA", self.home.path().join("data"))
             .stderr(Stdio::piped())
             .spawn()?;
-        let said = child.stderr.take().ok_or("no standard error")?;
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
+        let serves = until_it_serves(&mut child);
         self.serving = Some(child);
-        if line.contains("serving on") {
-            Ok(())
-        } else {
-            Err(format!("it does not serve: {line}").into())
-        }
+        serves
     }
 
     fn kill(&mut self) -> Result<()> {

@@ -8,7 +8,6 @@
 //! ```
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 use lab::world::agent::program;
 use lab::world::http::Service;
 use lab::world::netns::Netns;
+use lab::world::serve::until_it_serves;
 use lab::world::{Result, answer, until};
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -126,18 +126,9 @@ impl Town {
         }
         command.stderr(Stdio::piped());
         let mut child = self.centre.enter(|| Ok(command.spawn()?))?;
-        let said = child.stderr.take().ok_or("no standard error")?;
-        let mut line = String::new();
-        let mut said = BufReader::new(said);
-        said.read_line(&mut line)?;
-        // Whatever else it says is for nobody, but must go somewhere.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let serves = until_it_serves(&mut child);
         self.controller = Some(Ended(child));
-        if line.contains("serving on") {
-            Ok(())
-        } else {
-            Err(format!("it does not serve: {line}").into())
-        }
+        serves
     }
 
     fn command(&self, name: &str) -> Result<Command> {

@@ -6,6 +6,7 @@
 )]
 
 mod agent;
+mod fleet;
 mod judge;
 mod load;
 mod stops;
@@ -36,9 +37,12 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Of `judge`: how many healthy days are simulated (100000); what is not rare gets a fiftieth of them. Of `stops`: how many
-    /// runs, shared out evenly among the rates of failure (200).
+    /// runs, shared out evenly among the rates of failure (200). Of `fleet`: how many runs, one after the other (5).
     #[arg(long)]
     runs: Option<u64>,
+    /// Of `fleet`: how many agents, one after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000])]
+    agents: Vec<usize>,
     /// Of `judge`: draw a simulated run and its evidence into this SVG file, and measure nothing.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -65,6 +69,8 @@ enum Benchmark {
     Judge,
     /// A real service that begins to fail: how many runs are stopped, and how soon.
     Stops,
+    /// Many agents at one controller: what each costs, and how soon all are stopped.
+    Fleet,
     /// A load: whether it keeps its rate and sends on time, and what it costs.
     Load,
 }
@@ -107,6 +113,11 @@ fn here(arguments: &Arguments) -> Result<()> {
             agent::measure(arguments.only)?
         }
         Benchmark::Judge => judge::measure(arguments.runs.unwrap_or(100_000), arguments.table)?,
+        Benchmark::Fleet => {
+            build("squall-controller", "squall")?;
+            let runs = arguments.runs.unwrap_or(5);
+            fleet::measure(&arguments.agents, usize::try_from(runs)?)?
+        }
         Benchmark::Load => load::measure()?,
         Benchmark::Stops => {
             build("squall-controller", "squall")?;
@@ -126,6 +137,7 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
     let elsewhere = match arguments.benchmark {
         Benchmark::Agent => None,
         Benchmark::Judge => Some("`judge` is arithmetic and the same everywhere"),
+        Benchmark::Fleet => Some("`fleet` touches no kernel object and is the same everywhere"),
         Benchmark::Load => Some("the rival of `load`, wrk, is not in the VM"),
         Benchmark::Stops => Some("`stops` takes real time, and emulated it would take hours"),
     };

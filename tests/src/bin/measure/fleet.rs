@@ -1,0 +1,373 @@
+//! Many agents at one controller: real TLS, the real wire, and no faults behind them. What each costs the controller, how long it takes until a
+//! fault is in force on all of them, and how long from the decision to stop until the last of them has confirmed it.
+//!
+//! The controller is the real `squall serve`, a process of its own; all agents are tasks of this one.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use lab::world::Result;
+use lab::world::agent::program;
+use lab::world::serve::until_it_serves;
+use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use squall_controller::fleet::authority::Authority;
+use squall_controller::fleet::secret;
+use squall_controller::store::{NewJoinToken, Store};
+use squall_experiments::capability::{Capabilities, Capability, Means};
+use squall_experiments::dose::{Dose, Evidence, NetworkDose};
+use squall_experiments::fault::{FaultKind, Holding};
+use squall_experiments::ids::{FaultId, TargetId};
+use squall_experiments::join::{LINK_PATH, Labels};
+use squall_experiments::target::Candidate;
+use squall_experiments::wire::{
+    Armed, Dosed, EndCause, Ended, FromAgent, FromController, Hello, PROTOCOL, Resolved, Stop,
+};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::table::{Row, quantile};
+
+const PORT: u16 = 7419;
+/// How many agents join at the same time.
+const JOINING: usize = 64;
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What agents tell the measurement.
+enum Told {
+    Linked,
+    Asked(Instant),
+}
+
+pub(crate) fn measure(agents: &[usize], runs: usize) -> Result<Vec<Row>> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut rows = Vec::new();
+    for count in agents {
+        rows.extend(runtime.block_on(one(*count, runs))?);
+    }
+    Ok(rows)
+}
+
+struct Controller {
+    home: TempDir,
+    child: Child,
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Controller {
+    fn serve() -> Result<Self> {
+        let home = TempDir::new()?;
+        let mut child = Command::new(program("squall")?)
+            .args(["serve", "--listen", &format!("127.0.0.1:{PORT}")])
+            .env("SQUALL_DATA", home.path())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let serves = until_it_serves(&mut child);
+        let controller = Self { home, child };
+        serves.map(|()| controller)
+    }
+
+    /// Resident memory in KiB.
+    fn resident(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.ok_or("no VmRSS")?.parse()?)
+    }
+
+    fn run(&self, file: &Path) -> Result<Value> {
+        let output = Command::new(program("squall")?)
+            .args([
+                "run",
+                "--json",
+                "--controller",
+                &format!("https://127.0.0.1:{PORT}"),
+            ])
+            .arg(file)
+            .env("SQUALL_DATA", self.home.path())
+            .output()?;
+        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(serde_json::from_slice(&output.stdout).map_err(|_| said())?)
+    }
+}
+
+async fn one(count: usize, runs: usize) -> Result<Vec<Row>> {
+    let controller = Controller::serve()?;
+    let (told, mut tell) = mpsc::unbounded_channel();
+    let connectors = join(controller.home.path(), count).await?;
+    let before = controller.resident()?;
+    let begun = Instant::now();
+    start(connectors, &told);
+    let mut linked = 0;
+    while linked < count {
+        let word = tokio::time::timeout(LIMIT, tell.recv()).await?;
+        linked += usize::from(matches!(word.ok_or("no agents")?, Told::Linked));
+    }
+    eprintln!(
+        "measure: {count} agents are there after {:?}",
+        begun.elapsed()
+    );
+    let memory = (controller.resident()? - before) / count as f64;
+    let file = controller.home.path().join("all.yaml");
+    fs::write(&file, experiment())?;
+    let (mut arms, mut stops) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let report = tokio::task::block_in_place(|| controller.run(&file))?;
+        let mut asked = Vec::new();
+        while let Ok(Told::Asked(at)) = tell.try_recv() {
+            asked.push(at);
+        }
+        let (Some(first), Some(last), true) =
+            (asked.iter().min(), asked.iter().max(), asked.len() == count)
+        else {
+            let (asked, because) = (asked.len(), &report["because"]);
+            return Err(format!("{asked} of {count} were asked: {because}").into());
+        };
+        arms.push((*last - *first).as_secs_f64() * 1e3);
+        let stop = report["timings"]["revertMs"].as_f64();
+        stops.push(stop.ok_or_else(|| format!("not reverted: {}", report["because"]))?);
+    }
+    arms.sort_by(f64::total_cmp);
+    stops.sort_by(f64::total_cmp);
+    let row =
+        |what: &str, unit, figure| Row::alone(format!("{count} agents: {what}"), unit, figure);
+    Ok(vec![
+        row("memory at the controller, each", "KiB", memory),
+        row(
+            "first to last asked for, median",
+            "ms",
+            quantile(&arms, 0.5),
+        ),
+        row(
+            "stop to last confirmation, median",
+            "ms",
+            quantile(&stops, 0.5),
+        ),
+        row(
+            "stop to last confirmation, worst",
+            "ms",
+            quantile(&stops, 1.0),
+        ),
+    ])
+}
+
+/// Lets all agents dial, some at a time.
+fn start(connectors: Vec<TlsConnector>, told: &mpsc::UnboundedSender<Told>) {
+    let room = Arc::new(Semaphore::new(JOINING));
+    for (number, connector) in connectors.into_iter().enumerate() {
+        let (told, room) = (told.clone(), Arc::clone(&room));
+        tokio::spawn(async move {
+            if let Err(error) = agent(number, connector, &told, &room).await {
+                eprintln!("measure: agent {number}: {error}");
+            }
+        });
+    }
+}
+
+fn experiment() -> String {
+    format!(
+        "apiVersion: squall/v1
+kind: Experiment
+metadata: {{ name: all }}
+hypothesis: The controller is there while all agents are busy.
+steadyState: [ {{ name: controller, probe: {{ tcp: {{ address: \"127.0.0.1:{PORT}\", every: 50ms }} }}, expect: [ success >= 50% ] }} ]
+method: [ {{ fault: {{ delay: {{ time: 1ms }} }}, on: {{ host: {{}} }}, hold: 5s }} ]
+baseline: 5s
+recovery: 10s
+"
+    )
+}
+
+/// Makes members of all of them, with one key: what is measured is the link.
+async fn join(directory: &Path, count: usize) -> Result<Vec<TlsConnector>> {
+    let store = Store::open(directory).await?;
+    let authority = Authority::open(directory)?;
+    let key = KeyPair::generate()?;
+    let secret = secret::hash(&[7; 32]);
+    let token = NewJoinToken {
+        id: "measurement0",
+        secret,
+        note: "",
+        now_us: 0,
+        expires_us: i64::MAX,
+        uses: u32::try_from(count)?,
+    };
+    store.add_join_token(&token).await?;
+    let mut connectors = Vec::new();
+    for number in 0..count {
+        let node = format!("node-{number}");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, &node);
+        let request = params.serialize_request(&key)?.pem()?;
+        let issued = authority.agent(&node, &request)?;
+        store.admit(token.id, secret, &node, issued.key, 1).await?;
+        connectors.push(connector(
+            authority.pem(),
+            &issued.joined.certificate,
+            &key,
+        )?);
+    }
+    Ok(connectors)
+}
+
+fn connector(authority: &str, certificate: &str, key: &KeyPair) -> Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+async fn agent(
+    number: usize,
+    connector: TlsConnector,
+    told: &mpsc::UnboundedSender<Told>,
+    room: &Semaphore,
+) -> Result<()> {
+    let node = format!("node-{number}");
+    let place = room.acquire().await?;
+    let stream = TcpStream::connect(("127.0.0.1", PORT)).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from("127.0.0.1")?;
+    let stream = connector.connect(name, stream).await?;
+    let url = format!("wss://127.0.0.1{LINK_PATH}");
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await?;
+    let fault = FaultKind::Delay;
+    let hello = FromAgent::Hello(Hello {
+        protocol: PROTOCOL,
+        version: "0".into(),
+        node: node.clone(),
+        pid: 1,
+        capabilities: Capabilities {
+            kernel: "none".into(),
+            cgroup: "v2".into(),
+            faults: vec![Capability {
+                fault,
+                means: vec![Means::Queue],
+                held: Holding::Kernel,
+                notes: Vec::new(),
+            }],
+        },
+        labels: Labels::from([("zone".into(), format!("z{}", number % 3))]),
+    });
+    socket
+        .send(Message::text(serde_json::to_string(&hello)?))
+        .await?;
+    let mut place = Some(place);
+    let mut live: Vec<FaultId> = Vec::new();
+    while let Some(message) = socket.next().await {
+        // The controller ends with the measurement. A link that is lost earlier shows as an agent that was not asked.
+        let Ok(message) = message else { break };
+        let Ok(text) = message.to_text() else {
+            continue;
+        };
+        for word in answers(
+            &node,
+            serde_json::from_str(text)?,
+            &mut live,
+            told,
+            &mut || drop(place.take()),
+        ) {
+            socket
+                .send(Message::text(serde_json::to_string(&word)?))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+fn answers(
+    node: &str,
+    message: FromController,
+    live: &mut Vec<FaultId>,
+    told: &mpsc::UnboundedSender<Told>,
+    linked: &mut dyn FnMut(),
+) -> Vec<FromAgent> {
+    match message {
+        FromController::Welcome(_) => {
+            linked();
+            let _over = told.send(Told::Linked);
+            Vec::new()
+        }
+        FromController::Resolve(question) => vec![FromAgent::Resolved(Resolved {
+            request: question.request,
+            candidates: vec![Candidate {
+                id: TargetId::from("host"),
+                node: node.to_owned(),
+                label: "the host".into(),
+                pid: None,
+                cgroup: None,
+                group: None,
+                namespace: None,
+                zone: None,
+            }],
+            excluded: Vec::new(),
+        })],
+        FromController::Arm(arm) => {
+            let _over = told.send(Told::Asked(Instant::now()));
+            live.push(arm.id.clone());
+            let armed = FromAgent::Armed(Armed {
+                id: arm.id.clone(),
+                holder: 1,
+                evidence: Evidence::default(),
+                held: Holding::Kernel,
+                at_us: 0,
+                took_us: 1,
+            });
+            vec![armed, dosed(arm.id)]
+        }
+        FromController::Renew(renew) => renew.faults.into_iter().map(dosed).collect(),
+        FromController::Stop(stop) => {
+            let ids = match stop {
+                Stop::Faults(ids) => ids,
+                Stop::Others(runs) if !runs.is_empty() => Vec::new(),
+                _ => std::mem::take(live),
+            };
+            ids.into_iter().map(ended).collect()
+        }
+    }
+}
+
+fn dosed(id: FaultId) -> FromAgent {
+    let dose = NetworkDose {
+        matched: 10,
+        ..NetworkDose::default()
+    };
+    FromAgent::Dosed(Dosed {
+        id,
+        dose: Dose::Network(dose),
+        at_us: 0,
+    })
+}
+
+fn ended(id: FaultId) -> FromAgent {
+    FromAgent::Ended(Ended {
+        id,
+        cause: EndCause::Stopped,
+        dose: None,
+        at_us: 0,
+        took_us: Some(1),
+    })
+}
