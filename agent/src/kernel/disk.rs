@@ -258,6 +258,10 @@ mod tests {
         const BYTES: u64 = 8 << 20;
         let at = folder(own_root().unwrap(), "/var/tmp").unwrap();
         let file = unnamed(at, false).unwrap();
+        if is_in_memory(&file).unwrap() {
+            // What has no disk behind it has no cache in front of one, and the fault is refused there.
+            return;
+        }
         file.set_len(BYTES).unwrap();
         let page = crate::kernel::memory::page_bytes() as u64;
         let kept = |most| kept_in_memory(&file, BYTES, most).unwrap();
