@@ -71,11 +71,11 @@ fn main() -> ExitCode {
     trials.extend(watchdog::trials());
     trials.extend(cli::trials());
     trials.extend(fleet::trials());
-    trials.extend(runs::trials());
     // They take minutes of real load: an emulated machine could not keep the pace that the files ask for.
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));
         trials.extend(steps::trials());
+        trials.extend(runs::trials());
     }
     let mut exit = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(left) = pods::close() {
