@@ -22,6 +22,8 @@ const SHORT: Duration = Duration::from_millis(1500);
 /// What the promise says of a kill: gone within 100 ms. A machine that also compiles may take a few times that.
 const AT_ONCE: Duration = Duration::from_millis(100 * SLACK as u64);
 const SLACK: u32 = 3;
+/// So many faults wait for the ends of their leases side by side.
+const LANES: usize = 4;
 
 /// What a fault is aimed at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,7 +109,10 @@ const FAULTS: [(&str, At); 11] = [
 /// Runs a test body once per fault, with an agent and a victim of its own.
 macro_rules! for_each_fault {
     (|$agent:ident, $victim:ident, $fault:ident, $target:ident| $body:block) => {
-        for ($fault, at) in FAULTS {
+        for_each_fault!(FAULTS, |$agent, $victim, $fault, $target| $body)
+    };
+    ($faults:expr, |$agent:ident, $victim:ident, $fault:ident, $target:ident| $body:block) => {
+        for ($fault, at) in $faults {
             eprintln!("-- {}", $fault);
             let $victim = if at == At::Process {
                 Victim::deaf()
@@ -192,9 +197,24 @@ async fn a_hung_holder_is_killed_when_it_is_told_to_stop() {
     });
 }
 
-#[tokio::test]
-async fn without_a_word_it_ends_with_its_lease_and_with_one_it_stays() {
-    for_each_fault!(|agent, victim, fault, target| {
+/// Mostly waiting, so several faults wait side by side.
+#[test]
+fn without_a_word_it_ends_with_its_lease_and_with_one_it_stays() {
+    std::thread::scope(|scope| {
+        for lane in 0..LANES {
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(leases(FAULTS.into_iter().skip(lane).step_by(LANES)));
+            });
+        }
+    });
+}
+
+async fn leases(faults: impl Iterator<Item = (&'static str, At)>) {
+    for_each_fault!(faults, |agent, victim, fault, target| {
         let armed = agent.arm("f", fault, target, SHORT).await;
         let begun = Instant::now();
         while begun.elapsed() < 3 * SHORT {
