@@ -1,6 +1,6 @@
 //! A connection to a service, in plain text or over TLS, and where it stays until the next attempt.
 
-use super::{ProbeError, tls};
+use super::{ProbeError, stage, tls};
 use rustls::pki_types::ServerName;
 use squall_experiments::probe::{Connection, Tls};
 use std::io;
@@ -74,7 +74,7 @@ impl Dialing {
         let Some((connector, name)) = &self.tls else {
             return Ok(Box::new(tcp));
         };
-        let stream = connector.connect(name.clone(), tcp).await?;
+        let stream = stage::handshake(connector.connect(name.clone(), tcp)).await?;
         if let Some(protocol) = self.protocol
             && stream.get_ref().1.alpn_protocol() != Some(protocol)
         {

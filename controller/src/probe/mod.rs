@@ -25,6 +25,7 @@ mod prometheus;
 mod redis;
 pub(crate) mod runbook;
 pub(crate) mod secret;
+mod stage;
 mod tcp;
 mod tls;
 mod webhook;

@@ -1,5 +1,6 @@
 //! One probe's task: makes each attempt when it is due, and says what became of it.
 
+use super::stage::{self, Late};
 use super::{Attempt, Report, Seen};
 use crate::clock::Clock;
 use crate::judge::Outcome;
@@ -87,8 +88,8 @@ async fn tries(attempt: &Attempt, pace: Pace, due: Instant) -> Seen {
     let mut number = 1;
     loop {
         let late = tokio::time::Instant::from_std(due + pace.timeout * number / pace.tries);
-        let seen = tokio::time::timeout_at(late, attempt.make()).await;
-        let seen = seen.unwrap_or_else(|_| Seen::only(unanswered(pace)));
+        let seen = stage::until(late, attempt.make()).await;
+        let seen = seen.unwrap_or_else(|late| Seen::only(unanswered(pace, late)));
         if number >= pace.tries || !matches!(seen.outcome, Outcome::Unanswered(_)) {
             return seen;
         }
@@ -98,10 +99,15 @@ async fn tries(attempt: &Attempt, pace: Pace, due: Instant) -> Seen {
     }
 }
 
-fn unanswered(pace: Pace) -> Outcome {
+fn unanswered(pace: Pace, late: Late) -> Outcome {
     let tries = match pace.tries {
         1 => String::new(),
         tries => format!(", tried {tries} times"),
     };
-    Outcome::Unanswered(format!("no answer within {:?}{tries}", pace.timeout))
+    let place = if late.shakes_hands {
+        ", in the TLS handshake: does the other side speak TLS?"
+    } else {
+        ""
+    };
+    Outcome::Unanswered(format!("no answer within {:?}{tries}{place}", pace.timeout))
 }

@@ -150,7 +150,12 @@ pub(super) fn redis(failure: Failure, servers: &Servers) -> Result<Cell> {
                     &["certificate not valid for name"],
                 ),
                 // It waits for the end of a command that never comes.
-                Case::new(REDIS, no_tls, &["no answer within 300ms"]).in_vain(),
+                Case::new(
+                    REDIS,
+                    no_tls,
+                    &["no answer within 300ms", "does the other side speak TLS?"],
+                )
+                .in_vain(),
                 Case::new(REDIS, tls("localhost", ""), &["onnection"]),
             ]
         }
