@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::world::agent::program;
@@ -33,19 +34,49 @@ pub(crate) fn trials() -> Vec<Trial> {
             "cli::the_schema_is_of_files_as_they_are_written",
             the_schema,
         ),
-        as_root("cli::a_fault_that_is_borne_is_0", || {
-            verdict("20ms", 0, "held")
-        }),
-        as_root("cli::a_fault_that_is_not_borne_is_1", || {
-            verdict("1200ms", 1, "broken")
-        }),
-        as_root("cli::a_group_worse_than_its_control_is_1", beside_a_control),
-        as_root("cli::ctrl_c_is_5_and_reverts", ctrl_c),
-        as_root(
-            "cli::a_killed_controller_takes_its_fault_along",
-            killed_controller,
-        ),
+        as_root("cli::each_end_of_a_run_has_its_code", side_by_side),
     ]
+}
+
+/// Brings a run to its end, and looks at what it says and leaves.
+type End = fn() -> Result<()>;
+
+/// How a run may end, each seen in a world of its own.
+const ENDS: [(&str, End); 5] = [
+    ("a fault that is borne is 0", || verdict("20ms", 0, "held")),
+    ("a fault that is not borne is 1", || {
+        verdict("1200ms", 1, "broken")
+    }),
+    ("a group worse than its control is 1", beside_a_control),
+    ("Ctrl-C is 5, and reverts", ctrl_c),
+    (
+        "a killed controller takes its fault along",
+        killed_controller,
+    ),
+];
+
+/// They mostly wait, so all wait at once; nothing is left of any when the last is over.
+fn side_by_side() -> Result<()> {
+    let before = Fingerprint::take(&[])?;
+    let mut wrong: Vec<String> = thread::scope(|scope| {
+        let ends =
+            ENDS.map(|(name, end)| (name, scope.spawn(move || end().map_err(|e| e.to_string()))));
+        let told = ends.map(|(name, end)| match end.join() {
+            Ok(told) => told.err().map(|error| format!("{name}: {error}")),
+            Err(_) => Some(format!("{name}: it panicked")),
+        });
+        told.into_iter().flatten().collect()
+    });
+    let left = before.difference(&Fingerprint::take(&[])?);
+    wrong.extend(
+        left.into_iter()
+            .map(|line| format!("the runs left: {line}")),
+    );
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n").into())
+    }
 }
 
 /// A service in the victim's namespace, and `squall` beside it: it runs in the peer's, as a user's would.
@@ -110,6 +141,15 @@ recovery: 20s
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Ok(command)
+    }
+
+    /// Nothing of a run is left in the victim's namespace.
+    fn is_as_before(&self, before: &Fingerprint) -> Result<()> {
+        let left = before.difference(&Fingerprint::of(&self.wire.victim)?);
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(format!("the run left:\n{}", left.join("\n")).into())
     }
 
     fn start(&self, file: &Path) -> Result<Running> {
@@ -214,15 +254,10 @@ fn the_schema() -> Result<()> {
 
 fn verdict(delay: &str, code: i32, word: &str) -> Result<()> {
     let bench = Bench::new()?;
-    let before = Fingerprint::take(&[&bench.wire.victim])?;
+    let before = Fingerprint::of(&bench.wire.victim)?;
     let file = bench.experiment(delay, "5s")?;
     expect(bench.start(&file)?.end(RUN_LIMIT)?, code, word)?;
-    let left = before.difference(&Fingerprint::take(&[&bench.wire.victim])?);
-    if left.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("the run left:\n{}", left.join("\n")).into())
-    }
+    bench.is_as_before(&before)
 }
 
 /// Two services side by side; the fault is felt at one of them, and no bound is written down but the other.
@@ -248,7 +283,7 @@ fn beside_a_control() -> Result<()> {
 
 fn ctrl_c() -> Result<()> {
     let bench = Bench::new()?;
-    let before = Fingerprint::take(&[&bench.wire.victim])?;
+    let before = Fingerprint::of(&bench.wire.victim)?;
     let file = bench.experiment("600ms", "60s")?;
     // The delay must be borne, or the run is broken before Ctrl-C comes.
     fs::write(
@@ -261,12 +296,7 @@ fn ctrl_c() -> Result<()> {
     })?;
     process::signal(running.pid(), Signal::SIGINT)?;
     expect(running.end(RUN_LIMIT)?, 5, "halted")?;
-    let left = before.difference(&Fingerprint::take(&[&bench.wire.victim])?);
-    if left.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("Ctrl-C left:\n{}", left.join("\n")).into())
-    }
+    bench.is_as_before(&before)
 }
 
 /// A delay of everything, so that the wire's echo can measure when it is gone.
@@ -303,7 +333,7 @@ fn killed_controller() -> Result<()> {
     if let Some(child) = &mut running.0 {
         child.kill()?;
     }
-    std::thread::sleep(Duration::from_millis(100));
+    thread::sleep(Duration::from_millis(100));
     let after = median(40)?;
     if after > Duration::from_millis(300) {
         return Err(format!(
