@@ -202,10 +202,11 @@ fn holder_and_guard_killed() -> Result<()> {
 /// agent has thawed before its first word.
 fn everything_killed() -> Result<()> {
     let mut frosty = Frosty::new("all")?;
-    frosty.inject()?;
+    let armed = frosty.inject()?;
     let guard = frosty.guard()?;
-    // A stopped process does nothing more before it is killed.
+    // A stopped process does nothing more before it is killed: a holder that sees its agent go would thaw.
     victim::signal(guard, Signal::SIGSTOP)?;
+    victim::signal(armed.holder, Signal::SIGSTOP)?;
     frosty.agent.signal(Signal::SIGKILL)?;
     victim::signal(guard, Signal::SIGKILL)?;
     until("the guard's end", ANSWER, || {
