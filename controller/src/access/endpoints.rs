@@ -25,18 +25,27 @@ pub struct Endpoint {
     pub role: Role,
     /// Where.
     pub scope: Scope,
+    /// What it does, in a line.
+    pub says: &'static str,
     /// What is answered holds a secret, which is never kept.
     pub is_secret: bool,
     /// It stops something: never held up, whatever else is asked.
     pub is_stop: bool,
 }
 
-const fn endpoint(method: &'static str, path: &'static str, role: Role, scope: Scope) -> Endpoint {
+const fn endpoint(
+    method: &'static str,
+    path: &'static str,
+    role: Role,
+    scope: Scope,
+    says: &'static str,
+) -> Endpoint {
     Endpoint {
         method,
         path,
         role,
         scope,
+        says,
         is_secret: false,
         is_stop: false,
     }
@@ -56,94 +65,77 @@ use Role::{Admin, Approver, Operator, Viewer};
 use Scope::{Anywhere, Environment, Everywhere};
 
 /// All of them.
+#[rustfmt::skip] // A table: a row is a line.
 pub const ENDPOINTS: &[Endpoint] = &[
-    endpoint("GET", "/agents", Viewer, Everywhere),
-    endpoint("DELETE", "/agents/{node}", Admin, Everywhere),
-    endpoint("POST", "/agents/{node}/revoke", Admin, Everywhere),
-    endpoint("GET", "/join-tokens", Admin, Everywhere),
-    secret(endpoint("POST", "/join-tokens", Admin, Everywhere)),
-    endpoint("DELETE", "/join-tokens/{id}", Admin, Everywhere),
-    endpoint("GET", "/runs", Viewer, Anywhere),
-    endpoint("POST", "/runs", Operator, Anywhere),
-    endpoint("GET", "/runs/{run}", Viewer, Anywhere),
-    endpoint("GET", "/runs/{run}/events", Viewer, Anywhere),
-    endpoint("GET", "/runs/{run}/report", Viewer, Anywhere),
-    endpoint("GET", "/runs/{run}/preflight", Viewer, Anywhere),
+    endpoint("GET", "/agents", Viewer, Everywhere, "The agents that joined, and what those that are there said of themselves"),
+    endpoint("DELETE", "/agents/{node}", Admin, Everywhere, "Forgets an agent: its name is free, and its certificate worth nothing"),
+    endpoint("POST", "/agents/{node}/revoke", Admin, Everywhere, "Shuts an agent out: its link is closed, and its certificate worth nothing"),
+    endpoint("GET", "/join-tokens", Admin, Everywhere, "The tokens by which agents may join"),
+    secret(endpoint("POST", "/join-tokens", Admin, Everywhere, "Makes a token by which agents may join; it is shown this once")),
+    endpoint("DELETE", "/join-tokens/{id}", Admin, Everywhere, "Takes back a token by which agents join"),
+    endpoint("GET", "/runs", Viewer, Anywhere, "The runs, the newest first"),
+    endpoint("POST", "/runs", Operator, Anywhere, "Starts a run of an experiment file, or says why not"),
+    endpoint("GET", "/runs/{run}", Viewer, Anywhere, "A run, and how it ended"),
+    endpoint("GET", "/runs/{run}/events", Viewer, Anywhere, "What happens in a run, as it happens, up to its verdict"),
+    endpoint("GET", "/runs/{run}/report", Viewer, Anywhere, "What a run did and saw: JSON, or what `Accept` says"),
+    endpoint("GET", "/runs/{run}/preflight", Viewer, Anywhere, "Why a run was allowed to start, checklist and all"),
     // Whoever may start anything may stop everything.
-    stop(endpoint("POST", "/runs/{run}/stop", Operator, Anywhere)),
-    endpoint("GET", "/metrics", Viewer, Everywhere),
-    endpoint("GET", "/halt", Viewer, Anywhere),
-    stop(endpoint("POST", "/halt", Operator, Anywhere)),
-    endpoint("DELETE", "/halt", Operator, Everywhere),
-    endpoint("GET", "/schedules", Viewer, Everywhere),
-    endpoint("GET", "/schedule-files", Viewer, Everywhere),
-    endpoint("PUT", "/schedules/{name}", Operator, Everywhere),
-    endpoint("DELETE", "/schedules/{name}", Operator, Everywhere),
-    stop(endpoint(
-        "POST",
+    stop(endpoint("POST", "/runs/{run}/stop", Operator, Anywhere, "Stops a run: its faults end at once")),
+    endpoint("GET", "/metrics", Viewer, Everywhere, "What Prometheus asks for"),
+    endpoint("GET", "/halt", Viewer, Anywhere, "Whether everything stands still"),
+    stop(endpoint("POST", "/halt", Operator, Anywhere, "Stops everything; nothing starts until the halt is lifted")),
+    endpoint("DELETE", "/halt", Operator, Everywhere, "Lifts the halt"),
+    endpoint("GET", "/schedules", Viewer, Everywhere, "The schedules, with their next times"),
+    endpoint("GET", "/schedule-files", Viewer, Everywhere, "The schedules, with all their files"),
+    endpoint("PUT", "/schedules/{name}", Operator, Everywhere, "Puts a schedule into force"),
+    endpoint("DELETE", "/schedules/{name}", Operator, Everywhere, "Takes a schedule out of force; what became of its times stays"),
+    stop(endpoint("POST",
         "/schedules/{name}/suspend",
         Operator,
-        Anywhere,
-    )),
-    endpoint("POST", "/schedules/{name}/resume", Operator, Everywhere),
-    endpoint("GET", "/schedules/{name}/starts", Viewer, Everywhere),
-    endpoint("GET", "/policy", Viewer, Anywhere),
-    endpoint("GET", "/whoami", Viewer, Anywhere),
-    endpoint(
-        "POST",
+        Anywhere, "Suspends a schedule: it starts nothing until it is resumed")),
+    endpoint("POST", "/schedules/{name}/resume", Operator, Everywhere, "Resumes a schedule"),
+    endpoint("GET", "/schedules/{name}/starts", Viewer, Everywhere, "What became of a schedule's past times, the newest first"),
+    endpoint("GET", "/policy", Viewer, Anywhere, "The environments, and what each asks of an experiment"),
+    endpoint("GET", "/whoami", Viewer, Anywhere, "Who one is, and what one may"),
+    endpoint("POST",
         "/environments/{environment}/promotions",
         Operator,
-        Environment,
-    ),
-    endpoint(
-        "GET",
+        Environment, "What is missing before a file may run here; changes nothing"),
+    endpoint("GET",
         "/environments/{environment}/approvals",
         Viewer,
-        Environment,
-    ),
-    endpoint(
-        "POST",
+        Environment, "What was asked for here, the newest first"),
+    endpoint("POST",
         "/environments/{environment}/approvals",
         Operator,
-        Environment,
-    ),
-    endpoint(
-        "GET",
+        Environment, "Asks for somebody else's approval of a file"),
+    endpoint("GET",
         "/environments/{environment}/approvals/{id}",
         Viewer,
-        Environment,
-    ),
-    endpoint(
-        "POST",
+        Environment, "A request for approval, and what was said to it"),
+    endpoint("POST",
         "/environments/{environment}/approvals/{id}/votes",
         Approver,
-        Environment,
-    ),
-    endpoint(
-        "POST",
+        Environment, "Says yes or no to what somebody else asked for"),
+    endpoint("POST",
         "/environments/{environment}/answers",
         Operator,
-        Environment,
-    ),
-    endpoint(
-        "GET",
+        Environment, "Answers questions of the checklist for a file"),
+    endpoint("GET",
         "/environments/{environment}/evidence",
         Viewer,
-        Environment,
-    ),
-    endpoint(
-        "GET",
+        Environment, "What runs have shown here, the oldest first"),
+    endpoint("GET",
         "/environments/{environment}/evidence/{run}/statement",
         Viewer,
-        Environment,
-    ),
-    endpoint("GET", "/evidence/key", Viewer, Anywhere),
-    endpoint("POST", "/evidence", Operator, Anywhere),
-    endpoint("GET", "/tokens", Admin, Everywhere),
-    secret(endpoint("POST", "/tokens", Admin, Everywhere)),
-    endpoint("DELETE", "/tokens/{id}", Admin, Everywhere),
-    endpoint("GET", "/audit", Admin, Everywhere),
-    endpoint("GET", "/audit/verification", Admin, Everywhere),
+        Environment, "What a run has shown, signed for another controller"),
+    endpoint("GET", "/evidence/key", Viewer, Anywhere, "The public key of what this controller signs"),
+    endpoint("POST", "/evidence", Operator, Anywhere, "Takes what another controller signed, if the policy trusts it"),
+    endpoint("GET", "/tokens", Admin, Everywhere, "The API tokens, without their secrets"),
+    secret(endpoint("POST", "/tokens", Admin, Everywhere, "Makes an API token; it is shown this once")),
+    endpoint("DELETE", "/tokens/{id}", Admin, Everywhere, "Takes back an API token"),
+    endpoint("GET", "/audit", Admin, Everywhere, "Who did what, the oldest first"),
+    endpoint("GET", "/audit/verification", Admin, Everywhere, "Holds the audit log against its own chain"),
 ];
 
 /// The endpoint of a route: its path as it was declared, with its parameters in braces.
@@ -155,7 +147,7 @@ pub fn find(method: &str, path: &str) -> Endpoint {
     let found = all
         .copied()
         .find(|one| one.method == method && one.path == path);
-    found.unwrap_or(endpoint("", "", Admin, Everywhere))
+    found.unwrap_or(endpoint("", "", Admin, Everywhere, ""))
 }
 
 impl Endpoint {

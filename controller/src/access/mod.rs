@@ -14,6 +14,7 @@ mod pace;
 
 pub use pace::Pace;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -30,6 +31,7 @@ use std::fmt;
     Serialize,
     Deserialize,
     clap::ValueEnum,
+    JsonSchema,
 )]
 #[serde(rename_all = "camelCase")]
 pub enum Role {
@@ -66,7 +68,7 @@ impl fmt::Display for Role {
 }
 
 /// A role, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Grant {
     /// What.
@@ -105,7 +107,7 @@ impl Grant {
 }
 
 /// All that somebody may.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Grants(pub Vec<Grant>);
 

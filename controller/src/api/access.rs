@@ -1,13 +1,16 @@
 //! API tokens: made, listed, taken back; and who one is.
 
+use super::openapi::{Body, Created, Path};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::access::{Caller, Grant, Grants};
 use crate::fleet::secret::ApiSecret;
 use crate::store::{ApiTokenKept, NewApiToken};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::NoContent;
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How long a token may live: who needs longer makes another.
@@ -19,7 +22,7 @@ const GRANTS_MAX: usize = 50;
 const DAY_US: i64 = 86_400_000_000;
 
 /// What a token is to be like.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessWanted {
     /// Who is to have it: one person or program has one name, however many tokens.
@@ -31,7 +34,7 @@ pub struct AccessWanted {
 }
 
 /// A token, shown this once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessMade {
     /// Its name.
@@ -43,7 +46,7 @@ pub struct AccessMade {
 }
 
 /// Who one is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Whoami {
     /// The person or program.
@@ -57,8 +60,8 @@ pub struct Whoami {
 pub(super) async fn create(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Json(wanted): Json<AccessWanted>,
-) -> Result<(StatusCode, Json<AccessMade>), Problem> {
+    Body(wanted): Body<AccessWanted>,
+) -> Result<Created<AccessMade>, Problem> {
     check(&api, &wanted)?;
     let secret = ApiSecret::new();
     let now_us = now_us();
@@ -84,7 +87,7 @@ pub(super) async fn create(
         token: secret.reveal(),
         expires_us,
     };
-    Ok((StatusCode::CREATED, Json(made)))
+    Ok(Created(made))
 }
 
 fn check(api: &Api, wanted: &AccessWanted) -> Result<(), Problem> {
@@ -125,12 +128,12 @@ pub(super) async fn revoke(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     if !api.store.revoke_api_token(&id, now_us()).await? {
         return Err(Problem::missing("API token", &id));
     }
     tracing::info!(by = caller.name, token = id, "revoked an API token");
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Json<Whoami> {

@@ -2,22 +2,24 @@
 
 use super::caller::Caller;
 use super::listen::Peer;
+use super::openapi::{Body, Path};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::fleet::authority::Issued;
 use crate::fleet::registry::Connected;
 use crate::fleet::secret;
 use crate::store::Admitted;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, NoContent, Response};
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::join::{Fingerprint, Join, Joined, Renewal, check_node};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// An agent, as the API tells of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSeen {
     /// The node's name.
@@ -36,7 +38,7 @@ pub struct AgentSeen {
 pub(super) async fn join(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
-    Json(join): Json<Join>,
+    Body(join): Body<Join>,
 ) -> Result<Json<Joined>, Problem> {
     let bad = |why: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why);
     check_node(&join.node).map_err(|error| bad(error.to_string()))?;
@@ -87,7 +89,7 @@ fn issue(api: &Api, node: &str, request: &str) -> Result<Issued, Problem> {
 pub(super) async fn renew(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
-    Json(renewal): Json<Renewal>,
+    Body(renewal): Body<Renewal>,
 ) -> Result<Json<Joined>, Problem> {
     let (node, key) = member(&api, &peer).await?;
     let issued = issue(&api, &node, &renewal.request)?;
@@ -186,24 +188,24 @@ pub(super) async fn revoke(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(node): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     if !api.store.revoke_agent(&node, now_us()).await? {
         return Err(Problem::missing("agent", &node));
     }
     api.registry.hang_up(&node);
     tracing::info!(by = caller.name, node, "shut an agent out");
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn forget(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(node): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     if !api.store.forget_agent(&node).await? {
         return Err(Problem::missing("agent", &node));
     }
     api.registry.hang_up(&node);
     tracing::info!(by = caller.name, node, "forgot an agent");
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }

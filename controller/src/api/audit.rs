@@ -1,16 +1,18 @@
 //! The audit log: read, and held against its own chain.
 
 use super::Api;
+use super::openapi::Query;
 use super::page::{Page, Wanted};
 use super::problem::Problem;
 use crate::store::{Entry, Verified};
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// An entry that was noted at an earlier time.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub(super) struct Noted {
     /// Its place and hash: `7:…`.
     noted: Option<String>,

@@ -2,15 +2,18 @@
 
 use super::Api;
 use super::caller::Caller;
+use super::openapi::Body;
 use super::problem::Problem;
 use crate::run::Halted;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::NoContent;
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why everything is to stand still.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HaltWanted {
     /// In words.
@@ -19,7 +22,7 @@ pub struct HaltWanted {
 }
 
 /// Whether everything stands still.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HaltSeen {
     /// The halt that is in force.
@@ -35,7 +38,7 @@ pub(super) async fn seen(State(api): State<Api>) -> Json<HaltSeen> {
 pub(super) async fn halt(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Json(wanted): Json<HaltWanted>,
+    Body(wanted): Body<HaltWanted>,
 ) -> Result<Json<HaltSeen>, Problem> {
     tracing::warn!(by = caller.name, because = wanted.because, "halt");
     let said = api.desk.still().halt(&caller.name, &wanted.because);
@@ -46,11 +49,11 @@ pub(super) async fn halt(
 pub(super) async fn lift(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     tracing::warn!(by = caller.name, "the halt is lifted");
     api.desk.still().lift(&caller.name).await?;
     match api.desk.still().is() {
-        None => Ok(StatusCode::NO_CONTENT),
+        None => Ok(NoContent),
         Some(halted) => Err(Problem::new(
             StatusCode::CONFLICT,
             format!(

@@ -2,10 +2,14 @@
 //!
 //! | who | by what | may |
 //! | --- | --- | --- |
-//! | anybody | - | `/healthz`, `/readyz` |
+//! | anybody | - | `/healthz`, `/readyz`; what the API is: `/api` (a page), `/api/v1/openapi.json` |
 //! | a node | a join token | become an agent |
 //! | an agent | its certificate | open its link, renew its certificate |
 //! | a person or program | an API token | below `/api/v1` what its roles let it: [`endpoints`](crate::access::endpoints); `/api/v1/metrics` for Prometheus |
+//!
+//! A new endpoint is a row of [`ENDPOINTS`](crate::access::endpoints::ENDPOINTS) (with what it does, in a line) and a line of `people` below.
+//! The OpenAPI document reads the rest from the handler's types: take `openapi::{Body, Path, Query}` of types that are `JsonSchema`, answer
+//! `Json`, `Created`, `Accepted` or `NoContent`, and whatever else by giving it `Answers` (as `runs.rs` does).
 
 mod access;
 mod agents;
@@ -17,6 +21,7 @@ mod led;
 pub mod listen;
 mod metrics;
 mod once;
+mod openapi;
 mod page;
 mod practice;
 pub mod problem;
@@ -31,10 +36,11 @@ use crate::practice::Practice;
 use crate::run::desk::Desk;
 use crate::store::Store;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post};
+use openapi::Paths;
 use problem::Problem;
 use squall_experiments::join::{JOIN_PATH, LINK_PATH, RENEW_PATH};
 use squall_experiments::language::FILE_BYTES_MAX;
@@ -74,31 +80,8 @@ pub struct Api {
 
 /// All that is served.
 pub fn router(api: Api) -> Router {
-    let people = Router::new()
-        .route("/agents", get(agents::list))
-        .route("/agents/{node}", delete(agents::forget))
-        .route("/agents/{node}/revoke", post(agents::revoke))
-        .route(
-            "/runs",
-            get(runs::list)
-                .post(runs::start)
-                .layer(DefaultBodyLimit::max(FILE_BODY_BYTES_MAX)),
-        )
-        .route("/runs/{run}", get(runs::one))
-        .route("/runs/{run}/events", get(runs::events))
-        .route("/runs/{run}/report", get(runs::report))
-        .route("/runs/{run}/stop", post(runs::stop))
-        .route(
-            "/halt",
-            get(halts::seen).post(halts::halt).delete(halts::lift),
-        )
-        .route("/metrics", get(metrics::metrics))
-        .route("/join-tokens", get(tokens::list).post(tokens::create))
-        .route("/join-tokens/{id}", delete(tokens::revoke))
-        .merge(of_schedules())
-        .merge(earning())
-        .merge(who_may())
-        .route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
+    let (people, document) = people().served();
+    let people = people.route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
     Router::new()
         .nest("/api/v1", people)
         .route(JOIN_PATH, post(agents::join))
@@ -106,11 +89,46 @@ pub fn router(api: Api) -> Router {
         .route(LINK_PATH, get(agents::link))
         // Around all that was named so far.
         .layer(middleware::from_fn_with_state(api.clone(), led::led))
+        .merge(openapi::router(&document))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "`Allow` says what can be done here",
+            )
+        })
         .with_state(api)
+}
+
+/// The OpenAPI 3.1 document of all that people and programs may ask.
+#[must_use]
+pub fn document() -> serde_json::Value {
+    people().served().1
+}
+
+/// What people and programs may ask.
+fn people() -> Paths {
+    let paths = Paths::new()
+        .get("/agents", agents::list)
+        .delete("/agents/{node}", agents::forget)
+        .post("/agents/{node}/revoke", agents::revoke)
+        .get("/runs", runs::list)
+        .post("/runs", runs::start)
+        .get("/runs/{run}", runs::one)
+        .get("/runs/{run}/events", runs::events)
+        .get("/runs/{run}/report", runs::report)
+        .get("/runs/{run}/preflight", practice::preflight)
+        .post("/runs/{run}/stop", runs::stop)
+        .get("/halt", halts::seen)
+        .post("/halt", halts::halt)
+        .delete("/halt", halts::lift)
+        .get("/metrics", metrics::metrics)
+        .get("/join-tokens", tokens::list)
+        .post("/join-tokens", tokens::create)
+        .delete("/join-tokens/{id}", tokens::revoke);
+    who_may(earning(of_schedules(paths)))
 }
 
 /// Ready is who can do its part: the leader, and one that stands by for a leader that is alive. Both need the database.
@@ -123,64 +141,48 @@ async fn ready(State(api): State<Api>) -> Result<String, Problem> {
     Ok(format!("ready: stands by for {leader}\n"))
 }
 
-fn of_schedules() -> Router<Api> {
-    let put = put(schedules::put).layer(DefaultBodyLimit::max(schedules::FILES_BYTES_MAX));
-    Router::new()
-        .route("/schedules", get(schedules::list))
-        .route("/schedule-files", get(schedules::files))
-        .route("/schedules/{name}", put.delete(schedules::remove))
-        .route("/schedules/{name}/suspend", post(schedules::suspend))
-        .route("/schedules/{name}/resume", post(schedules::resume))
-        .route("/schedules/{name}/starts", get(schedules::starts))
+fn of_schedules(paths: Paths) -> Paths {
+    paths
+        .get("/schedules", schedules::list)
+        .get("/schedule-files", schedules::files)
+        .put("/schedules/{name}", schedules::put)
+        .delete("/schedules/{name}", schedules::remove)
+        .post("/schedules/{name}/suspend", schedules::suspend)
+        .post("/schedules/{name}/resume", schedules::resume)
+        .get("/schedules/{name}/starts", schedules::starts)
 }
 
 /// How a file earns its stage.
-fn earning() -> Router<Api> {
-    let files = Router::new()
-        .route(
+fn earning(paths: Paths) -> Paths {
+    let one = "/environments/{environment}/approvals/{id}";
+    let votes = "/environments/{environment}/approvals/{id}/votes";
+    let statement = "/environments/{environment}/evidence/{run}/statement";
+    paths
+        .get("/policy", practice::policy)
+        .post(
             "/environments/{environment}/promotions",
-            post(practice::promotion),
+            practice::promotion,
         )
-        .route(
-            "/environments/{environment}/approvals",
-            get(practice::approvals).post(practice::ask),
-        )
-        .route(
-            "/environments/{environment}/answers",
-            post(practice::answer),
-        )
-        .layer(DefaultBodyLimit::max(FILE_BODY_BYTES_MAX));
-    files
-        .route("/policy", get(practice::policy))
-        .route(
-            "/environments/{environment}/approvals/{id}",
-            get(practice::approval),
-        )
-        .route(
-            "/environments/{environment}/approvals/{id}/votes",
-            post(practice::vote),
-        )
-        .route(
-            "/environments/{environment}/evidence",
-            get(practice::evidence),
-        )
-        .route(
-            "/environments/{environment}/evidence/{run}/statement",
-            get(practice::statement),
-        )
-        .route("/evidence", post(practice::import))
-        .route("/evidence/key", get(practice::key))
-        .route("/runs/{run}/preflight", get(practice::preflight))
+        .get("/environments/{environment}/approvals", practice::approvals)
+        .post("/environments/{environment}/approvals", practice::ask)
+        .get(one, practice::approval)
+        .post(votes, practice::vote)
+        .post("/environments/{environment}/answers", practice::answer)
+        .get("/environments/{environment}/evidence", practice::evidence)
+        .get(statement, practice::statement)
+        .post("/evidence", practice::import)
+        .get("/evidence/key", practice::key)
 }
 
 /// Who may what, and who did what.
-fn who_may() -> Router<Api> {
-    Router::new()
-        .route("/tokens", get(access::list).post(access::create))
-        .route("/tokens/{id}", delete(access::revoke))
-        .route("/whoami", get(access::whoami))
-        .route("/audit", get(audit::list))
-        .route("/audit/verification", get(audit::verify))
+fn who_may(paths: Paths) -> Paths {
+    paths
+        .get("/tokens", access::list)
+        .post("/tokens", access::create)
+        .delete("/tokens/{id}", access::revoke)
+        .get("/whoami", access::whoami)
+        .get("/audit", audit::list)
+        .get("/audit/verification", audit::verify)
 }
 
 /// Microseconds since the Unix epoch.

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Items of a page where nothing is said.
@@ -10,7 +11,7 @@ const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
 
 /// Part of a list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
     /// In the list's order.
@@ -21,7 +22,7 @@ pub struct Page<T> {
 }
 
 /// Which part is wanted.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub(super) struct Wanted {
     /// At most so many.
     limit: Option<u32>,

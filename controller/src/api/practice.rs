@@ -1,9 +1,11 @@
 //! How a file earns its stage: asked, approved, answered, vouched for.
 
 use super::caller::Told;
+use super::openapi::{Answers, Operation};
+use super::openapi::{Body, Created, Path, Query};
 use super::page::{self, Page, Wanted};
 use super::problem::Problem;
-use super::{Api, now_us};
+use super::{Api, FILE_BODY_BYTES_MAX, now_us};
 use crate::access::{Caller, Role};
 use crate::fleet::secret::ApiSecret;
 use crate::practice::{self, PracticeError, Start};
@@ -11,9 +13,11 @@ use crate::stage::statement::Envelope;
 use crate::stage::{
     self, Answer, Approval, Decision, Evidence, Together, Trigger, Vote, checklist,
 };
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
@@ -24,7 +28,7 @@ use squall_experiments::policy::Policy;
 const BECAUSE_BYTES_MAX: usize = 1000;
 
 /// A file, and how it is to be started.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PromotionWanted {
     /// The experiment file.
@@ -42,7 +46,7 @@ const fn by_hand() -> Trigger {
 }
 
 /// A request for somebody's approval.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApprovalWanted {
     /// The experiment file.
@@ -55,7 +59,7 @@ pub struct ApprovalWanted {
 }
 
 /// What somebody says to a request.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VoteWanted {
     /// Yes or no.
@@ -65,7 +69,7 @@ pub struct VoteWanted {
 }
 
 /// Answers to questions of the checklist.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AnswersWanted {
     /// The experiment file.
@@ -84,7 +88,7 @@ pub struct AnswersWanted {
 }
 
 /// The public key of what this controller vouches for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EvidenceKey {
     /// Ed25519, in base64: what others write below `trust`.
@@ -197,7 +201,7 @@ pub(super) async fn promotion(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(environment): Path<String>,
-    Json(wanted): Json<PromotionWanted>,
+    Body(wanted): Body<PromotionWanted, FILE_BODY_BYTES_MAX>,
 ) -> Result<Json<Decision>, Problem> {
     let sent = sent(
         &caller,
@@ -215,8 +219,8 @@ pub(super) async fn ask(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(environment): Path<String>,
-    Json(wanted): Json<ApprovalWanted>,
-) -> Result<(StatusCode, Extension<Told>, Json<Approval>), Problem> {
+    Body(wanted): Body<ApprovalWanted, FILE_BODY_BYTES_MAX>,
+) -> Result<(Extension<Told>, Created<Approval>), Problem> {
     practice::environment(&api.practice.policy(), &environment)?;
     let sent = sent(
         &caller,
@@ -237,7 +241,7 @@ pub(super) async fn ask(
     };
     api.store.add_approval(&approval).await?;
     let told = serde_json::json!({ "approval": approval.id, "digest": approval.digest });
-    Ok((StatusCode::CREATED, Extension(Told(told)), Json(approval)))
+    Ok((Extension(Told(told)), Created(approval)))
 }
 
 pub(super) async fn approvals(
@@ -276,8 +280,8 @@ pub(super) async fn vote(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path((environment, id)): Path<(String, String)>,
-    Json(wanted): Json<VoteWanted>,
-) -> Result<(StatusCode, Extension<Told>, Json<Approval>), Problem> {
+    Body(wanted): Body<VoteWanted>,
+) -> Result<(Extension<Told>, Created<Approval>), Problem> {
     let policy = api.practice.policy();
     let rule = practice::environment(&policy, &environment)?.approvals;
     let approval = found(&api, &environment, &id).await?;
@@ -306,15 +310,15 @@ pub(super) async fn vote(
     let told =
         serde_json::json!({ "approval": id, "digest": approval.digest, "agree": vote.agree });
     let approval = found(&api, &environment, &id).await?;
-    Ok((StatusCode::CREATED, Extension(Told(told)), Json(approval)))
+    Ok((Extension(Told(told)), Created(approval)))
 }
 
 pub(super) async fn answer(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(environment): Path<String>,
-    Json(wanted): Json<AnswersWanted>,
-) -> Result<(StatusCode, Extension<Told>, Json<Decision>), Problem> {
+    Body(wanted): Body<AnswersWanted, FILE_BODY_BYTES_MAX>,
+) -> Result<(Extension<Told>, Created<Decision>), Problem> {
     practice::environment(&api.practice.policy(), &environment)?;
     let sent = sent(
         &caller,
@@ -352,7 +356,7 @@ pub(super) async fn answer(
     }
     let told = serde_json::json!({ "digest": sent.digest, "yes": wanted.yes, "no": wanted.no });
     let decision = decide(&api, &caller, &environment, &sent, Trigger::Hand).await?;
-    Ok((StatusCode::CREATED, Extension(Told(told)), Json(decision)))
+    Ok((Extension(Told(told)), Created(decision)))
 }
 
 pub(super) async fn evidence(
@@ -386,11 +390,34 @@ pub(super) async fn key(State(api): State<Api>) -> Json<EvidenceKey> {
     })
 }
 
+/// What another controller signed, kept here.
+pub(super) enum Imported {
+    Now(Created<Evidence>),
+    /// It is here already.
+    Before(Json<Evidence>),
+}
+
+impl IntoResponse for Imported {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Now(answer) => answer.into_response(),
+            Self::Before(answer) => answer.into_response(),
+        }
+    }
+}
+
+impl Answers for Imported {
+    fn answers(operation: &mut Operation, schemas: &mut SchemaGenerator) {
+        Created::<Evidence>::answers(operation, schemas);
+        Json::<Evidence>::answers(operation, schemas);
+    }
+}
+
 pub(super) async fn import(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Json(envelope): Json<Envelope>,
-) -> Result<(StatusCode, Extension<Told>, Json<Evidence>), Problem> {
+    Body(envelope): Body<Envelope>,
+) -> Result<(Extension<Told>, Imported), Problem> {
     let evidence = api.practice.believe(&envelope)?;
     if !caller.grants.has_in(Role::Operator, &evidence.environment) {
         return Err(Problem::new(
@@ -402,13 +429,12 @@ pub(super) async fn import(
         ));
     }
     let added = api.store.add_evidence(&evidence).await?;
-    let status = if added {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
     let told = serde_json::json!({ "run": evidence.run, "digest": evidence.digest, "signedBy": evidence.signed_by });
-    Ok((status, Extension(Told(told)), Json(evidence)))
+    let imported = match added {
+        true => Imported::Now(Created(evidence)),
+        false => Imported::Before(Json(evidence)),
+    };
+    Ok((Extension(Told(told)), imported))
 }
 
 /// Why a run was allowed to start, checklist and all.

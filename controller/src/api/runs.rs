@@ -1,20 +1,24 @@
 //! Runs across nodes: started, listed, watched, stopped, told.
 
 use super::caller::Caller;
+use super::openapi::{Accepted, Answers, Body, Created, Operation, Path, Query, Takes, say};
 use super::problem::Problem;
-use super::{Api, practice};
+use super::{Api, FILE_BODY_BYTES_MAX, practice};
 use crate::access::Role;
 use crate::report::{self, Summary};
 use crate::run::desk::{ENVIRONMENT, Refused, Trigger, Wanted};
 use crate::store::{Kept, StoreError};
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::Stream;
 use futures_util::stream::{self, StreamExt};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
@@ -31,7 +35,7 @@ const LISTED_MAX: u32 = 10_000;
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// A run that somebody wants.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunWanted {
     /// The experiment file.
@@ -52,7 +56,7 @@ fn environment() -> String {
 }
 
 /// A run that was started.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunStarted {
     /// Its name.
@@ -60,7 +64,7 @@ pub struct RunStarted {
 }
 
 /// A run, as the API tells of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSeen {
     /// Its name.
@@ -82,7 +86,7 @@ pub struct RunSeen {
 }
 
 /// How many are listed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Most {
     most: Option<u32>,
 }
@@ -115,8 +119,8 @@ impl From<Refused> for Problem {
 pub(super) async fn start(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Json(wanted): Json<RunWanted>,
-) -> Result<(StatusCode, Json<RunStarted>), Problem> {
+    Body(wanted): Body<RunWanted, FILE_BODY_BYTES_MAX>,
+) -> Result<Created<RunStarted>, Problem> {
     let (environment, path) = (&wanted.environment, &wanted.path);
     practice::sent(&caller, Role::Operator, environment, path, &wanted.file)?;
     let wanted = Wanted {
@@ -129,7 +133,7 @@ pub(super) async fn start(
         seed: wanted.seed,
     };
     let run = api.desk.start(wanted).await?;
-    Ok((StatusCode::CREATED, Json(RunStarted { run })))
+    Ok(Created(RunStarted { run }))
 }
 
 pub(super) async fn list(
@@ -235,7 +239,7 @@ pub(super) async fn stop(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Accepted, Problem> {
     let run = named(&api, &name).await?;
     if !api.desk.stop(&run) {
         return Err(Problem::new(
@@ -244,7 +248,36 @@ pub(super) async fn stop(
         ));
     }
     tracing::info!(by = caller.name, %run, "a run was told to stop");
-    Ok(StatusCode::ACCEPTED)
+    Ok(Accepted)
+}
+
+/// A report, in the form that was asked for.
+pub(super) struct Report(Response);
+
+impl IntoResponse for Report {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Answers for Report {
+    fn answers(operation: &mut Operation, schemas: &mut SchemaGenerator) {
+        let (text, summary) = (
+            json!({ "type": "string" }),
+            schemas.subschema_for::<Summary>(),
+        );
+        let kinds = [
+            ("application/json", summary.to_value()),
+            ("text/html", text.clone()),
+            ("text/markdown", text),
+        ];
+        say(
+            operation,
+            StatusCode::OK,
+            "The report, in the form that `Accept` names",
+            &kinds,
+        );
+    }
 }
 
 /// Who asks for HTML or Markdown gets that, and everybody else JSON.
@@ -253,12 +286,12 @@ pub(super) async fn report(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Report, Problem> {
     let run = visible(&api, &caller, &name).await?;
     let summary = Summary::of(&events_of(&api, &run).await?);
     let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok());
     let wants = |kind: &str| accept.is_some_and(|accept| accept.contains(kind));
-    let typed = |kind, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
+    let typed = |kind, text: String| Report(([(header::CONTENT_TYPE, kind)], text).into_response());
     if wants("text/html") {
         let html = report::html(&summary);
         let html = html.map_err(|error| {
@@ -275,7 +308,59 @@ pub(super) async fn report(
             report::markdown(&summary),
         ));
     }
-    Ok(Json(summary).into_response())
+    Ok(Report(Json(summary).into_response()))
+}
+
+/// The last event that a reader has seen.
+pub(super) struct LastSeen(Option<usize>);
+
+impl<S: Sync> FromRequestParts<S> for LastSeen {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let said = parts.headers.get(LAST_EVENT_ID);
+        let said = said.and_then(|id| id.to_str().ok());
+        Ok(Self(said.and_then(|id| id.parse().ok())))
+    }
+}
+
+impl Takes for LastSeen {
+    fn takes(operation: &mut Operation, _: &mut SchemaGenerator) {
+        operation.parameters.push(json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": false,
+            "description": "The number of the last event that was seen; all of them where nothing is said",
+            "schema": { "type": "string" },
+        }));
+    }
+}
+
+/// Events, as they happen.
+pub(super) struct Events(Response);
+
+impl IntoResponse for Events {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Answers for Events {
+    fn answers(operation: &mut Operation, schemas: &mut SchemaGenerator) {
+        let stream = json!({
+            "type": "string",
+            "description": "Server-sent events: `id` counts from 0, `data` is an Event; the last one tells the verdict",
+            "contentMediaType": "application/json",
+            "contentSchema": schemas.subschema_for::<Event>(),
+        });
+        let kinds = [("text/event-stream", stream)];
+        say(
+            operation,
+            StatusCode::OK,
+            "What happened so far, and what happens",
+            &kinds,
+        );
+    }
 }
 
 /// What happens in a run, as it happens: server-sent events, numbered from 0, up to the verdict. Who comes back says the last number it
@@ -284,11 +369,9 @@ pub(super) async fn events(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Result<impl IntoResponse, Problem> {
+    LastSeen(seen): LastSeen,
+) -> Result<Events, Problem> {
     let run = visible(&api, &caller, &name).await?;
-    let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let seen: Option<usize> = seen.and_then(|id| id.parse().ok());
     let from = seen.map_or(0, |seen| seen.saturating_add(1));
     let (past, news) = match api.desk.subscribe(&run) {
         Some(feed) => {
@@ -307,7 +390,8 @@ pub(super) async fn events(
         let data = serde_json::to_string(&event).unwrap_or_default();
         Ok::<_, Infallible>(sse::Event::default().id(id).data(data))
     });
-    Ok(Sse::new(sent).keep_alive(KeepAlive::default()))
+    let events = Sse::new(sent).keep_alive(KeepAlive::default());
+    Ok(Events(events.into_response()))
 }
 
 /// What is still to come. Who reads too slowly is hung up on, and asks again from where it was.

@@ -1,20 +1,23 @@
 //! Schedules: put into force, shown with their next times, suspended and resumed.
 
 use super::caller::Caller;
+use super::openapi::{Body, Path};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::calendar::{Prepared, upcoming};
 use crate::store::{ScheduleFiles, ScheduleKept, StartKept};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::NoContent;
 use axum::{Extension, Json};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::calendar::Upcoming;
 
 /// The most bytes of a schedule with all its files: calendars are the largest.
-pub(super) const FILES_BYTES_MAX: usize = 16 << 20;
+const FILES_BYTES_MAX: usize = 16 << 20;
 /// So many of its next times are shown.
 const NEXT_SHOWN: usize = 3;
 /// So many of its past times are shown.
@@ -23,7 +26,7 @@ const STARTS_SHOWN: i64 = 200;
 const BECAUSE_MAX: usize = 500;
 
 /// A schedule, as the API tells of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleSeen {
     /// Its name.
@@ -45,7 +48,7 @@ pub struct ScheduleSeen {
 }
 
 /// Why a schedule is to be suspended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Because {
     /// In a sentence.
@@ -97,7 +100,7 @@ pub(super) async fn put(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Json(files): Json<ScheduleFiles>,
+    Body(files): Body<ScheduleFiles, FILES_BYTES_MAX>,
 ) -> Result<Json<ScheduleSeen>, Problem> {
     let prepared = prepared(&files)?;
     let own = &prepared.schedule.metadata.name;
@@ -122,19 +125,19 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     if !api.store.remove_schedule(&name).await? {
         return Err(Problem::missing("schedule", &name));
     }
     tracing::info!(by = caller.name, schedule = name, "removed a schedule");
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn suspend(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Json(why): Json<Because>,
+    Body(why): Body<Because>,
 ) -> Result<Json<ScheduleSeen>, Problem> {
     let words = why.because.trim();
     if words.is_empty()

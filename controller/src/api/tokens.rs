@@ -1,13 +1,16 @@
 //! Join tokens: made, listed, taken back.
 
 use super::caller::Caller;
+use super::openapi::{Body, Created, Path};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::fleet::secret;
 use crate::store::{JoinTokenKept, NewJoinToken};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::NoContent;
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How long a token may live: who needs longer makes another.
@@ -18,7 +21,7 @@ const USES_MAX: u32 = 100_000;
 const NOTE_BYTES_MAX: usize = 200;
 
 /// What a token is to be like.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JoinTokenWanted {
     /// For how many minutes it is good, up to 30 days.
@@ -31,7 +34,7 @@ pub struct JoinTokenWanted {
 }
 
 /// A token, shown this once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinTokenMade {
     /// Its name.
@@ -45,8 +48,8 @@ pub struct JoinTokenMade {
 pub(super) async fn create(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Json(wanted): Json<JoinTokenWanted>,
-) -> Result<(StatusCode, Json<JoinTokenMade>), Problem> {
+    Body(wanted): Body<JoinTokenWanted>,
+) -> Result<Created<JoinTokenMade>, Problem> {
     check(&wanted)?;
     let token = secret::join_token(api.authority.fingerprint());
     let now_us = now_us();
@@ -71,7 +74,7 @@ pub(super) async fn create(
         token: token.reveal(),
         expires_us,
     };
-    Ok((StatusCode::CREATED, Json(made)))
+    Ok(Created(made))
 }
 
 fn check(wanted: &JoinTokenWanted) -> Result<(), Problem> {
@@ -101,10 +104,10 @@ pub(super) async fn revoke(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     if !api.store.revoke_join_token(&id, now_us()).await? {
         return Err(Problem::missing("join token", &id));
     }
     tracing::info!(by = caller.name, token = id, "revoked a join token");
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }

@@ -5,6 +5,7 @@ use super::times::{Times, instant};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use squall_experiments::experiment::Experiment;
@@ -190,7 +191,7 @@ impl Timetable {
 }
 
 /// One of the next times, as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Upcoming {
     /// The instant that the cron expression names.

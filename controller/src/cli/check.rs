@@ -130,6 +130,8 @@ pub(super) enum Document {
     GameDay,
     /// What `squall run --json` and `squall report --json` print
     Report,
+    /// The API of a controller: OpenAPI 3.1
+    Openapi,
 }
 
 pub(super) fn schema(of: Document) -> ExitCode {
@@ -139,5 +141,6 @@ pub(super) fn schema(of: Document) -> ExitCode {
         Document::Schedule => say::json(&squall_experiments::schema::schedule()),
         Document::GameDay => say::json(&squall_experiments::schema::game_day()),
         Document::Report => say::json(&crate::report::schema()),
+        Document::Openapi => say::json(&crate::api::document()),
     }
 }

@@ -6,6 +6,7 @@ use super::{FleetError, Heard, Present, Sayer, link};
 use crate::leader::Term;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::ids::RunId;
@@ -19,7 +20,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// What a connected agent said of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connected {
     /// From where it dialled.

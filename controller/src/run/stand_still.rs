@@ -4,6 +4,7 @@
 //! has a shell and nothing else. Both must be gone before anything starts.
 
 use crate::store::{Store, StoreError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const STORE_LOOKS: u32 = 5;
 
 /// A halt that is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Halted {
     /// Who said it.

@@ -2,11 +2,12 @@
 //! a while, at the next broken run, or with the next change of the file.
 
 use super::is_same_person;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::policy::Approvals;
 
 /// A request for agreement, and what was said to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approval {
     /// Its name.
@@ -28,7 +29,7 @@ pub struct Approval {
 }
 
 /// What somebody said to a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Vote {
     /// Who.

@@ -2,6 +2,7 @@
 
 use super::evidence::Evidence;
 use super::gate::{Ask, Facts};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::policy::Stage;
 use squall_experiments::verdict::Verdict;
@@ -10,7 +11,7 @@ use squall_experiments::verdict::Verdict;
 pub const ITEMS: u8 = 12;
 
 /// Who answers a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum By {
     /// Squall looks.
@@ -68,7 +69,7 @@ pub fn is_asked(item: u8) -> Result<(), String> {
 }
 
 /// A person's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     /// For this digest.
@@ -88,7 +89,7 @@ pub struct Answer {
 }
 
 /// One question, looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Checked {
     /// Which, from 1.
@@ -106,7 +107,7 @@ pub struct Checked {
 }
 
 /// What somebody saw of the runbook.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookSeen {
     /// Whether it can be read.

@@ -1,5 +1,6 @@
 //! What a run that ended says for, or against, the experiment's digest in its environment.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use squall_experiments::event::{Event, Happening};
@@ -9,7 +10,7 @@ use squall_experiments::policy::{Policy, Stage};
 use squall_experiments::verdict::Verdict;
 
 /// One run that held or broke.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
     /// The run.
@@ -41,7 +42,7 @@ pub struct Evidence {
 }
 
 /// What one probe saw in a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Samples {
     /// The probe's name.

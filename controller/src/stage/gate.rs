@@ -5,6 +5,7 @@ use super::checklist::{self, Answer, Checked, RunbookSeen};
 use super::evidence::Evidence;
 use super::standing::{self, Count, Standing};
 use super::{is_same_person, limits};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::policy::{Environment, Policy, Stage};
@@ -12,7 +13,7 @@ use squall_experiments::verdict::Verdict;
 use std::collections::BTreeMap;
 
 /// How a run is started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Trigger {
     /// By a person, who watches.
@@ -72,7 +73,7 @@ pub struct Facts<'a> {
 }
 
 /// One thing that is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Requirement {
     /// In a word or two.
@@ -97,7 +98,7 @@ impl Requirement {
 }
 
 /// Whether a run may start, with all that speaks for and against it: kept with the run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// When it was decided, microseconds since the Unix epoch.

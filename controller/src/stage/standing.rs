@@ -12,13 +12,14 @@
 //! ended and by the order in which it was kept here, so that no clock that is set makes an old success young.
 
 use super::evidence::Evidence;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::policy::{Environment, Needs, Policy, Stage};
 use squall_experiments::verdict::Verdict;
 use std::collections::BTreeSet;
 
 /// How far a digest has come in an environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
     /// The highest stage that its evidence allows here.
@@ -30,7 +31,7 @@ pub struct Standing {
 }
 
 /// Held runs, counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Count {
     /// What is needed.

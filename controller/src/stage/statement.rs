@@ -5,6 +5,7 @@ use super::evidence::Evidence;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use squall_experiments::join::Fingerprint;
@@ -22,7 +23,7 @@ pub const BEHAVIOUR: &str = "squallBehaviour";
 const KEY_BYTES: usize = 32;
 
 /// An envelope, as it lies beside the file in Git.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
     /// [`PAYLOAD_TYPE`].
@@ -34,7 +35,7 @@ pub struct Envelope {
 }
 
 /// One signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signature {
     /// SHA-256 over the public key, in hexadecimal: a hint, never a proof.
     #[serde(default)]

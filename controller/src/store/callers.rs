@@ -2,6 +2,7 @@
 
 use super::{Store, StoreError, failed};
 use crate::access::{Caller, Grant, Grants, Role};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Row, query};
@@ -9,7 +10,7 @@ use squall_experiments::join::Fingerprint;
 use subtle::ConstantTimeEq;
 
 /// An API token as lists show it: its secret is nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiTokenKept {
     /// Its name.

@@ -1,12 +1,13 @@
 //! Which agents have joined, and what lets others join.
 
 use super::{Store, StoreError, failed};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, query};
 use squall_experiments::join::Fingerprint;
 
 /// A join token as lists show it: its secret is nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinTokenKept {
     /// Its name.

@@ -10,13 +10,14 @@
 //! The row is the claim: one key for each time, so that of all controllers one starts it.
 
 use super::{Store, StoreError, failed};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, query};
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
 
 /// A file, as it was given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NamedText {
     /// Its name, beside the schedule's file.
@@ -26,7 +27,7 @@ pub struct NamedText {
 }
 
 /// All files of a schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScheduleFiles {
     /// The schedule's own.
@@ -39,7 +40,7 @@ pub struct ScheduleFiles {
 }
 
 /// A schedule that is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleKept {
     /// Its name.
@@ -57,7 +58,7 @@ pub struct ScheduleKept {
 }
 
 /// What became of one time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartKept {
     /// Of which schedule.
@@ -77,7 +78,7 @@ pub struct StartKept {
 }
 
 /// Where a start is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StartState {
     /// A controller is about to start it.
