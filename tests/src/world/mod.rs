@@ -19,6 +19,7 @@ pub mod serve;
 pub mod service;
 pub mod shop;
 pub mod stalls;
+pub mod stub;
 pub mod talker;
 pub mod tcp;
 pub mod victim;

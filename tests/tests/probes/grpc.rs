@@ -2,9 +2,9 @@
 
 use crate::ask::{failed, once, refused, unanswered};
 use crate::certificates::Certificates;
-use crate::stub::Stub;
 use crate::{daemon, peer, test};
 use lab::world::service::{Service, folder, needing, own, unprivileged};
+use lab::world::stub::Stub;
 use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;

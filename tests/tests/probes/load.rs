@@ -2,9 +2,9 @@
 
 use crate::ask::{attempts, once, refused, unanswered};
 use crate::certificates::Certificates;
-use crate::stub::{Asked, Said, Stub};
 use crate::{daemon, test, with};
 use lab::world::Result;
+use lab::world::stub::{Asked, Said, Stub};
 use libtest_mimic::Trial;
 use squall_controller::judge::Outcome;
 use std::collections::BTreeMap;

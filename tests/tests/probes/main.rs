@@ -18,7 +18,6 @@ mod peer;
 mod postgres;
 mod prometheus;
 mod redis;
-mod stub;
 mod user;
 mod webhook;
 mod whole_run;

@@ -2,8 +2,8 @@
 
 use crate::ask::{attempts, failed, once, refused, unanswered, value};
 use crate::certificates::Certificates;
-use crate::stub::{Said, Stub};
 use crate::{daemon, test, with};
+use lab::world::stub::{Said, Stub};
 use lab::world::{Result, output};
 use libtest_mimic::Trial;
 use squall_controller::judge::Outcome;

@@ -3,9 +3,9 @@
 use crate::ask::{LIMIT, attempts, failed, once, refused, unanswered, value};
 use crate::certificates::Certificates;
 use crate::secret;
-use crate::stub::Stub;
 use crate::{daemon, peer, test};
 use lab::world::service::{Service, folder, needing, own, unprivileged};
+use lab::world::stub::Stub;
 use lab::world::{Result, output, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;

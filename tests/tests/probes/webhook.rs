@@ -1,9 +1,9 @@
 //! The `webhook` probe.
 
 use crate::ask::{failed, once, unanswered, value};
-use crate::stub::Stub;
 use crate::{daemon, test};
 use lab::world::Result;
+use lab::world::stub::Stub;
 use libtest_mimic::Trial;
 use squall_controller::judge::Outcome;
 

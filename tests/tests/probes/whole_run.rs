@@ -1,7 +1,7 @@
 //! A whole run of the real `squall`: what a probe is told stays in it.
 
-use crate::stub::{Said, Stub};
 use lab::world::agent::program;
+use lab::world::stub::{Said, Stub};
 use lab::world::victim::Victim;
 use lab::world::{Result, victim};
 use libtest_mimic::{Completion, Failed, Trial};

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -113,7 +114,20 @@ impl Controller {
         self.get_as(path, &format!("Authorization: Bearer {}\r\n", token.trim()))
     }
 
-    fn get_as(&self, path: &str, headers: &str) -> Result<String> {
+    /// The same with more headers, each with its line break.
+    pub(crate) fn get_as(&self, path: &str, headers: &str) -> Result<String> {
+        self.exchange("GET", path, headers, "")
+    }
+
+    /// What is answered to a POST with more headers, each with its line break.
+    pub(crate) fn post(&self, path: &str, headers: &str, body: &str) -> Result<String> {
+        let length = body.len();
+        let headers =
+            format!("Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}");
+        self.exchange("POST", path, &headers, body)
+    }
+
+    fn exchange(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<String> {
         let pem = fs::read(self.data().join("authority.pem"))?;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&pem)?)?;
@@ -128,7 +142,7 @@ impl Controller {
         let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(tls), name)?, stream);
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n{body}",
             self.address
         )?;
         let mut answer = Vec::new();
@@ -159,6 +173,40 @@ impl Drop for Controller {
             let _reaped = child.wait();
         }
     }
+}
+
+/// An agent that joins the first of these controllers, and knows all of them, the last first; waits until its leader has its link.
+pub(crate) fn join(controllers: &[&Controller]) -> Result<Ended> {
+    let [first, ..] = controllers else {
+        return Err("an agent of no controller".into());
+    };
+    let token = first.home.path().join("token");
+    fs::write(&token, first.squalls(&["token", "create"])?)?;
+    let mut agent = Command::new(program("squall-agent")?);
+    agent.args(["run", "--node", "node-7"]);
+    for controller in controllers.iter().rev() {
+        agent.args(["--controller", &controller.url()]);
+    }
+    let agent = agent
+        .arg("--state")
+        .arg(first.home.path().join("agent"))
+        .arg("--join-token-file")
+        .arg(token)
+        .stderr(Stdio::null())
+        .spawn()?;
+    let agent = Ended(agent);
+    linked(first)?;
+    Ok(agent)
+}
+
+/// Waits until the leader has the agent's link, whomever is asked.
+pub(crate) fn linked(controller: &Controller) -> Result<()> {
+    let connected = || {
+        let agents = controller.squalls(&["agents", "--json"]).ok()?;
+        let agents: Value = serde_json::from_str(&agents).ok()?;
+        agents[0]["connected"]["sinceUs"].as_i64()
+    };
+    until("the agent's link to the leader", LIMIT, connected).map(drop)
 }
 
 /// A program that ends with the test, however that ends.

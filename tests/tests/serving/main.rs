@@ -1,16 +1,23 @@
-//! Controllers that serve: two of them on one database, what one keeps and shows, and how all of it is deployed.
+//! Controllers that serve: two of them on one database, what one starts by itself, keeps and shows, and how all of it is deployed.
 //! The real programs; they touch loopback and their own folders.
 
 mod controller;
 mod deploy;
 mod kept;
 mod pair;
+mod schedules;
+mod shop;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [pair::trials(), deploy::trials(), kept::trials()];
+    let trials = [
+        pair::trials(),
+        schedules::trials(),
+        deploy::trials(),
+        kept::trials(),
+    ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

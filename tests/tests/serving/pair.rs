@@ -1,28 +1,36 @@
 //! Two controllers on one PostgreSQL: one leads, and the other does when that one dies, stands still or ends.
 
-use crate::controller::{Controller, Ended, LIMIT};
-use lab::world::agent::program;
+use crate::controller::{Controller, Ended, LIMIT, join, linked};
+use crate::shop::{ENVIRONMENTS, SCHEDULE, Shop, root};
 use lab::world::postgres::{open_to_all, programs};
 use lab::world::service::{Service, needing};
 use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How soon another leads.
 const TAKEN_OVER_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![needing(
-        programs(),
-        "postgresql",
-        "pair::one_leads_whatever_happens_to_the_other",
-        one_leads,
-    )]
+    vec![
+        needing(
+            programs(),
+            "postgresql",
+            "pair::one_leads_whatever_happens_to_the_other",
+            one_leads,
+        ),
+        needing(
+            programs().filter(|_| root().is_some()),
+            "postgresql, and root",
+            "pair::a_time_is_started_once_though_its_leader_dies",
+            a_time_is_started_once,
+        ),
+    ]
 }
 
 struct Pair {
@@ -33,11 +41,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(programs: &Path) -> Result<Self> {
+    fn start(programs: &Path, args: &[&str]) -> Result<Self> {
         let (database, url) = open_to_all(programs)?;
-        let first = Controller::start(&["--store", &url])?;
+        let args = [&["--store", &url], args].concat();
+        let first = Controller::start(&args)?;
         until("the first leader", LIMIT, || first.leads().then_some(()))?;
-        let second = Controller::start(&["--store", &url])?;
+        let second = Controller::start(&args)?;
         let follows = || second.follows().filter(|leader| *leader == first.url());
         until("the second's following", LIMIT, follows)?;
         Ok(Self {
@@ -48,33 +57,10 @@ impl Pair {
         })
     }
 
-    /// An agent that knows both, and none of which leads.
+    /// An agent that knows both, and none of which leads: it is sent on.
     fn join(&mut self) -> Result<()> {
-        let token = self.first.home.path().join("token");
-        fs::write(&token, self.first.squalls(&["token", "create"])?)?;
-        // The one that stands by first: the agent is sent on.
-        let agent = Command::new(program("squall-agent")?)
-            .args(["run", "--node", "node-7"])
-            .args(["--controller", &self.second.url()])
-            .args(["--controller", &self.first.url()])
-            .arg("--state")
-            .arg(self.first.home.path().join("agent"))
-            .arg("--join-token-file")
-            .arg(token)
-            .stderr(Stdio::null())
-            .spawn()?;
-        self.agent = Some(Ended(agent));
-        self.linked()
-    }
-
-    /// Waits until the leader has the agent's link, whomever is asked.
-    fn linked(&self) -> Result<()> {
-        let connected = || {
-            let agents = self.first.squalls(&["agents", "--json"]).ok()?;
-            let agents: Value = serde_json::from_str(&agents).ok()?;
-            agents[0]["connected"]["sinceUs"].as_i64()
-        };
-        until("the agent's link to the leader", LIMIT, connected).map(drop)
+        self.agent = Some(join(&[&self.first, &self.second])?);
+        Ok(())
     }
 }
 
@@ -89,7 +75,7 @@ fn leads_soon(controller: &Controller, since: Instant) -> Result<()> {
 }
 
 fn one_leads(programs: &Path) -> Result<()> {
-    let mut pair = Pair::start(programs)?;
+    let mut pair = Pair::start(programs, &[])?;
     pair.join()?;
 
     // Killed: the other leads, has the agent, and takes what is said to the first once that is back.
@@ -99,7 +85,7 @@ fn one_leads(programs: &Path) -> Result<()> {
     pair.first.serve()?;
     let leader = until("the first's following", LIMIT, || pair.first.follows())?;
     assert_eq!(leader, pair.second.url());
-    pair.linked()?;
+    linked(&pair.first)?;
     let made = pair
         .first
         .squalls(&["token", "create", "--note", "by the other"])?;
@@ -114,7 +100,7 @@ fn one_leads(programs: &Path) -> Result<()> {
     assert!(!answer.contains("ready: leads"), "{answer}");
     let leader = until("the second's following", LIMIT, || pair.second.follows())?;
     assert_eq!(leader, pair.first.url());
-    pair.linked()?;
+    linked(&pair.first)?;
 
     // Ended in order: nobody waits for its time to be over.
     pair.first.end(Signal::SIGTERM)?;
@@ -134,4 +120,64 @@ fn one_leads(programs: &Path) -> Result<()> {
     })?;
     let one = || (pair.first.leads() != pair.second.leads()).then_some(());
     until("a leader", LIMIT, one)
+}
+
+/// The seconds of the minute that is under way, by the clock of both.
+fn seconds() -> i64 {
+    jiff::Timestamp::now().as_second().rem_euclid(60)
+}
+
+/// The leader dies just before a time is due; the one that takes over starts what was missed, and nobody starts anything twice.
+fn a_time_is_started_once(programs: &Path) -> Result<()> {
+    let shop = Shop::open()?;
+    fs::write(shop.file("config.yaml"), ENVIRONMENTS)?;
+    fs::write(
+        shop.file("nightly.yaml"),
+        format!("{SCHEDULE}suspendAfter: never\n"),
+    )?;
+    let (policy, config) = (shop.file("policy.yaml"), shop.file("config.yaml"));
+    let mut pair = Pair::start(programs, &["--policy", &policy, "--config", &config])?;
+    pair.join()?;
+    // Commands on the other's machine, too.
+    let token = |of: &Controller| of.data().join("admin.token");
+    fs::copy(token(&pair.first), token(&pair.second))?;
+    shop.earn(&pair.first)?;
+    // Not so late that the first time could be due before the leader is dead.
+    until("the second half of a minute", LIMIT, || {
+        (30..50).contains(&seconds()).then_some(())
+    })?;
+    pair.first
+        .squalls(&["schedule", "add", &shop.file("nightly.yaml")])?;
+    let due = jiff::Timestamp::now().as_second() / 60 * 60 + 60;
+    until("the moment before", LIMIT, || {
+        (seconds() >= 57).then_some(())
+    })?;
+    pair.first.end(Signal::SIGKILL)?;
+    let starts = |of: &Controller| -> Option<Vec<Value>> {
+        let said = of
+            .squalls(&["schedule", "starts", "nightly", "--json"])
+            .ok()?;
+        serde_json::from_str(&said).ok()
+    };
+    let begun = || {
+        starts(&pair.second)?
+            .into_iter()
+            .find(|one| one["run"].is_string())
+    };
+    let first = until("the run of a time that its leader missed", LIMIT, begun)?;
+    assert_eq!(first["dueUs"], due * 1_000_000, "{first}");
+    // Back again, beside the one that leads now.
+    pair.first.serve()?;
+    until("the first's following", LIMIT, || pair.first.follows())?;
+    let all = starts(&pair.first).ok_or("no list of starts")?;
+    let dues: BTreeSet<i64> = all.iter().filter_map(|one| one["dueUs"].as_i64()).collect();
+    assert_eq!(dues.len(), all.len(), "{all:?}");
+    let listed = pair
+        .second
+        .squalls(&["runs", "--controller", &pair.second.url(), "--json"])?;
+    let listed: Vec<Value> = serde_json::from_str(&listed)?;
+    let by_itself = listed.iter().filter(|run| run["by"] == "schedule nightly");
+    let started = all.iter().filter(|one| one["run"].is_string());
+    assert_eq!(by_itself.count(), started.count(), "{listed:?} {all:?}");
+    Ok(())
 }

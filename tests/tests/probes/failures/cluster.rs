@@ -4,8 +4,8 @@ use super::Failure;
 use super::cell::{Case, Cell};
 use super::servers::Servers;
 use crate::kubernetes::answers;
-use crate::stub::Stub;
 use lab::world::Result;
+use lab::world::stub::Stub;
 use std::net::SocketAddr;
 
 const PLAYED: &str = "recorded answers";

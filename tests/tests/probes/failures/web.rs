@@ -4,8 +4,8 @@ use super::Failure;
 use super::cell::{Case, Cell};
 use super::servers::Servers;
 use crate::prometheus::Real;
-use crate::stub::Stub;
 use lab::world::Result;
+use lab::world::stub::Stub;
 
 const PROMETHEUS: &str = "Prometheus";
 const PEER: &str = "a peer";

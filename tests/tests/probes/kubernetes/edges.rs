@@ -5,8 +5,8 @@ use super::answers::{
 };
 use super::{Api, EVENTS, EVENTS_PATH, OBJECT, PATH, PODS, PODS_PATH};
 use crate::ask::{attempts, failed, unanswered, value};
-use crate::stub::{Said, Stub};
 use lab::world::Result;
+use lab::world::stub::{Said, Stub};
 use serde_json::{Value, json};
 use squall_controller::judge::Outcome;
 

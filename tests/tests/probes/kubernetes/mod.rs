@@ -6,10 +6,10 @@ mod edges;
 mod schema;
 
 use crate::ask::{attempts, failed, once, refused, unanswered, value};
-use crate::stub::{Asked, Said, Stub};
 use crate::{daemon, test};
 use answers::{deployment_with, list, pod, warning};
 use lab::world::Result;
+use lab::world::stub::{Asked, Said, Stub};
 use libtest_mimic::Trial;
 use squall_controller::judge::Outcome;
 use std::fs;

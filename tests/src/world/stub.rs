@@ -1,7 +1,7 @@
 //! A server that says what a test wants to hear: for failures that no real one can be made to show, and for answers that
 //! were recorded elsewhere.
 
-use lab::world::Result;
+use super::Result;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,25 +9,41 @@ use std::thread;
 
 /// What it is asked, and how it answers.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub struct Asked {
     /// `GET /path?query`.
-    pub(crate) line: String,
+    pub line: String,
     /// In lower case, `name: value`.
-    pub(crate) headers: Vec<String>,
-    pub(crate) body: String,
+    pub headers: Vec<String>,
+    /// All of it.
+    pub body: String,
+}
+
+impl Asked {
+    /// A header's value; its name in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.headers.iter().filter_map(|line| line.split_once(": "));
+        pairs
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
+    }
 }
 
 /// What it says.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
-    pub(crate) status: u16,
+pub struct Said {
+    /// The status.
+    pub status: u16,
     /// Header lines, each with its line break.
-    pub(crate) head: String,
-    pub(crate) body: String,
+    pub head: String,
+    /// What comes after.
+    pub body: String,
 }
 
 impl Said {
-    pub(crate) fn new(status: u16, body: impl Into<String>) -> Option<Self> {
+    /// Without more headers.
+    #[allow(clippy::unnecessary_wraps, reason = "what an answer is made of")]
+    pub fn new(status: u16, body: impl Into<String>) -> Option<Self> {
         Some(Self {
             status,
             head: String::new(),
@@ -37,16 +53,19 @@ impl Said {
 }
 
 /// A server on loopback; its threads end with the test program.
-pub(crate) struct Stub {
-    pub(crate) address: SocketAddr,
+#[derive(Debug)]
+pub struct Stub {
+    /// Where it listens.
+    pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Stub {
     /// Answers each request with what `answer` makes of it: a status and a body, or nothing for a server that never says a word.
-    pub(crate) fn start(
-        answer: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static,
-    ) -> Result<Self> {
+    ///
+    /// # Errors
+    /// There is no port for it.
+    pub fn start(answer: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
@@ -61,24 +80,30 @@ impl Stub {
     }
 
     /// Always the same.
-    pub(crate) fn saying(status: u16, body: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// There is no port for it.
+    pub fn saying(status: u16, body: &str) -> Result<Self> {
         let body = body.to_owned();
         Self::start(move |_| Said::new(status, body.clone()))
     }
 
     /// Accepts and never answers.
-    pub(crate) fn silent() -> Result<Self> {
+    ///
+    /// # Errors
+    /// There is no port for it.
+    pub fn silent() -> Result<Self> {
         Self::start(|_| None)
     }
 
     /// Everything it was asked so far.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<Asked> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.clone()
     }
 
     /// Its address as a URL.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
