@@ -15,6 +15,7 @@ pub mod git;
 pub mod judge;
 pub mod leader;
 pub mod live;
+pub mod login;
 pub mod metrics;
 pub mod notify;
 pub mod practice;

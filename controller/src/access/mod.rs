@@ -147,9 +147,9 @@ impl Grants {
 /// Who calls the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The person or program, as the token was made for.
+    /// The person or program, as the token was made for; of a login, who it is for its issuer, or as the configuration names them.
     pub name: String,
-    /// The token's name.
+    /// The token's name; of a login, what the person is called.
     pub token: String,
     /// What they may.
     pub grants: Grants,

@@ -113,7 +113,7 @@ fn check(api: &Api, wanted: &AccessWanted) -> Result<(), Problem> {
     for name in named {
         if policy.environment(name).is_none() {
             return bad(format!(
-                "there is no environment `{name}`; `squall access whoami` lists yours"
+                "there is no environment `{name}`; `squall whoami` lists yours"
             ));
         }
     }

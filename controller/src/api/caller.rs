@@ -10,12 +10,15 @@ use super::{Api, now_us, once};
 pub(super) use crate::access::Caller;
 use crate::access::endpoints::{self, Endpoint, Scope};
 use crate::fleet::secret::ApiSecret;
+use crate::login::NoKeys;
 use crate::store::Deed;
 use axum::RequestExt;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Below this path an endpoint's own begins.
@@ -99,7 +102,7 @@ async fn who(
     api: &Api,
     endpoint: &Endpoint,
     address: IpAddr,
-    token: Option<ApiSecret>,
+    token: Option<Token<'_>>,
 ) -> Result<Caller, Problem> {
     let pace = &api.practice.pace;
     // Stop overtakes everything.
@@ -112,7 +115,14 @@ async fn who(
     };
     in_time(pace.address(address))?;
     let caller = match token {
-        Some(token) => api.store.caller(&token.id, token.hash(), now_us()).await?,
+        Some(Token::Api(token)) => api.store.caller(&token.id, token.hash(), now_us()).await?,
+        Some(Token::Login(text)) => {
+            let caller = api.logins.caller(text).await?;
+            if let Some(caller) = caller.as_ref().filter(|one| api.logins.is_news(one)) {
+                api.store.note_login(caller, now_us()).await?;
+            }
+            caller
+        }
         None => None,
     };
     let Some(caller) = caller else {
@@ -120,16 +130,36 @@ async fn who(
         // One answer for all that is wrong with a token: which it was helps only those who guess.
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
-            "send `Authorization: Bearer TOKEN` with an API token that is neither expired nor revoked",
+            "send `Authorization: Bearer TOKEN` with an API token that is neither expired nor revoked, or log in: `squall login`",
         ));
     };
-    in_time(pace.token(&caller.token))?;
+    in_time(pace.token(&format!("{} {}", caller.token, caller.name)))?;
     Ok(caller)
 }
 
-fn token(headers: &HeaderMap) -> Option<ApiSecret> {
+/// What somebody shows.
+enum Token<'h> {
+    /// One of this controller's own.
+    Api(ApiSecret),
+    /// Anything else, which may be a token of the login provider.
+    Login(&'h str),
+}
+
+fn token(headers: &HeaderMap) -> Option<Token<'_>> {
     let said = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    said.strip_prefix("Bearer ")?.parse().ok()
+    if let Some(text) = said.strip_prefix("Bearer ") {
+        return Some(text.parse().map_or(Token::Login(text), Token::Api));
+    }
+    // Of programs that can be told nothing but an address: https://any:TOKEN@HOST/… (RFC 7617).
+    let pair = STANDARD.decode(said.strip_prefix("Basic ")?).ok()?;
+    let (_, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    password.parse().ok().map(Token::Api)
+}
+
+impl From<NoKeys> for Problem {
+    fn from(error: NoKeys) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
 }
 
 /// Notes who did what. What was done is done: a log that cannot be written is shouted about, and holds up nobody.

@@ -2,10 +2,10 @@
 //!
 //! | who | by what | may |
 //! | --- | --- | --- |
-//! | anybody | - | `/healthz`, `/readyz`; what the API is: `/api` (a page), `/api/v1/openapi.json` |
+//! | anybody | - | `/healthz`, `/readyz`; where to log in; what the API is: `/api` (a page), `/api/v1/openapi.json` |
 //! | a node | a join token | become an agent |
 //! | an agent | its certificate | open its link, renew its certificate |
-//! | a person or program | an API token | below `/api/v1` what its roles let it: [`endpoints`](crate::access::endpoints); `/api/v1/metrics` for Prometheus |
+//! | a person or program | an API token, or a login at the provider ([`login`](crate::login)) | below `/api/v1` what its roles let it: [`endpoints`](crate::access::endpoints); `/api/v1/metrics` for Prometheus |
 //!
 //! A new endpoint is a row of [`ENDPOINTS`](crate::access::endpoints::ENDPOINTS) (with what it does, in a line) and a line of `people` below.
 //! The OpenAPI document reads the rest from the handler's types: take `openapi::{Body, Path, Query}` of types that are `JsonSchema`, answer
@@ -15,10 +15,12 @@ mod access;
 mod agents;
 mod audit;
 mod caller;
+mod gates;
 pub mod git_hook;
 mod halts;
 mod led;
 pub mod listen;
+mod login;
 mod metrics;
 mod once;
 mod openapi;
@@ -32,6 +34,7 @@ mod tokens;
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
 use crate::leader::Leadership;
+use crate::login::Logins;
 use crate::practice::Practice;
 use crate::run::desk::Desk;
 use crate::store::Store;
@@ -48,7 +51,9 @@ use std::sync::Arc;
 
 pub use access::{AccessMade, AccessWanted, Whoami};
 pub use agents::AgentSeen;
+pub use gates::{GateSeen, Question, Release};
 pub use halts::{HaltSeen, HaltWanted};
+pub use login::PATH as LOGIN_PATH;
 pub use page::Page;
 pub use practice::{AnswersWanted, ApprovalWanted, EvidenceKey, PromotionWanted, VoteWanted};
 pub use runs::{RunSeen, RunStarted, RunWanted};
@@ -76,6 +81,8 @@ pub struct Api {
     pub practice: Practice,
     /// Where runs are started and stopped.
     pub desk: Desk,
+    /// Logins of people, where they are taken.
+    pub logins: Logins,
 }
 
 /// All that is served.
@@ -92,6 +99,7 @@ pub fn router(api: Api) -> Router {
         .merge(openapi::router(&document))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
+        .route(LOGIN_PATH, get(login::shown))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -168,6 +176,7 @@ fn earning(paths: Paths) -> Paths {
         .get(one, practice::approval)
         .post(votes, practice::vote)
         .post("/environments/{environment}/answers", practice::answer)
+        .post("/environments/{environment}/gates/{question}", gates::ask)
         .get("/environments/{environment}/evidence", practice::evidence)
         .get(statement, practice::statement)
         .post("/evidence", practice::import)

@@ -186,7 +186,6 @@ async fn decide(
         targets: None,
         nodes: Vec::new(),
         together: Together::default(),
-        blackout: None,
         folder: None,
     };
     Ok(api.practice.decide(&api.store, &start).await?)

@@ -111,7 +111,6 @@ async fn run(
         targets: None,
         nodes: Vec::new(),
         together: Together::default(),
-        blackout: None,
         folder: None,
     };
     let decision = world

@@ -4,8 +4,9 @@ use super::caller::Caller;
 use super::openapi::{Body, Path};
 use super::problem::Problem;
 use super::{Api, now_us};
+use crate::access::Role;
 use crate::calendar::{Prepared, upcoming};
-use crate::store::{ScheduleFiles, ScheduleKept, StartKept};
+use crate::store::{Origin, ScheduleFiles, ScheduleKept, StartKept};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::NoContent;
@@ -39,6 +40,10 @@ pub struct ScheduleSeen {
     pub time_zone: String,
     /// The commit it comes from; none where a person gave it.
     pub source: Option<String>,
+    /// Who put it into force, where a person did: it starts nothing that they may not start themselves.
+    pub owner: Option<String>,
+    /// Where its runs are.
+    pub environment: String,
     /// Since when it starts nothing, microseconds since the Unix epoch, if so.
     pub suspended_us: Option<i64>,
     /// Why.
@@ -63,6 +68,8 @@ fn seen(kept: &ScheduleKept) -> Result<ScheduleSeen, Problem> {
         cron: prepared.schedule.cron.to_string(),
         time_zone: prepared.schedule.time_zone.clone(),
         source: kept.source.clone(),
+        owner: kept.owner.clone(),
+        environment: prepared.environment().to_owned(),
         suspended_us: kept.suspended_us,
         suspended_because: kept.suspended_because.clone(),
         next: upcoming(&prepared.timetable, Timestamp::now(), NEXT_SHOWN),
@@ -85,10 +92,48 @@ async fn found(api: &Api, name: &str) -> Result<ScheduleKept, Problem> {
     found.ok_or_else(|| Problem::missing("schedule", name))
 }
 
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ScheduleSeen>>, Problem> {
+/// A schedule in whose environment the caller has a role. Of others they are told what they would be told of one that is not there.
+async fn theirs(
+    api: &Api,
+    caller: &Caller,
+    role: Role,
+    name: &str,
+) -> Result<ScheduleKept, Problem> {
+    let kept = found(api, name).await?;
+    let prepared = prepared(&kept.files)?;
+    if !caller.grants.has_in(Role::Viewer, prepared.environment()) {
+        return Err(Problem::missing("schedule", name));
+    }
+    may(caller, role, &prepared).map(|()| kept)
+}
+
+/// Whether the caller has a role for all that a schedule's runs hit.
+fn may(caller: &Caller, role: Role, prepared: &Prepared) -> Result<(), Problem> {
+    let environment = prepared.environment();
+    let has = match role {
+        Role::Viewer => caller.grants.has_in(role, environment),
+        _ => caller.grants.may(role, environment, &prepared.namespaces()),
+    };
+    has.then_some(()).ok_or_else(|| {
+        let who = &caller.name;
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            format!(
+                "{who} is no {role} of `{environment}` for all namespaces that this schedule hits"
+            ),
+        )
+    })
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<ScheduleSeen>>, Problem> {
     let kept = api.store.schedules().await?;
     let seen: Result<Vec<ScheduleSeen>, Problem> = kept.iter().map(seen).collect();
-    seen.map(Json)
+    let mut seen = seen?;
+    seen.retain(|one| caller.grants.has_in(Role::Viewer, &one.environment));
+    Ok(Json(seen))
 }
 
 /// With all their files.
@@ -110,8 +155,14 @@ pub(super) async fn put(
             format!("the file is of the schedule `{own}`, and was put as `{name}`"),
         ));
     }
+    may(&caller, Role::Operator, &prepared)?;
+    // Nor may they take another's out of force by its name.
+    let all = api.store.schedules().await?;
+    if all.iter().any(|kept| kept.name == name) {
+        theirs(&api, &caller, Role::Operator, &name).await?;
+    }
     api.store
-        .put_schedule(&name, &files, None, now_us())
+        .put_schedule(&name, &files, Origin::Person(&caller.name), now_us())
         .await?;
     tracing::info!(
         by = caller.name,
@@ -126,6 +177,7 @@ pub(super) async fn remove(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<NoContent, Problem> {
+    theirs(&api, &caller, Role::Operator, &name).await?;
     if !api.store.remove_schedule(&name).await? {
         return Err(Problem::missing("schedule", &name));
     }
@@ -166,6 +218,7 @@ pub(super) async fn resume(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<ScheduleSeen>, Problem> {
+    theirs(&api, &caller, Role::Operator, &name).await?;
     if !api.store.resume_schedule(&name, now_us()).await? {
         return Err(Problem::missing("schedule", &name));
     }
@@ -175,7 +228,12 @@ pub(super) async fn resume(
 
 pub(super) async fn starts(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<StartKept>>, Problem> {
+    // What became of one that was removed stays, for those who see everything.
+    if !caller.grants.has_everywhere(Role::Viewer) {
+        theirs(&api, &caller, Role::Viewer, &name).await?;
+    }
     Ok(Json(api.store.starts(&name, STARTS_SHOWN).await?))
 }

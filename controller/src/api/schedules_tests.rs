@@ -2,13 +2,14 @@
 
 use super::schedules::ScheduleSeen;
 use super::{Api, router};
+use crate::access::{Grant, Grants, Role};
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::practice::Practice;
 use crate::run::StandStill;
 use crate::run::desk::Desk;
-use crate::store::Store;
+use crate::store::{NewApiToken, Store};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -23,6 +24,7 @@ probe: { load: { url: \"http://a:1/\", rate: 50/s } }\n    expect: success >= 90
 struct World {
     _folder: tempfile::TempDir,
     router: Router,
+    store: Store,
     token: String,
 }
 
@@ -38,6 +40,7 @@ impl World {
             .await
             .unwrap();
         let api = Api {
+            logins: Default::default(),
             desk: Desk::new(store.clone(), registry.clone(), Default::default(), still),
             practice: Practice::open(folder.path(), None, Vec::new()).unwrap(),
             authority: Arc::new(Authority::open(folder.path()).unwrap()),
@@ -45,11 +48,34 @@ impl World {
             registry,
             store,
         };
+        let text = "apiVersion: squall/v1\nkind: Policy\nenvironments: [ { name: staging, stage: 1 }, { name: default, stage: 1 } ]\n";
+        api.practice.set_policy(crate::stage::fixture::policy(text));
         Self {
+            store: api.store.clone(),
             router: router(api),
             token: secret.reveal(),
             _folder: folder,
         }
+    }
+
+    /// From now on it is somebody else who asks.
+    async fn be(&mut self, name: &str, role: Role, environment: &str) {
+        let secret = ApiSecret::new();
+        let grants = Grants(vec![Grant {
+            role,
+            environments: Some(vec![environment.to_owned()]),
+            namespaces: None,
+        }]);
+        let token = NewApiToken {
+            id: &secret.id,
+            secret: secret.hash(),
+            name,
+            grants: &grants,
+            now_us: 0,
+            expires_us: None,
+        };
+        self.store.add_token(&token).await.unwrap();
+        self.token = secret.reveal();
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
@@ -163,4 +189,57 @@ async fn what_is_wrong_with_a_schedule_is_said_and_nothing_comes_into_force() {
         world.ask(Method::GET, "/schedules", Value::Null).await.0,
         StatusCode::UNAUTHORIZED
     );
+}
+
+#[tokio::test]
+async fn whoever_is_an_operator_there_decides_on_a_schedule_and_nobody_else() {
+    let mut world = World::new().await;
+    let (path, suspend) = ("/schedules/nightly", "/schedules/nightly/suspend");
+    let in_staging = || files("30 2 * * *", "environment: staging\n");
+    let because = || json!({ "because": "a freeze" });
+    world.be("ann", Role::Operator, "staging").await;
+    let elsewhere = world.ask(Method::PUT, path, files("30 2 * * *", "")).await;
+    assert_eq!(elsewhere.0, StatusCode::FORBIDDEN);
+    let (status, seen) = world.ask(Method::PUT, path, in_staging()).await;
+    assert_eq!(status, StatusCode::OK, "{seen}");
+    assert_eq!(
+        (&seen["owner"], &seen["environment"]),
+        (&json!("ann"), &json!("staging"))
+    );
+
+    world.be("bob", Role::Operator, "default").await;
+    assert_eq!(
+        world.ask(Method::GET, "/schedules", Value::Null).await.1,
+        json!([])
+    );
+    for (method, path, body) in [
+        (Method::DELETE, path, Value::Null),
+        (Method::POST, "/schedules/nightly/resume", Value::Null),
+        (Method::GET, "/schedules/nightly/starts", Value::Null),
+        // In his own environment, and under the name of another's.
+        (Method::PUT, path, files("30 2 * * *", "")),
+    ] {
+        let (status, said) = world.ask(method.clone(), path, body).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{method} {path}: {said}");
+    }
+    // To stop is never refused.
+    assert_eq!(
+        world.ask(Method::POST, suspend, because()).await.0,
+        StatusCode::OK
+    );
+
+    world.be("eve", Role::Viewer, "staging").await;
+    let (_, list) = world.ask(Method::GET, "/schedules", Value::Null).await;
+    assert_eq!(list[0]["suspendedBecause"], "bob: a freeze");
+    for (method, path) in [
+        (Method::DELETE, path),
+        (Method::POST, suspend),
+        (Method::POST, "/schedules/nightly/resume"),
+    ] {
+        let (status, said) = world.ask(method.clone(), path, because()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {said}");
+    }
+    world.be("dan", Role::Operator, "staging").await;
+    let (_, seen) = world.ask(Method::PUT, path, in_staging()).await;
+    assert_eq!(seen["owner"], "dan");
 }

@@ -83,6 +83,7 @@ impl World {
         desk.set_gate(practice.gate(&store));
         desk.set_ended(practice.ended(&store));
         let api = Api {
+            logins: Default::default(),
             store: store.clone(),
             authority: authority.clone(),
             registry: registry.clone(),

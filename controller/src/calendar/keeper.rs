@@ -2,9 +2,11 @@
 
 use super::decide::{Outcome, Standing, decide};
 use super::timetable::{Due, Timetable, TimetableError, longest, run_name};
+use crate::access::{Grant, Grants, Role};
 use crate::notify::{Event, Notice, Notices};
 use crate::store::{Claim, ScheduleFiles, ScheduleKept, StartKept, StartState, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
 use squall_experiments::language;
@@ -127,17 +129,19 @@ pub struct Keeper<S> {
     /// Which controller this is, among all that ever were.
     holder: String,
     notices: Notices,
+    git: GitRights,
 }
 
 impl<S: Starter> Keeper<S> {
     /// A keeper under a name of its own.
-    pub fn new(store: Store, starter: S, notices: Notices) -> Self {
+    pub fn new(store: Store, starter: S, notices: Notices, git: GitRights) -> Self {
         let holder = format!("{:016x}", rand::random::<u64>());
         Self {
             store,
             starter,
             holder,
             notices,
+            git,
         }
     }
 
@@ -279,7 +283,11 @@ impl<S: Starter> Keeper<S> {
             text: kept.files.experiment.text.clone(),
             commit: kept.source.clone(),
         };
-        match self.starter.start(order).await {
+        let started = match self.may(kept, prepared).await? {
+            Ok(()) => self.starter.start(order).await,
+            Err(why) => Err(NotStarted::Refused(why)),
+        };
+        match started {
             Ok(()) => {
                 tracing::info!(schedule = kept.name, %run, "started");
                 self.store
@@ -301,6 +309,29 @@ impl<S: Starter> Keeper<S> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether whoever put the schedule into force may start its run themselves, now; why not otherwise.
+    async fn may(
+        &self,
+        kept: &ScheduleKept,
+        prepared: &Prepared,
+    ) -> Result<Result<(), String>, StoreError> {
+        let environment = prepared.environment();
+        let namespaces = prepared.namespaces();
+        let now_us = Timestamp::now().as_microsecond();
+        let (who, rights) = match (&kept.owner, &kept.source) {
+            (Some(owner), _) => (owner.as_str(), self.store.rights_of(owner, now_us).await?),
+            (None, Some(_)) => ("the Git repository", self.git.grants()),
+            // From before owners were kept.
+            (None, None) => return Ok(Ok(())),
+        };
+        Ok(match rights.may(Role::Operator, environment, &namespaces) {
+            true => Ok(()),
+            false => Err(format!(
+                "{who}, who put it into force, is no operator of `{environment}` for all namespaces that it hits"
+            )),
+        })
     }
 
     /// What became of a start that has not ended.
@@ -433,7 +464,40 @@ impl<S: Starter> Keeper<S> {
     }
 }
 
+/// What schedules of the Git repository may do: `git` in the configuration. Everything where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GitRights {
+    /// Only in these environments.
+    pub environments: Option<Vec<String>>,
+    /// Only for targets in these namespaces.
+    pub namespaces: Option<Vec<String>>,
+}
+
+impl GitRights {
+    fn grants(&self) -> Grants {
+        Grants(vec![Grant {
+            role: Role::Operator,
+            environments: self.environments.clone(),
+            namespaces: self.namespaces.clone(),
+        }])
+    }
+}
+
 impl Prepared {
+    /// Where its runs are.
+    #[must_use]
+    pub fn environment(&self) -> &str {
+        let said = self.schedule.environment.as_deref();
+        said.unwrap_or(crate::run::desk::ENVIRONMENT)
+    }
+
+    /// The namespaces that its targets name; none for one that names none.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<Option<String>> {
+        crate::stage::namespaces(&self.experiment)
+    }
+
     fn jitter(&self) -> Duration {
         self.schedule
             .jitter

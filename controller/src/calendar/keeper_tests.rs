@@ -4,7 +4,7 @@ use super::tests::schedule;
 use super::*;
 use crate::notify::Notices;
 use crate::store::both::on_both;
-use crate::store::{NamedText, ScheduleFiles, StartState, Store};
+use crate::store::{NamedText, Origin, ScheduleFiles, StartState, Store};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use squall_experiments::event::{Created, Event, Finished, Happening};
@@ -133,7 +133,12 @@ impl World {
 
     async fn of(store: Store, more: &str, now: Timestamp) -> Self {
         store
-            .put_schedule("nightly", &files(more), Some("abc"), now.as_microsecond())
+            .put_schedule(
+                "nightly",
+                &files(more),
+                Origin::Commit("abc"),
+                now.as_microsecond(),
+            )
             .await
             .unwrap();
         let engine = Engine {
@@ -150,7 +155,12 @@ impl World {
     }
 
     fn keeper(&self) -> Keeper<Engine> {
-        Keeper::new(self.store.clone(), self.engine.clone(), Notices::default())
+        Keeper::new(
+            self.store.clone(),
+            self.engine.clone(),
+            Notices::default(),
+            GitRights::default(),
+        )
     }
 
     fn fails(&self, fails: Fails) {
@@ -210,6 +220,50 @@ async fn two_controllers(world: &World, second: &World) {
     // The claim alone keeps the other from it: nobody leans on the engine to know its runs.
     assert_eq!(*world.engine.asked.lock().unwrap(), 5);
     assert!(begun.values().all(|count| *count == 1), "{begun:?}");
+}
+
+#[tokio::test]
+async fn a_schedule_starts_what_its_owner_may_start_at_that_moment() {
+    let world = World::new(HOURLY, minutes(0)).await;
+    let (store, keeper) = (&world.store, world.keeper());
+    let put = async |origin| {
+        let files = files(HOURLY);
+        store
+            .put_schedule("nightly", &files, origin, 0)
+            .await
+            .unwrap();
+    };
+    put(Origin::Person("ann")).await;
+    world.look(&keeper, minutes(60)).await;
+    let token = store.add_api_token(
+        "a",
+        squall_experiments::join::Fingerprint([1; 32]),
+        "ann",
+        0,
+        None,
+    );
+    token.await.unwrap();
+    world.look(&keeper, minutes(120)).await;
+    assert!(store.revoke_api_token("a", 1).await.unwrap());
+    world.look(&keeper, minutes(180)).await;
+    // What Git put into force is bounded by the configuration.
+    put(Origin::Commit("abc")).await;
+    let elsewhere = GitRights {
+        environments: Some(vec!["staging".into()]),
+        namespaces: None,
+    };
+    let bounded = Keeper::new(
+        store.clone(),
+        world.engine.clone(),
+        Notices::default(),
+        elsewhere,
+    );
+    world.look(&bounded, minutes(240)).await;
+    let states = world.states().await;
+    // The one that was started is given up an hour later: nobody ran it.
+    let [refused, started] = [StartState::Refused, StartState::Ended];
+    assert_eq!(states, [refused, started, refused, refused]);
+    assert_eq!(world.engine.begun.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ mod timetable;
 
 pub use blackout::{BYTES_MAX as CALENDAR_BYTES_MAX, Blackout, BlackoutError, Calendar};
 pub use decide::{Decision, Outcome, Standing, decide};
-pub use keeper::{Keeper, NotStarted, Order, PrepareError, Prepared, Starter};
+pub use keeper::{GitRights, Keeper, NotStarted, Order, PrepareError, Prepared, Starter};
 pub use times::Times;
 pub use timetable::{
     Blocked, Due, Timetable, TimetableError, Upcoming, longest, run_name, upcoming,

@@ -3,7 +3,7 @@
 use super::remote::{At, RemoteError};
 use super::{agents, say};
 use crate::access::{Grant, Role};
-use crate::api::{AccessMade, AccessWanted, Page, Whoami};
+use crate::api::{AccessMade, AccessWanted, Page};
 use crate::store::{ApiTokenKept, Entry, Verified};
 use clap::Subcommand;
 use hyper::Method;
@@ -46,8 +46,6 @@ enum AccessVerb {
         /// Its name: the second word of it
         id: String,
     },
-    /// Says who one is, and what one may
-    Whoami,
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,7 +104,6 @@ pub(super) async fn access(args: &AccessArgs) -> ExitCode {
             let path = format!("/tokens/{}", agents::part(id));
             args.at.tell(Method::DELETE, &path).await
         }
-        AccessVerb::Whoami => whoami(args).await,
     })
 }
 
@@ -124,7 +121,7 @@ async fn create(args: &AccessArgs, wanted: &AccessWanted) -> Result<(), RemoteEr
     Ok(())
 }
 
-fn words(grants: &[Grant]) -> String {
+pub(super) fn words(grants: &[Grant]) -> String {
     let one = |grant: &Grant| {
         let list = |what: &str, names: &Option<Vec<String>>| match names {
             None => String::new(),
@@ -165,16 +162,6 @@ async fn list(args: &AccessArgs) -> Result<(), RemoteError> {
         ]);
     }
     say::print(&table);
-    Ok(())
-}
-
-async fn whoami(args: &AccessArgs) -> Result<(), RemoteError> {
-    let who: Whoami = args.at.ask(Method::GET, "/whoami", None::<&()>).await?;
-    if args.json {
-        say::json(&who);
-    } else {
-        say::out!("{}: {}", who.name, words(&who.grants.0));
-    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! What a controller that serves does by itself: keeps schedules, follows Git, tells others.
 
 use crate::api::git_hook;
-use crate::calendar::{Keeper, NotStarted, Order, Starter};
+use crate::calendar::{GitRights, Keeper, NotStarted, Order, Starter};
 use crate::git::{Follower, GitError, Hook, Repository, Source};
 use crate::leader::Leadership;
 use crate::notify::{BadReceiver, Notices, Receiver, Senders};
@@ -29,6 +29,9 @@ pub(super) struct GitWanted {
     every: Option<Interval>,
     /// The secret of who tells of a push, at `/hooks/git`.
     hook: Option<SecretRef>,
+    /// Where its schedules may start runs; everywhere where nothing is said.
+    #[serde(default)]
+    rights: GitRights,
 }
 
 /// Why it does not begin.
@@ -60,15 +63,17 @@ pub(super) async fn start(
     let (notices, senders) = Notices::start(receivers)?;
     let mut follower = None;
     let mut hook = None;
+    let mut rights = GitRights::default();
     if let Some(wanted) = git {
         let every = wanted.every.map_or(EVERY, |every| every.duration());
         let repository = Repository::open(wanted.repository, directory).await?;
         let follows = Follower::new(repository, store.clone(), notices.clone());
         follower = Some((Arc::new(follows), every));
+        rights = wanted.rights;
         hook = wanted.hook.as_ref().map(Hook::new).transpose()?;
     }
     Ok(Itself {
-        keeper: Keeper::new(store.clone(), desk.clone(), notices),
+        keeper: Keeper::new(store.clone(), desk.clone(), notices, rights),
         follower,
         hook,
         _senders: senders,
@@ -76,6 +81,13 @@ pub(super) async fn start(
 }
 
 impl Itself {
+    /// The repository that is followed.
+    pub(super) fn follower(&self) -> Option<Arc<Follower>> {
+        self.follower
+            .as_ref()
+            .map(|(follower, _)| Arc::clone(follower))
+    }
+
     /// Where others knock.
     pub(super) fn router(&self) -> Router {
         match (&self.follower, &self.hook) {

@@ -15,6 +15,7 @@ mod files;
 mod fleet;
 mod git;
 mod kept;
+mod login;
 mod new;
 mod node;
 mod plan;
@@ -100,6 +101,12 @@ enum Verb {
     Checklist(promote::ChecklistArgs),
     /// Lists, exports, imports and verifies what runs have shown
     Evidence(evidence::EvidenceArgs),
+    /// Logs in at a controller, at the provider that it names; a browser on any machine confirms it
+    Login(login::Args),
+    /// Ends the login at a controller
+    Logout(login::Args),
+    /// Says who one is for a controller, and what one may
+    Whoami(login::Args),
     /// Makes, lists and takes back what lets people and programs use a controller
     Access(access::AccessArgs),
     /// Lists who did what, and finds what was changed in that
@@ -164,6 +171,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Approve(args) => block_on(promote::approve(&args)),
         Verb::Checklist(args) => block_on(promote::checklist(&args)),
         Verb::Evidence(args) => block_on(evidence::evidence(&args)),
+        Verb::Login(args) => block_on(login::login(&args)),
+        Verb::Logout(args) => block_on(login::logout(&args)),
+        Verb::Whoami(args) => block_on(login::whoami(&args)),
         Verb::Access(args) => block_on(access::access(&args)),
         Verb::Audit(args) => block_on(access::audit(&args)),
         Verb::Backup(args) => block_on(backup::backup(&args)),
@@ -234,6 +244,8 @@ mod tests {
             "evidence verify f.json --key k",
             "access create ann --role operator --environment staging --namespace shop --days 3",
             "audit verify --noted 7:00",
+            "login --controller https://c:1",
+            "whoami --json",
         ] {
             let words = std::iter::once("squall").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

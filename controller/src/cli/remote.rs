@@ -3,6 +3,8 @@
 use super::serve::ADMIN_TOKEN_FILE;
 use crate::api::problem::Problem;
 use crate::fleet::authority::CERTIFICATE_FILE;
+use crate::login::device::{self, LoginError};
+use crate::login::kept::Kept;
 use crate::store;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -38,7 +40,7 @@ pub(super) struct At {
         default_value = "https://127.0.0.1:7410"
     )]
     controller: String,
-    /// The file with the API token; the controller's first where nothing is said
+    /// The file with the API token; where nothing is said the login there (`squall login`), else the controller's first token
     #[arg(long, value_name = "FILE", env = "SQUALL_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// The file with the controller's authority (PEM); the one on this machine where nothing is said
@@ -90,6 +92,8 @@ pub(super) enum RemoteError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("the login at this controller is over: `squall login` begins another")]
+    Login(#[source] LoginError),
     #[error("the controller did not answer within {ANSWER_MAX:?}")]
     Slow,
     #[error("the controller says {status}: {said}")]
@@ -140,11 +144,26 @@ impl At {
     ) -> Result<Bytes, RemoteError> {
         let body = body.map(serde_json::to_vec).transpose();
         let body = body.map_err(RemoteError::Answer)?.unwrap_or_default();
-        let request = self.request(method, path)?;
+        let request = self.request(method, path).await?;
         let request = request
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|_| RemoteError::Address(self.controller.clone()))?;
+        self.answered(request).await
+    }
+
+    /// Asks what anybody may know, without a token; the path is a whole one.
+    pub(super) async fn ask_openly<A: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<A, RemoteError> {
+        let request = Request::get(self.whole_path(path)).body(Full::new(Bytes::new()));
+        let request = request.map_err(|_| RemoteError::Address(self.controller.clone()))?;
+        let answer = self.answered(request).await?;
+        serde_json::from_slice(&answer).map_err(RemoteError::Answer)
+    }
+
+    async fn answered(&self, request: Request<Full<Bytes>>) -> Result<Bytes, RemoteError> {
         let exchange = async {
             let answer = self.exchange(request).await?;
             self.whole(answer).await
@@ -158,6 +177,15 @@ impl At {
         Err(refused(status, &body))
     }
 
+    /// The controller's address, as it was said.
+    pub(super) fn controller(&self) -> &str {
+        &self.controller
+    }
+
+    fn whole_path(&self, path: &str) -> String {
+        format!("{}{path}", self.controller.trim_end_matches('/'))
+    }
+
     /// Hears server-sent events until the controller has no more to say, from the one after `seen` on.
     pub(super) async fn events(
         &self,
@@ -165,7 +193,7 @@ impl At {
         seen: Option<usize>,
         mut hear: impl FnMut(Event),
     ) -> Result<(), RemoteError> {
-        let mut request = self.request(Method::GET, path)?;
+        let mut request = self.request(Method::GET, path).await?;
         request = request.header(ACCEPT, "text/event-stream");
         if let Some(seen) = seen {
             request = request.header("last-event-id", seen);
@@ -234,16 +262,16 @@ impl At {
         Ok(Client::builder(TokioExecutor::new()).build(tls))
     }
 
-    fn request(
+    async fn request(
         &self,
         method: Method,
         path: &str,
     ) -> Result<hyper::http::request::Builder, RemoteError> {
-        let base = self.controller.trim_end_matches('/');
+        let token = self.token().await?;
         Ok(Request::builder()
             .method(method)
-            .uri(format!("{base}/api/v1{path}"))
-            .header(AUTHORIZATION, format!("Bearer {}", self.token()?)))
+            .uri(self.whole_path(&format!("/api/v1{path}")))
+            .header(AUTHORIZATION, format!("Bearer {token}")))
     }
 
     async fn whole(&self, answer: Response<Incoming>) -> Result<(StatusCode, Bytes), RemoteError> {
@@ -253,12 +281,32 @@ impl At {
         Ok((head.status, body.to_bytes()))
     }
 
-    fn token(&self) -> Result<String, RemoteError> {
+    async fn token(&self) -> Result<String, RemoteError> {
+        if self.token_file.is_none()
+            && let Some(login) = self.login().await?
+        {
+            return Ok(login.reveal().to_owned());
+        }
         let own = || store::place().join(ADMIN_TOKEN_FILE);
         let path = self.token_file.clone().unwrap_or_else(own);
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|error| unread("the API token", &path, error.into()))?;
         Ok(text.trim().to_owned())
+    }
+
+    /// The login here, with a token that is good for a while yet.
+    async fn login(&self) -> Result<Option<Kept>, RemoteError> {
+        let bad = |error: std::io::Error| {
+            unread("the login", &store::place().join("logins"), error.into())
+        };
+        match Kept::find(&self.controller).map_err(bad)? {
+            Some(kept) if !kept.is_fresh() => {
+                let fresh = device::refresh(kept).await.map_err(RemoteError::Login)?;
+                fresh.keep().map_err(bad)?;
+                Ok(Some(fresh))
+            }
+            kept => Ok(kept),
+        }
     }
 
     fn tls(&self) -> Result<ClientConfig, RemoteError> {

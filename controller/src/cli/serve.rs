@@ -10,8 +10,9 @@ use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::fleet::shared::{self, SharedError};
 use crate::leader::{self, Candidate, Leadership};
+use crate::login::{Login, Logins};
 use crate::notify::Receiver;
-use crate::practice::{Practice, PracticeError};
+use crate::practice::{BlackoutFile, Practice, PracticeError};
 use crate::run::budget::Bounded;
 use crate::run::desk::{Desk, Rules};
 use crate::run::{Reach, StandStill};
@@ -98,6 +99,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let directory = store::place();
     let store = args.database.open(&directory).await?;
     let practice = args.practice(&directory, &config)?;
+    let logins = args.logins(&config, &practice)?;
     let listener = listen::bind(args.listen).await?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let advertised = args.advertised(address);
@@ -109,6 +111,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
     let opened = Opened {
         config,
         practice,
+        logins,
         store: store.clone(),
         still: StandStill::open(store.clone(), &directory).await?,
         listener,
@@ -145,6 +148,7 @@ async fn through(args: &Args) -> Result<(), ServeError> {
 struct Opened {
     config: Config,
     practice: Practice,
+    logins: Logins,
     store: Store,
     still: StandStill,
     listener: TcpListener,
@@ -166,13 +170,16 @@ impl Opened {
             reach: config.reach,
         };
         let desk = Desk::new(store.clone(), registry.clone(), rules, self.still);
-        desk.set_gate(self.practice.gate(&store));
-        desk.set_ended(self.practice.ended(&store));
         let itself = by_itself::start(&config.notify, config.git, &store, &desk, directory).await?;
+        let practice = self.practice.with_blackouts(config.blackouts);
+        let practice = practice.with_repository(itself.follower());
+        desk.set_gate(practice.gate(&store));
+        desk.set_ended(practice.ended(&store));
         let api = Api {
             store,
             authority: Arc::new(authority),
-            practice: self.practice,
+            practice,
+            logins: self.logins,
             registry,
             leader,
             desk,
@@ -258,6 +265,8 @@ struct Config {
     environments: BTreeMap<String, Bounded>,
     reach: Reach,
     notify: Vec<Receiver>,
+    login: Option<Login>,
+    blackouts: Vec<BlackoutFile>,
     git: Option<by_itself::GitWanted>,
 }
 
@@ -303,6 +312,27 @@ impl Args {
     fn practice(&self, directory: &Path, config: &Config) -> Result<Practice, ServeError> {
         let named = config.environments.keys().cloned().collect();
         Ok(Practice::open(directory, self.policy.as_deref(), named)?)
+    }
+
+    /// The logins that are taken.
+    fn logins(&self, config: &Config, practice: &Practice) -> Result<Logins, ServeError> {
+        let Some(login) = config.login.clone() else {
+            return Ok(Logins::default());
+        };
+        let bad = |why: String| ServeError::Config {
+            path: self.config.clone().unwrap_or_default(),
+            why,
+        };
+        let policy = practice.policy();
+        if let Some(name) = login
+            .environments()
+            .find(|name| policy.environment(name).is_none())
+        {
+            return Err(bad(format!(
+                "`login.roles` names the environment `{name}`, which is none"
+            )));
+        }
+        Logins::new(login).map_err(bad)
     }
 
     /// Under what the controller's certificate is good.

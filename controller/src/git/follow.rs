@@ -4,10 +4,11 @@ use super::plan::{Plan, plan};
 use super::repository::{GitError, Repository};
 use crate::notify::{Event, Notice, Notices};
 use crate::probe::secret::Secret;
-use crate::store::{Store, StoreError};
+use crate::store::{Origin, Store, StoreError};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -39,6 +40,8 @@ pub struct Follower {
     notices: Notices,
     /// The commit that was dealt with last, and what was said of it.
     last: tokio::sync::Mutex<Option<String>>,
+    /// The commit that is in force.
+    taken: std::sync::Mutex<Option<String>>,
     knock: Notify,
 }
 
@@ -51,6 +54,7 @@ impl Follower {
             store,
             notices,
             last: tokio::sync::Mutex::default(),
+            taken: std::sync::Mutex::default(),
             knock: Notify::new(),
         }
     }
@@ -99,15 +103,34 @@ impl Follower {
         let now_us = Timestamp::now().as_microsecond();
         for put in &plan.put {
             self.store
-                .put_schedule(&put.name, &put.files, Some(&commit), now_us)
+                .put_schedule(&put.name, &put.files, Origin::Commit(&commit), now_us)
                 .await?;
         }
         for name in &plan.remove {
             self.store.remove_schedule(name).await?;
         }
         self.tell(&plan);
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.clone());
         *last = Some(commit);
         Ok(Followed::Applied(Box::new(plan)))
+    }
+
+    /// A file of the commit that is in force, by its path below the folder that is followed: that commit, and how many bytes it has. None
+    /// where it is not there, and as long as no commit was taken.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub async fn file(&self, path: &str) -> Result<Option<(String, u64)>, GitError> {
+        let taken = self
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(commit) = taken else {
+            return Ok(None);
+        };
+        let bytes = self.repository.file(&commit, path).await?;
+        Ok(bytes.map(|bytes| (commit, bytes)))
     }
 
     fn tell(&self, plan: &Plan) {

@@ -4,7 +4,7 @@ use super::command::{Said, git};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// So many files are looked at.
 const FILES_MAX: usize = 1_000;
@@ -322,16 +322,45 @@ impl Repository {
     }
 }
 
-/// `MODE blob NAME SIZE<tab>PATH`: a plain file with a name that may be meant for Squall. Links and submodules are passed over.
+impl Repository {
+    /// How many bytes a plain file of a commit has; none where there is none of that path, which is below the folder that is looked at.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub async fn file(&self, commit: &str, path: &str) -> Result<Option<u64>, GitError> {
+        let mut parts = Path::new(path).components();
+        if path.is_empty() || !parts.all(|part| matches!(part, Component::Normal(_))) {
+            return Ok(None);
+        }
+        let folder = self.source.path.trim_matches('/');
+        let whole = [folder, path].into_iter().filter(|part| !part.is_empty());
+        let whole = whole.collect::<Vec<_>>().join("/");
+        let out = self
+            .git(&["ls-tree", "-z", "-l", "--full-tree", commit, "--", &whole])
+            .await?;
+        let entry = out.split(|byte| *byte == 0).next().unwrap_or_default();
+        let file = plain_file(entry).filter(|(_, _, path)| *path == whole);
+        Ok(file.map(|(_, bytes, _)| bytes))
+    }
+}
+
+/// The same of a name that may be meant for Squall.
 fn entry_of(entry: &[u8]) -> Option<(String, u64, String)> {
+    let is_ours = |path: &str| {
+        [".yaml", ".yml", ".ics"]
+            .iter()
+            .any(|end| path.ends_with(end))
+    };
+    plain_file(entry).filter(|(_, _, path)| is_ours(path))
+}
+
+/// `MODE blob NAME SIZE<tab>PATH`: a plain file. Links and submodules are passed over.
+fn plain_file(entry: &[u8]) -> Option<(String, u64, String)> {
     let text = std::str::from_utf8(entry).ok()?;
     let (head, path) = text.split_once('\t')?;
     let mut head = head.split_ascii_whitespace();
     let (mode, kind, blob, size) = (head.next()?, head.next()?, head.next()?, head.next()?);
     let is_file = mode.starts_with("100") && kind == "blob";
-    let is_ours = [".yaml", ".yml", ".ics"]
-        .iter()
-        .any(|end| path.ends_with(end));
-    (is_file && is_ours).then_some(())?;
+    is_file.then_some(())?;
     Some((blob.to_owned(), size.parse().ok()?, path.to_owned()))
 }

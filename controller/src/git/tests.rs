@@ -289,3 +289,39 @@ fn a_push_is_told_by_who_has_the_secret() {
         assert!(!hook.is_from_who_may(wrong, b"Hello, World!"), "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn a_file_is_found_in_the_commit_that_is_in_force_and_nowhere_else() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    theirs.write("chaos/books/orders.md", "Call Ann.");
+    theirs.write("chaos/empty.md", "");
+    theirs.write("secret.md", "not below the folder");
+    std::os::unix::fs::symlink("../secret.md", theirs.work().join("chaos/link.md")).unwrap();
+    theirs.commit(Some("ann"));
+    let (follower, _store) = follower(&theirs, true, ours.path()).await;
+    let bytes = async |path: &str| follower.file(path).await.unwrap().map(|(_, bytes)| bytes);
+    assert_eq!(
+        bytes("books/orders.md").await,
+        None,
+        "nothing is in force yet"
+    );
+    applied(&follower).await;
+    assert_eq!(bytes("books/orders.md").await, Some(9));
+    assert_eq!(bytes("empty.md").await, Some(0));
+    for none in [
+        "books",
+        "link.md",
+        "../secret.md",
+        "/secret.md",
+        "other.md",
+        "",
+        "books/*",
+    ] {
+        assert_eq!(bytes(none).await, None, "{none}");
+    }
+    // Somebody else's commit is not in force.
+    theirs.write("chaos/other.md", "by mallory");
+    theirs.commit(Some("mallory"));
+    assert!(follower.look().await.is_err());
+    assert_eq!(bytes("other.md").await, None);
+}

@@ -32,7 +32,6 @@ impl Practice {
             targets: None,
             nodes: nodes.collect(),
             together: asking.together,
-            blackout: None,
             folder: None,
         };
         let decision = self.admit(store, &asking.run, &start).await;

@@ -2,12 +2,15 @@
 //! look at the runbook.
 
 mod at_the_desk;
+mod blackouts;
 mod key;
 mod runbook;
 
+pub use blackouts::BlackoutFile;
 pub use key::{KEY_FILE, KeyError, signer};
 
 use crate::access::Pace;
+use crate::git::Follower;
 use crate::run::desk::ENVIRONMENT;
 use crate::stage::statement::{self, Envelope, Signer, StatementError};
 use crate::stage::{Ask, Decision, Evidence, Facts, Together, Trigger, decide};
@@ -85,8 +88,6 @@ pub struct Start<'a> {
     pub nodes: Vec<(String, Labels)>,
     /// The runs beside it.
     pub together: Together,
-    /// The name of a blackout that is on.
-    pub blackout: Option<&'a str>,
     /// Where the file lies, for a runbook beside it; none where only its text is known.
     pub folder: Option<&'a Path>,
 }
@@ -96,6 +97,8 @@ pub struct Start<'a> {
 pub struct Practice {
     policy: Arc<RwLock<Arc<Policy>>>,
     signer: Arc<Signer>,
+    blackouts: Arc<Vec<BlackoutFile>>,
+    followed: Option<Arc<Follower>>,
     /// How often somebody may ask.
     pub pace: Pace,
 }
@@ -107,6 +110,8 @@ impl Practice {
         Self {
             policy: Arc::new(RwLock::new(Arc::new(policy))),
             signer: Arc::new(signer),
+            blackouts: Arc::default(),
+            followed: None,
             pace: Pace::default(),
         }
     }
@@ -129,6 +134,20 @@ impl Practice {
             None => Policy::without_file(names),
         };
         Ok(Self::new(policy, signer(directory)?))
+    }
+
+    /// With calendars of when nothing runs.
+    #[must_use]
+    pub fn with_blackouts(mut self, files: Vec<BlackoutFile>) -> Self {
+        self.blackouts = Arc::new(files);
+        self
+    }
+
+    /// With the repository that is followed: a runbook may be a file of it.
+    #[must_use]
+    pub fn with_repository(mut self, followed: Option<Arc<Follower>>) -> Self {
+        self.followed = followed;
+        self
     }
 
     /// The policy in force.
@@ -166,9 +185,16 @@ impl Practice {
         let answers = store.answers_of(digest, name).await?;
         let runbook = start.experiment.metadata.runbook.as_deref();
         let runbook = match runbook {
-            Some(place) => Some(runbook::look(place, start.folder).await),
+            Some(place) => {
+                let beside = runbook::Beside {
+                    folder: start.folder,
+                    followed: self.followed.as_deref(),
+                };
+                Some(runbook::look(place, beside).await)
+            }
             None => None,
         };
+        let blackout = blackouts::on(&self.blackouts, name, start.experiment).await;
         let ask = Ask {
             experiment: start.experiment,
             digest,
@@ -186,7 +212,7 @@ impl Practice {
             answers: &answers,
             runbook: runbook.as_ref(),
             together: start.together,
-            blackout: start.blackout,
+            blackout: blackout.as_deref(),
         };
         Ok(decide(&ask, &facts))
     }

@@ -1,14 +1,27 @@
 //! A look at the runbook: a page that answers, or a file beside the experiment.
 
+use crate::git::Follower;
 use crate::stage::checklist::RunbookSeen;
 use std::path::{Component, Path};
 
-/// Looks. `folder` is where the experiment's file lies, where that is known.
-pub(super) async fn look(place: &str, folder: Option<&Path>) -> RunbookSeen {
+/// Where a runbook that is a file may be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beside<'b> {
+    /// Where the experiment's file lies, where that is known.
+    pub(super) folder: Option<&'b Path>,
+    /// The repository that is followed: of the commit that was taken last.
+    pub(super) followed: Option<&'b Follower>,
+}
+
+/// Looks.
+pub(super) async fn look(place: &str, at: Beside<'_>) -> RunbookSeen {
     let seen = if place.starts_with("http://") || place.starts_with("https://") {
         crate::probe::runbook::read(place).await
     } else {
-        beside(place, folder)
+        match (at.folder, at.followed) {
+            (None, Some(followed)) => in_repository(place, followed).await,
+            (folder, _) => beside(place, folder),
+        }
     };
     match seen {
         Ok(evidence) => RunbookSeen {
@@ -19,6 +32,21 @@ pub(super) async fn look(place: &str, folder: Option<&Path>) -> RunbookSeen {
             readable: false,
             evidence,
         },
+    }
+}
+
+async fn in_repository(place: &str, followed: &Follower) -> Result<String, String> {
+    match followed.file(place).await {
+        Ok(Some((commit, bytes @ 1..))) => {
+            Ok(format!("`{place}` is in commit {commit}, {bytes} bytes"))
+        }
+        Ok(Some(_)) => Err(format!(
+            "`{place}` is empty in the repository that is followed"
+        )),
+        Ok(None) => Err(format!(
+            "`{place}` is no file of the repository that is followed; it is looked for below its `path`"
+        )),
+        Err(error) => Err(crate::words::chain(&error)),
     }
 }
 
@@ -67,7 +95,11 @@ mod tests {
         std::fs::write(folder.path().join("runbook.md"), "Call Ann.").unwrap();
         std::fs::write(folder.path().join("empty.md"), "").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.md")).unwrap();
-        let is_readable = async |place: &str| look(place, Some(folder.path())).await.readable;
+        let at = Beside {
+            folder: Some(folder.path()),
+            followed: None,
+        };
+        let is_readable = async |place: &str| look(place, at).await.readable;
         assert!(is_readable("runbook.md").await);
         for bad in [
             "empty.md",
@@ -79,6 +111,6 @@ mod tests {
         ] {
             assert!(!is_readable(bad).await, "{bad}");
         }
-        assert!(!look("runbook.md", None).await.readable);
+        assert!(!look("runbook.md", Beside::default()).await.readable);
     }
 }

@@ -322,7 +322,7 @@ pub(super) fn refusal(status: StatusCode) -> String {
 }
 
 /// A text as a value in a query or a form (RFC 3986, section 2).
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut escaped, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             escaped.push(char::from(byte));

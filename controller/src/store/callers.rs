@@ -45,7 +45,7 @@ pub struct NewApiToken<'a> {
 }
 
 /// What cannot be understood lets nobody do anything.
-fn grants(row: &AnyRow) -> Grants {
+pub(super) fn grants(row: &AnyRow) -> Grants {
     let text: String = row.get("grants");
     serde_json::from_str(&text).unwrap_or_else(|error| {
         tracing::error!(%error, "a token's roles cannot be understood: it is worth nothing");

@@ -14,6 +14,7 @@ mod lease;
 mod members;
 mod once;
 mod place;
+mod rights;
 mod schedules;
 mod started;
 mod writer;
@@ -25,7 +26,7 @@ pub use lease::Lease;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use once::Known;
 pub use place::place;
-pub use schedules::{Claim, NamedText, ScheduleFiles, ScheduleKept, StartKept, StartState};
+pub use schedules::{Claim, NamedText, Origin, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use started::Started;
 pub use writer::{Trouble, Writer};
 

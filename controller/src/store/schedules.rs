@@ -49,12 +49,23 @@ pub struct ScheduleKept {
     pub files: ScheduleFiles,
     /// The commit they come from; none where a person gave them.
     pub source: Option<String>,
+    /// Who put it into force; none where Git did, and of one from before that was kept.
+    pub owner: Option<String>,
     /// Everything that was due up to then is decided, microseconds since the Unix epoch.
     pub settled_us: i64,
     /// Since when it starts nothing, if so.
     pub suspended_us: Option<i64>,
     /// Why.
     pub suspended_because: Option<String>,
+}
+
+/// Where a schedule comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'f> {
+    /// A commit of the repository that is followed.
+    Commit(&'f str),
+    /// Somebody, by name.
+    Person(&'f str),
 }
 
 /// What became of one time.
@@ -161,19 +172,24 @@ impl Store {
         &self,
         name: &str,
         files: &ScheduleFiles,
-        source: Option<&str>,
+        from: Origin<'_>,
         now_us: i64,
     ) -> Result<(), StoreError> {
+        let (source, owner) = match from {
+            Origin::Commit(commit) => (Some(commit), None),
+            Origin::Person(name) => (None, Some(name)),
+        };
         let files = serde_json::to_string(files).unwrap_or_default();
         query(
-            "INSERT INTO schedules (name, files, source, added_us, settled_us) VALUES ($1, $2, $3, $4, $4) \
-             ON CONFLICT (name) DO UPDATE SET files = $2, source = $3, \
+            "INSERT INTO schedules (name, files, source, added_us, settled_us, owner) VALUES ($1, $2, $3, $4, $4, $5) \
+             ON CONFLICT (name) DO UPDATE SET files = $2, source = $3, owner = $5, \
              settled_us = CASE WHEN schedules.files = $2 THEN schedules.settled_us ELSE $4 END",
         )
         .bind(name)
         .bind(files)
         .bind(source)
         .bind(now_us)
+        .bind(owner)
         .execute(&self.pool)
         .await
         .map_err(|source| failed("a schedule cannot be kept", source))?;
@@ -185,7 +201,7 @@ impl Store {
     /// # Errors
     /// The database cannot be read, or a schedule was kept by another version of Squall.
     pub async fn schedules(&self) -> Result<Vec<ScheduleKept>, StoreError> {
-        let rows = query("SELECT name, files, source, settled_us, suspended_us, suspended_because FROM schedules ORDER BY name")
+        let rows = query("SELECT name, files, source, owner, settled_us, suspended_us, suspended_because FROM schedules ORDER BY name")
             .fetch_all(&self.pool)
             .await
             .map_err(|source| failed("the schedules cannot be read", source))?;
@@ -199,6 +215,7 @@ impl Store {
                 name,
                 files,
                 source: row.get("source"),
+                owner: row.get("owner"),
                 settled_us: row.get("settled_us"),
                 suspended_us: row.get("suspended_us"),
                 suspended_because: row.get("suspended_because"),

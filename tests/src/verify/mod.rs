@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub use packages::python_package;
+pub use packages::{node_package, python_package};
 pub use run::{WORLD, World};
 pub use tally::{Failure, Skip, Tally};
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
-const NEEDED: [(&str, &str); 22] = [
+const NEEDED: [(&str, &str); 24] = [
     // The program that writes a journal; Debian leaves its services off.
     (
         "/lib/systemd/systemd-journal-remote",
@@ -32,6 +32,8 @@ const NEEDED: [(&str, &str); 22] = [
     ("nft", "nftables"),
     ("nghttpd", "nghttp2-server"),
     ("nginx", "nginx-light"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("nsenter", "util-linux"),
     ("prometheus", "prometheus"),
     ("ps", "procps"),
@@ -49,6 +51,19 @@ const SCHEMAS: (&str, &str) = ("kubernetes_validate", "kubernetes-validate==1.37
 /// Where Python packages are put that no Debian package has: beside what cargo builds, and nowhere on the machine.
 const PYTHON_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python");
 
+/// An OpenID provider, certified by those who made the standard, in the last line that Debian's Node runs.
+const PROVIDER: (&str, &str) = ("oidc-provider", "oidc-provider@8.8.1");
+
+/// The same for what Node runs.
+const NODE_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/node");
+
+/// The folder of this package of Node's, where it was installed.
+#[must_use]
+pub fn node_package(name: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(NODE_PACKAGES).join("node_modules").join(name);
+    folder.exists().then_some(folder)
+}
+
 /// The folder to import this Python package from, where it was installed.
 #[must_use]
 pub fn python_package(name: &str) -> Option<PathBuf> {
@@ -58,7 +73,7 @@ pub fn python_package(name: &str) -> Option<PathBuf> {
 
 /// Installs what is missing, or says what could not be.
 pub(super) fn provide() -> Result<(), String> {
-    let trouble = [debian(), python()].map(Result::err);
+    let trouble = [debian(), python(), node()].map(Result::err);
     let trouble: Vec<String> = trouble.into_iter().flatten().collect();
     if trouble.is_empty() {
         Ok(())
@@ -73,19 +88,40 @@ fn python() -> Result<(), String> {
     if python_package(module).is_some() {
         return Ok(());
     }
-    let answer = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--no-compile"])
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-compile"])
         .args(["--disable-pip-version-check", "--root-user-action=ignore"])
-        .args(["--target", PYTHON_PACKAGES, package])
-        .stdin(Stdio::null())
-        .output();
-    match answer {
+        .args(["--target", PYTHON_PACKAGES, package]);
+    installed(pip)
+}
+
+/// Runs nothing of what it fetches.
+fn node() -> Result<(), String> {
+    let (module, package) = PROVIDER;
+    if node_package(module).is_some() {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args([
+        "install",
+        "--silent",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+    ])
+    .args(["--prefix", NODE_PACKAGES, package]);
+    installed(npm)
+}
+
+fn installed(mut installer: Command) -> Result<(), String> {
+    let shown = format!("{installer:?}").replace('"', "");
+    match installer.stdin(Stdio::null()).output() {
         Ok(answer) if answer.status.success() => Ok(()),
         Ok(answer) => Err(format!(
-            "`python3 -m pip install {package}` failed: {}",
+            "`{shown}` failed: {}",
             String::from_utf8_lossy(&answer.stderr).trim()
         )),
-        Err(error) => Err(format!("cannot run python3: {error}")),
+        Err(error) => Err(format!("cannot run `{shown}`: {error}")),
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod controller;
 mod deploy;
+mod gates;
 mod kept;
+mod logins;
 mod pair;
 mod schedules;
 mod shop;
@@ -16,6 +18,8 @@ fn main() -> ExitCode {
     let trials = [
         pair::trials(),
         schedules::trials(),
+        logins::trials(),
+        gates::trials(),
         deploy::trials(),
         kept::trials(),
     ];

@@ -29,6 +29,7 @@ const NAMED: &[(&str, &str)] = &[
     ("id", "What was answered as `id` when it was made"),
     ("name", "Its name"),
     ("node", "A node's name"),
+    ("question", "`judge`, `pass`, `confirm` or `rollback`"),
     ("run", "A run's name, the beginning of it, or `last`"),
 ];
 
