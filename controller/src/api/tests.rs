@@ -23,7 +23,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::join::{JOIN_PATH, JoinToken, Joined, LINK_PATH, Labels, RENEW_PATH};
-use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL};
+use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL, Renew, Stop};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -495,6 +495,44 @@ async fn what_is_too_much_or_nonsense_ends_its_own_connection_and_no_other() {
     assert!(hear(&mut bad).await.is_some());
     let _broken = bad.send(Message::text("x".repeat(5 << 20))).await;
     while hear(&mut bad).await.is_some() {}
+    assert!(world.registry.connected().contains_key("a"));
+}
+
+#[tokio::test]
+async fn an_agent_that_never_reads_is_let_go_and_holds_up_nobody() {
+    let world = World::new().await;
+    let token = world.join_token(2).await;
+    let (a, b) = (
+        world.join(&token, "a").await.unwrap(),
+        world.join(&token, "b").await.unwrap(),
+    );
+    let mut good = world.link(&a, "a").await.unwrap();
+    let mut deaf = world.link(&b, "b").await.unwrap();
+    for socket in [&mut good, &mut deaf] {
+        assert!(matches!(
+            hear(socket).await,
+            Some(FromController::Welcome(_))
+        ));
+    }
+    let renew = FromController::Renew(Renew {
+        faults: vec!["x".repeat(1000).as_str().into()],
+        lease: squall_experiments::experiment::Experiment::lease_default(),
+    });
+    // What the socket takes, what may wait, and then no more.
+    let mut said = 0;
+    while world.registry.say("b", renew.clone()) {
+        said += 1;
+        assert!(said < 100_000, "there is no bound");
+        if said % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(!world.registry.connected().contains_key("b"));
+    assert!(world.registry.say("a", FromController::Stop(Stop::All)));
+    let mut heard = hear(&mut good).await.expect("its link is open");
+    while !matches!(heard, FromController::Stop(Stop::All)) {
+        heard = hear(&mut good).await.expect("its link is open");
+    }
     assert!(world.registry.connected().contains_key("a"));
 }
 

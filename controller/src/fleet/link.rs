@@ -45,6 +45,12 @@ impl Sayer {
         };
         queue.try_send(message).is_ok()
     }
+
+    /// Whether as much waits to be written as may.
+    #[must_use]
+    pub(super) fn is_full(&self) -> bool {
+        self.urgent.capacity() == 0 || self.other.capacity() == 0
+    }
 }
 
 /// Stops that have overtaken what was said before them: a fault that waits to be asked for is then not asked for any more.

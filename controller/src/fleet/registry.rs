@@ -42,8 +42,16 @@ struct Linked {
     /// Nodes of one make can do the same, and share this.
     capabilities: Arc<Capabilities>,
     sayer: Sayer,
-    /// Dropped, the link is closed.
-    _hold: oneshot::Sender<()>,
+    /// Used or dropped, the link is closed, and this is why.
+    hold: oneshot::Sender<&'static str>,
+}
+
+impl Linked {
+    /// Closes the link.
+    fn let_go(self, why: &'static str) {
+        // Who attends it may have seen its end already.
+        let _gone = self.hold.send(why);
+    }
 }
 
 #[derive(Default)]
@@ -97,7 +105,7 @@ impl Registry {
         let why = loop {
             tokio::select! {
                 biased;
-                _ = &mut let_go => break "its place was taken, or it was shut out".to_owned(),
+                why = &mut let_go => break why.unwrap_or("all links are closed").to_owned(),
                 heard = session.hear() => match heard {
                     Heard::Lost(why) => break why,
                     Heard::Message(message) => self.pass_on(&node, &session, *message).await,
@@ -141,7 +149,7 @@ impl Registry {
         node: &str,
         address: SocketAddr,
         session: &Session,
-        hold: oneshot::Sender<()>,
+        hold: oneshot::Sender<&'static str>,
     ) -> u64 {
         let hello = &session.hello;
         let connected = Connected {
@@ -171,9 +179,11 @@ impl Registry {
             connected,
             capabilities,
             sayer: session.sayer(),
-            _hold: hold,
+            hold,
         };
-        links.present.insert(node.to_owned(), linked);
+        if let Some(before) = links.present.insert(node.to_owned(), linked) {
+            before.let_go("another took its place");
+        }
         number
     }
 
@@ -192,7 +202,9 @@ impl Registry {
 
     /// Closes the link of a node, if it has one.
     pub fn hang_up(&self, node: &str) {
-        self.lock().present.remove(node);
+        if let Some(linked) = self.lock().present.remove(node) {
+            linked.let_go("it was shut out");
+        }
     }
 
     /// Whether its controller leads now.
@@ -229,12 +241,22 @@ impl Registry {
         present.collect()
     }
 
-    /// Says something to a node's agent without waiting; `false` when it is not there, or reads nothing.
+    /// Says something to a node's agent without waiting; `false` when it is not there, or reads nothing: then its link is closed, so that
+    /// nothing more is kept for it, and its faults end with their leases.
     #[must_use]
     pub fn say(&self, node: &str, message: FromController) -> bool {
-        let links = self.lock();
-        let linked = links.present.get(node);
-        linked.is_some_and(|linked| linked.sayer.say(message))
+        let mut links = self.lock();
+        let Some(linked) = links.present.get(node) else {
+            return false;
+        };
+        let said = linked.sayer.say(message);
+        if !said
+            && linked.sayer.is_full()
+            && let Some(linked) = links.present.remove(node)
+        {
+            linked.let_go("it reads nothing");
+        }
+        said
     }
 
     /// Says stop to everybody, whatever is in force and whoever began it; to how many.

@@ -32,7 +32,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// An agent of one's own. It is killed, with all its faults, when this is dropped.
 #[derive(Debug)]
 pub struct Agent {
-    /// None for one that somebody else has started.
+    /// None until it has said its first word.
     child: Option<Child>,
     link: Option<WebSocket<UnixStream>>,
     heard: VecDeque<FromAgent>,
@@ -112,11 +112,8 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Meets one that somebody else has started, at this end of its link; it is not killed when this is dropped, but its link ends.
-    ///
-    /// # Errors
-    /// When it says something else than its first word.
-    pub fn met(link: UnixStream) -> Result<Self> {
+    /// Meets it at this end of its link; it is not yet killed when this is dropped.
+    fn met(link: UnixStream) -> Result<Self> {
         link.set_read_timeout(Some(ANSWER_LIMIT))?;
         let mut link = tungstenite::accept(link)
             .map_err(|error| format!("no WebSocket from the agent: {error}"))?;

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod dns;
 pub mod fingerprint;
 pub mod http;
+pub mod kills;
 mod netlink;
 pub mod netns;
 pub mod pods;
@@ -22,13 +23,14 @@ pub mod stalls;
 pub mod stub;
 pub mod talker;
 pub mod tcp;
+pub mod town;
 pub mod victim;
 pub mod volley;
 pub mod wire;
 
 use std::error::Error;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// A test's trouble: whatever went wrong, as a sentence.
@@ -36,6 +38,28 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How often a condition is looked at.
 const GLANCE: Duration = Duration::from_millis(2);
+
+/// A program that is killed when this is dropped, however a test ends.
+#[derive(Debug)]
+pub struct Ended(pub Child);
+
+impl Ended {
+    /// Ends it in the hardest way.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _gone = self.kill();
+    }
+}
 
 /// Waits until `condition` yields something; fails after `limit`, saying `what` did not come.
 ///

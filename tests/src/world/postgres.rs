@@ -84,3 +84,16 @@ pub fn open_to_all(programs: &Path) -> Result<(Service, String)> {
     let (service, address) = Data::new(programs, None)?.start(&[])?;
     Ok((service, format!("postgres://{USER}@{address}/postgres")))
 }
+
+/// The same for controllers in whichever network namespace: it is reached by a socket in its folder.
+///
+/// # Errors
+/// It cannot be made or started.
+pub fn open_by_socket(programs: &Path) -> Result<(Service, String)> {
+    let data = Data::new(programs, None)?;
+    let folder = data.path("").display().to_string();
+    let (service, address) = data.start(&[format!("unix_socket_directories={folder}")])?;
+    let folder = folder.trim_end_matches('/').replace('/', "%2F");
+    let url = format!("postgres://{USER}@{folder}:{}/postgres", address.port());
+    Ok((service, url))
+}

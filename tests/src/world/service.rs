@@ -87,10 +87,12 @@ pub fn unprivileged(program: impl AsRef<Path>, end: Signal) -> Command {
 
 /// A server that listens.
 pub struct Service {
+    command: Command,
+    listens: Vec<SocketAddr>,
     child: Child,
     end: Signal,
     /// Removed after the server's end.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Service {
@@ -106,20 +108,29 @@ impl Service {
     ) -> Result<Self> {
         let log = folder.path().join("said");
         let said = File::create(&log)?;
-        let child = command
+        command
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)
-            .stderr(said)
-            .spawn()
-            .map_err(|error| format!("cannot start {command:?}: {error}"))?;
+            .stderr(said);
+        let child = begin(&mut command)?;
         let mut service = Self {
+            command,
+            listens: listens.to_vec(),
             child,
             end,
-            _folder: folder,
+            folder,
         };
-        for address in listens {
-            let ready = || match service.child.try_wait() {
+        service.ready()?;
+        Ok(service)
+    }
+
+    /// Waits until it listens.
+    fn ready(&mut self) -> Result<()> {
+        let log = self.folder.path().join("said");
+        let (command, child) = (&self.command, &mut self.child);
+        for address in &self.listens {
+            let ready = || match child.try_wait() {
                 Ok(None) => TcpStream::connect(address).ok().map(|_| Ok(())),
                 _ => {
                     let said = fs::read_to_string(&log).unwrap_or_default();
@@ -128,7 +139,31 @@ impl Service {
             };
             until(&format!("{command:?} at {address}"), START_LIMIT, ready)??;
         }
-        Ok(service)
+        Ok(())
+    }
+
+    /// Ends it in the hardest way, with the processes that it has started.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn kill(&mut self) -> Result<()> {
+        let children = self.children();
+        self.child.kill()?;
+        self.child.wait()?;
+        // They end by themselves as well, but the next would have to wait for that.
+        for child in children {
+            let _ended = kill(child, Signal::SIGKILL);
+        }
+        Ok(())
+    }
+
+    /// Starts it again where it was, after its end.
+    ///
+    /// # Errors
+    /// With what it said, where it ended.
+    pub fn again(&mut self) -> Result<()> {
+        self.child = begin(&mut self.command)?;
+        self.ready()
     }
 
     /// While `test` runs, it does nothing, nor do the processes that it has started: neither answers nor refuses.
@@ -164,6 +199,11 @@ impl Service {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);
         Ok(kill(pid, signal)?)
     }
+}
+
+fn begin(command: &mut Command) -> Result<Child> {
+    let begun = command.spawn();
+    Ok(begun.map_err(|error| format!("cannot start {command:?}: {error}"))?)
 }
 
 impl Drop for Service {

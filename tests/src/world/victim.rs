@@ -27,10 +27,6 @@ const LAUNCHED: &str = "be-launched";
 /// The first argument by which this program knows that it is to take all memory there is.
 const GREEDY: &str = "be-a-hog";
 
-/// The first argument by which this program knows that it is to call at a socket, and to become the program that is named, with the
-/// socket for its standard input.
-pub const CALLER: &str = "be-a-caller";
-
 /// Call this first in `main` of a program that starts victims.
 pub fn main_if_victim() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
@@ -38,7 +34,6 @@ pub fn main_if_victim() -> Option<ExitCode> {
         Some(ROLE) => {}
         Some(LAUNCHED) => return Some(become_another(args.collect())),
         Some(GREEDY) => return Some(take_all_memory()),
-        Some(CALLER) => return Some(call(args.collect())),
         _ => return None,
     }
     let mut ready = std::io::stdout();
@@ -49,18 +44,6 @@ pub fn main_if_victim() -> Option<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// Calls at the first argument, and becomes the others.
-fn call(words: Vec<String>) -> ExitCode {
-    if let [socket, program, args @ ..] = words.as_slice()
-        && let Ok(socket) = std::os::unix::net::UnixStream::connect(socket)
-    {
-        let socket = std::os::fd::OwnedFd::from(socket);
-        // Returns only where it failed.
-        let _ = Command::new(program).args(args).stdin(socket).exec();
-    }
-    ExitCode::FAILURE
 }
 
 /// Waits for a word, and becomes the program that is named.

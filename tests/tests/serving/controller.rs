@@ -1,21 +1,16 @@
 //! A controller of one test: `squall serve`, and what is asked of it.
 
 use lab::world::agent::program;
-use lab::world::serve::until_it_serves;
+use lab::world::serve::{exchange, until_it_serves};
 use lab::world::service::free;
-use lab::world::{Result, until};
+use lab::world::{Ended, Result, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -128,27 +123,7 @@ impl Controller {
     }
 
     fn exchange(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<String> {
-        let pem = fs::read(self.data().join("authority.pem"))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&pem)?)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from(self.address.ip().to_string())?;
-        let stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(tls), name)?, stream);
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Connection: close\r\n\r\n{body}",
-            self.address
-        )?;
-        let mut answer = Vec::new();
-        // An end without TLS's own farewell is an end.
-        let _unkind = stream.read_to_end(&mut answer);
-        Ok(String::from_utf8(answer)?)
+        exchange(self.address, &self.data(), method, path, headers, body)
     }
 
     /// Whether it says that it is the leader.
@@ -207,14 +182,4 @@ pub(crate) fn linked(controller: &Controller) -> Result<()> {
         agents[0]["connected"]["sinceUs"].as_i64()
     };
     until("the agent's link to the leader", LIMIT, connected).map(drop)
-}
-
-/// A program that ends with the test, however that ends.
-pub(crate) struct Ended(pub(crate) Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
-    }
 }

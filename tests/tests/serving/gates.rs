@@ -1,10 +1,10 @@
 //! Deployment gates, asked as Argo Rollouts and Flagger ask: by the manifests of deploy/gates, filled in as these tools fill them in.
 
-use crate::controller::{Controller, Ended, join};
+use crate::controller::{Controller, join};
 use crate::shop::{ENVIRONMENTS, Shop, root};
 use lab::verify::python_package;
 use lab::world::service::needing;
-use lab::world::{Result, answer, until};
+use lab::world::{Ended, Result, answer, until};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::fs;

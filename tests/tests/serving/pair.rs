@@ -1,10 +1,10 @@
 //! Two controllers on one PostgreSQL: one leads, and the other does when that one dies, stands still or ends.
 
-use crate::controller::{Controller, Ended, LIMIT, join, linked};
+use crate::controller::{Controller, LIMIT, join, linked};
 use crate::shop::{ENVIRONMENTS, SCHEDULE, Shop, root};
 use lab::world::postgres::{open_to_all, programs};
 use lab::world::service::{Service, needing};
-use lab::world::{Result, until};
+use lab::world::{Ended, Result, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;

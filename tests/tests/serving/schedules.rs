@@ -1,10 +1,10 @@
 //! Schedules at a controller that serves, with an agent that injects: told of by a push, started by the clock, broken, suspended, and
 //! everybody told.
 
-use crate::controller::{Controller, Ended, LIMIT, join};
+use crate::controller::{Controller, LIMIT, join};
 use crate::shop::{ENVIRONMENTS, SCHEDULE, Shop, root};
 use lab::world::service::needing;
-use lab::world::{Result, answer, output, until};
+use lab::world::{Ended, Result, answer, output, until};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::fs;

@@ -1,9 +1,9 @@
 //! A shop that experiments are tried on: it takes orders, whatever becomes of payment or only while that runs. It is also whom notices
 //! are sent to, and where the runbook is.
 
-use crate::controller::{Controller, Ended};
-use lab::world::Result;
+use crate::controller::Controller;
 use lab::world::stub::{Asked, Said, Stub};
+use lab::world::{Ended, Result};
 use nix::unistd::geteuid;
 use serde_json::Value;
 use std::fs;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lab::world::agent::program;
 use lab::world::serve::until_it_serves;
-use lab::world::{Result, until};
+use lab::world::{Ended, Result, until};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -102,16 +102,6 @@ impl Controller {
 impl Drop for Controller {
     fn drop(&mut self) {
         let _gone = self.kill();
-    }
-}
-
-/// Ends with the test, however that ends.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
     }
 }
 

@@ -53,8 +53,19 @@ enum Told {
 pub(crate) fn measure(agents: &[usize], runs: usize) -> Result<Vec<Row>> {
     let runtime = tokio::runtime::Runtime::new()?;
     let mut rows = Vec::new();
+    let mut last: Option<(f64, f64)> = None;
     for count in agents {
-        rows.extend(runtime.block_on(one(*count, runs))?);
+        let (memory, more) = runtime.block_on(one(*count, runs))?;
+        let many = *count as f64;
+        let row = |what: &str, figure| Row::alone(format!("{count} agents: {what}"), "KiB", figure);
+        rows.push(row("memory at the controller, each", memory / many));
+        // Of the few, what the first link of all costs is a good part.
+        if let Some((fewer, less)) = last.filter(|(fewer, _)| *fewer < many) {
+            let each = (memory - less) / (many - fewer);
+            rows.push(row(&format!("each beyond {fewer}"), each));
+        }
+        last = Some((many, memory));
+        rows.extend(more);
     }
     Ok(rows)
 }
@@ -108,7 +119,8 @@ impl Controller {
     }
 }
 
-async fn one(count: usize, runs: usize) -> Result<Vec<Row>> {
+/// What all of them cost the controller in KiB of memory, and the other figures.
+async fn one(count: usize, runs: usize) -> Result<(f64, Vec<Row>)> {
     let controller = Controller::serve()?;
     let (told, mut tell) = mpsc::unbounded_channel();
     let connectors = join(controller.home.path(), count).await?;
@@ -124,7 +136,7 @@ async fn one(count: usize, runs: usize) -> Result<Vec<Row>> {
         "measure: {count} agents are there after {:?}",
         begun.elapsed()
     );
-    let memory = (controller.resident()? - before) / count as f64;
+    let memory = controller.resident()? - before;
     let file = controller.home.path().join("all.yaml");
     fs::write(&file, experiment())?;
     let (mut arms, mut stops) = (Vec::new(), Vec::new());
@@ -148,8 +160,7 @@ async fn one(count: usize, runs: usize) -> Result<Vec<Row>> {
     stops.sort_by(f64::total_cmp);
     let row =
         |what: &str, unit, figure| Row::alone(format!("{count} agents: {what}"), unit, figure);
-    Ok(vec![
-        row("memory at the controller, each", "KiB", memory),
+    let rows = vec![
         row(
             "first to last asked for, median",
             "ms",
@@ -165,7 +176,8 @@ async fn one(count: usize, runs: usize) -> Result<Vec<Row>> {
             "ms",
             quantile(&stops, 1.0),
         ),
-    ])
+    ];
+    Ok((memory, rows))
 }
 
 /// Lets all agents dial, some at a time.

@@ -8,6 +8,7 @@
 mod agent;
 mod fleet;
 mod judge;
+mod kills;
 mod load;
 mod stops;
 mod table;
@@ -37,7 +38,7 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Of `judge`: how many healthy days are simulated (100000); what is not rare gets a fiftieth of them. Of `stops`: how many
-    /// runs, shared out evenly among the rates of failure (200). Of `fleet`: how many runs, one after the other (5).
+    /// runs, shared out evenly among the rates of failure (200). Of `kills`: how many runs (200). Of `fleet`: how many runs, one after the other (5).
     #[arg(long)]
     runs: Option<u64>,
     /// Of `fleet`: how many agents, one after the other.
@@ -55,6 +56,12 @@ struct Arguments {
     /// Of `agent`: another build of it, in the place of the one that is shipped.
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// Of `kills`: what the moments are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Of `kills`: how many nodes.
+    #[arg(long, default_value_t = 10)]
+    nodes: u8,
     /// Of `stops`: how many runs at the same time.
     #[arg(long, default_value_t = 3)]
     at_once: usize,
@@ -71,6 +78,8 @@ enum Benchmark {
     Stops,
     /// Many agents at one controller: what each costs, and how soon all are stopped.
     Fleet,
+    /// Runs over ten agents while controllers, database and agents are killed: what each kind of kill ends in.
+    Kills,
     /// A load: whether it keeps its rate and sends on time, and what it costs.
     Load,
 }
@@ -119,6 +128,12 @@ fn here(arguments: &Arguments) -> Result<()> {
             fleet::measure(&arguments.agents, usize::try_from(runs)?)?
         }
         Benchmark::Load => load::measure()?,
+        Benchmark::Kills => {
+            build("squall-controller", "squall")?;
+            build("squall-agent", "squall-agent")?;
+            let runs = usize::try_from(arguments.runs.unwrap_or(200))?;
+            kills::measure(runs, arguments.nodes, arguments.seed)?
+        }
         Benchmark::Stops => {
             build("squall-controller", "squall")?;
             stops::measure(arguments.runs.unwrap_or(200), arguments.at_once)?
@@ -138,6 +153,7 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
         Benchmark::Agent => None,
         Benchmark::Judge => Some("`judge` is arithmetic and the same everywhere"),
         Benchmark::Fleet => Some("`fleet` touches no kernel object and is the same everywhere"),
+        Benchmark::Kills => Some("`kills` takes real time, and emulated it would take hours"),
         Benchmark::Load => Some("the rival of `load`, wrk, is not in the VM"),
         Benchmark::Stops => Some("`stops` takes real time, and emulated it would take hours"),
     };

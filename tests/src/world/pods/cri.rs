@@ -90,12 +90,30 @@ pub(super) struct PodConfig {
     pub(super) metadata: Option<Metadata>,
     #[prost(string, tag = "2")]
     pub(super) hostname: String,
+    #[prost(string, tag = "3")]
+    pub(super) log_directory: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) dns: Option<Dns>,
     #[prost(btree_map = "string, string", tag = "6")]
     pub(super) labels: Pairs,
     #[prost(btree_map = "string, string", tag = "7")]
     pub(super) annotations: Pairs,
     #[prost(message, optional, tag = "8")]
     pub(super) linux: Option<PodLinux>,
+}
+
+/// What a pod's resolver is told.
+#[derive(Clone, PartialEq, Message)]
+pub struct Dns {
+    /// The servers' addresses.
+    #[prost(string, repeated, tag = "1")]
+    pub servers: Vec<String>,
+    /// Domains that names are looked for in.
+    #[prost(string, repeated, tag = "2")]
+    pub searches: Vec<String>,
+    /// As in resolv.conf(5).
+    #[prost(string, repeated, tag = "3")]
+    pub options: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -174,10 +192,16 @@ pub(super) struct ContainerConfig {
     pub(super) image: Option<Named>,
     #[prost(string, repeated, tag = "3")]
     pub(super) command: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(super) args: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) env: Vec<Variable>,
     #[prost(message, repeated, tag = "7")]
     pub(super) mounts: Vec<Mount>,
     #[prost(btree_map = "string, string", tag = "9")]
     pub(super) labels: Pairs,
+    #[prost(string, tag = "11")]
+    pub(super) log_path: String,
     #[prost(message, optional, tag = "15")]
     pub(super) linux: Option<ContainerLinux>,
 }
@@ -191,13 +215,25 @@ pub(super) struct Attempt {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Mount {
+pub(super) struct Variable {
     #[prost(string, tag = "1")]
-    pub(super) inside: String,
+    pub(super) name: String,
     #[prost(string, tag = "2")]
-    pub(super) outside: String,
+    pub(super) value: String,
+}
+
+/// What of the node a container sees.
+#[derive(Clone, PartialEq, Message)]
+pub struct Mount {
+    /// Where the container sees it.
+    #[prost(string, tag = "1")]
+    pub inside: String,
+    /// Where it is on the node.
+    #[prost(string, tag = "2")]
+    pub outside: String,
+    /// It cannot be written to.
     #[prost(bool, tag = "3")]
-    pub(super) read_only: bool,
+    pub read_only: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -208,36 +244,73 @@ pub(super) struct ContainerLinux {
     pub(super) security: Option<ContainerSecurity>,
 }
 
+/// What a container may use.
 #[derive(Clone, Copy, PartialEq, Message)]
-pub(super) struct Resources {
+pub struct Resources {
+    /// The period of its quota in microseconds.
     #[prost(int64, tag = "1")]
-    pub(super) cpu_period: i64,
+    pub cpu_period: i64,
+    /// Microseconds of processor time in each period; no quota at 0.
     #[prost(int64, tag = "2")]
-    pub(super) cpu_quota: i64,
+    pub cpu_quota: i64,
+    /// Its weight beside others; the runtime's own at 0.
+    #[prost(int64, tag = "3")]
+    pub cpu_shares: i64,
+    /// Its limit of memory; none at 0.
     #[prost(int64, tag = "4")]
-    pub(super) memory_bytes: i64,
+    pub memory_bytes: i64,
+    /// How soon it is killed where memory is short: proc_pid_oom_score_adj(5).
+    #[prost(int64, tag = "5")]
+    pub oom_score_adj: i64,
 }
 
+/// What a container may do; all that its user may where nothing is said.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ContainerSecurity {
+pub struct ContainerSecurity {
+    /// Its capabilities, without `CAP_`.
     #[prost(message, optional, tag = "1")]
-    pub(super) capabilities: Option<Capabilities>,
+    pub capabilities: Option<Capabilities>,
     #[prost(message, optional, tag = "3")]
     pub(super) namespaces: Option<Namespaces>,
     #[prost(message, optional, tag = "5")]
     pub(super) user: Option<Number>,
+    /// It cannot write to its root.
     #[prost(bool, tag = "7")]
-    pub(super) read_only_root: bool,
+    pub read_only_root: bool,
+    /// Nothing that it starts has more rights than itself.
     #[prost(bool, tag = "11")]
-    pub(super) no_new_privs: bool,
+    pub no_new_privs: bool,
+    /// What of /proc and /sys it does not see.
+    #[prost(string, repeated, tag = "13")]
+    pub masked: Vec<String>,
+    /// What of them it cannot write to.
+    #[prost(string, repeated, tag = "14")]
+    pub read_only: Vec<String>,
+    /// Which system calls it may make.
+    #[prost(message, optional, tag = "15")]
+    pub seccomp: Option<Profile>,
+    /// What AppArmor lets it do.
+    #[prost(message, optional, tag = "16")]
+    pub app_armor: Option<Profile>,
 }
 
+/// 0 for the runtime's own, 1 for none.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Profile {
+    /// Which.
+    #[prost(int32, tag = "1")]
+    pub kind: i32,
+}
+
+/// Those that are added to what the runtime gives, and those that are taken away first.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Capabilities {
+pub struct Capabilities {
+    /// Added.
     #[prost(string, repeated, tag = "1")]
-    pub(super) add: Vec<String>,
+    pub add: Vec<String>,
+    /// Taken away.
     #[prost(string, repeated, tag = "2")]
-    pub(super) drop: Vec<String>,
+    pub drop: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

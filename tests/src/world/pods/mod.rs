@@ -4,9 +4,11 @@
 //! It lives in a mount and a network namespace of its own, in which /run is its own too and its socket is where every node has
 //! it. Pods are on a bridge there, so that the machine's own network is left alone.
 
+mod config;
 mod cri;
 pub mod docker;
 mod image;
+pub mod manifest;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,6 +27,7 @@ use tempfile::TempDir;
 use super::netns::enter;
 use super::{Result, output, shout, until, victim};
 use crate::vm::on_path;
+pub use cri::{ContainerSecurity, Dns, Mount, Resources};
 use cri::{Cri, Made, Named, Nothing, Pairs, Verbose};
 
 /// Where containerd's socket is on every node.
@@ -66,25 +69,50 @@ pub struct PodPlan {
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
-    /// It is in the node's network namespace and sees the node's processes.
-    pub on_host: bool,
+    /// It is in the node's network namespace.
+    pub host_network: bool,
+    /// It sees the node's processes.
+    pub host_pid: bool,
+    /// Its resolver; the node's where nothing is said.
+    pub dns: Option<Dns>,
 }
 
 /// A container that is to be.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerPlan {
-    /// What it runs; sleep where nothing is said.
+    /// Its image; the one with all that pods run where nothing is said.
+    pub image: Option<String>,
+    /// What it runs instead of what its image says.
     pub command: Vec<String>,
-    /// Its limit of memory in bytes; none at 0.
-    pub memory_bytes: i64,
-    /// Its quota in percent of a core; none at 0.
-    pub cpu_percent: i64,
+    /// Arguments instead of those that its image says.
+    pub args: Vec<String>,
+    /// Variables of its environment.
+    pub env: Vec<(String, String)>,
     /// The user it runs as.
     pub user: i64,
-    /// What of the node it sees: (inside, outside).
-    pub mounts: Vec<(String, String)>,
-    /// Its only capabilities, where they are named; it can have no others then, and cannot write to its root.
-    pub capabilities: Option<Vec<String>>,
+    /// What of the node it sees.
+    pub mounts: Vec<Mount>,
+    /// What it may use.
+    pub resources: Resources,
+    /// What it may do.
+    pub security: ContainerSecurity,
+}
+
+/// The period of quotas, as kubelets set it.
+const PERIOD_US: i64 = 100_000;
+
+impl Resources {
+    /// A quota in percent of a core, and bytes of memory; no limit at 0.
+    #[must_use]
+    pub fn limited(cpu_percent: i64, memory_bytes: i64) -> Self {
+        let quota = cpu_percent * PERIOD_US / 100;
+        Self {
+            cpu_period: if quota > 0 { PERIOD_US } else { 0 },
+            cpu_quota: quota,
+            memory_bytes,
+            ..Self::default()
+        }
+    }
 }
 
 /// A pod that runs.
@@ -109,11 +137,13 @@ pub struct Container {
 }
 
 /// What a node needs, and the Debian package that has it.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 7] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("runc", "runc"),
+    // A cluster's names.
+    ("dnsmasq", "dnsmasq-base"),
     ("nginx", "nginx-light"),
     ("redis-check-rdb", "redis-tools"),
 ];
@@ -154,7 +184,7 @@ impl Node {
         let servers = SERVERS.iter().filter_map(|name| on_path(name));
         let programs: Vec<PathBuf> = servers.chain(programs.iter().cloned()).collect();
         let archive = image::make(scratch.path(), IMAGE, &programs, folders)?;
-        let config = configure(scratch.path())?;
+        let config = config::write(scratch.path())?;
         let containerd = apart(|| {
             Ok(Command::new("containerd")
                 .arg("--config")
@@ -176,14 +206,54 @@ impl Node {
             scratch,
         };
         node.wait()?;
+        node.import(&archive)?;
+        Ok(node)
+    }
+
+    fn import(&self, archive: &Path) -> Result<()> {
         let mut import = Command::new("ctr");
-        import.arg("--address").arg(&node.cri.0);
+        import.arg("--address").arg(&self.cri.0);
         import
             .args(["-n", "k8s.io", "images", "import"])
-            .arg(&archive);
+            .arg(archive);
         output(&mut import)?;
-        fs::remove_file(archive)?;
-        Ok(node)
+        Ok(fs::remove_file(archive)?)
+    }
+
+    /// Makes an image as a stage of a recipe says, from programs that were built: by their names.
+    ///
+    /// # Errors
+    /// When the recipe says what is not understood, or the runtime refuses it.
+    pub fn image(
+        &self,
+        recipe: &str,
+        stage: &str,
+        built: &dyn Fn(&str) -> Result<PathBuf>,
+    ) -> Result<String> {
+        let tag = format!("squall.lab/{stage}:1");
+        let archive = image::from_recipe(self.scratch.path(), &tag, recipe, stage, built)?;
+        self.import(&archive)?;
+        Ok(tag)
+    }
+
+    /// What a container has said, on whichever of its streams.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.scratch.path().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// Where a folder of the node is, seen from outside: /run is its own; what would be on its disk is in a scratch folder; the rest
+    /// is the machine's.
+    #[must_use]
+    pub fn outside(&self, folder: &str) -> PathBuf {
+        let inside = folder.trim_start_matches('/');
+        if inside.starts_with("run/") {
+            return PathBuf::from(format!("/proc/{}/root", self.pid())).join(inside);
+        }
+        if inside.starts_with("var/") {
+            return self.scratch.path().join("disk").join(inside);
+        }
+        PathBuf::from(folder)
     }
 
     fn wait(&mut self) -> Result<()> {
@@ -228,19 +298,20 @@ impl Node {
     /// What the runtime says.
     pub fn pod(&mut self, name: &str, plan: &PodPlan) -> Result<Pod> {
         self.made += 1;
-        let node = if plan.on_host { 2 } else { 0 };
         let namespaces = cri::Namespaces {
-            network: node,
-            pid: if plan.on_host { 2 } else { 1 },
+            network: if plan.host_network { 2 } else { 0 },
+            pid: if plan.host_pid { 2 } else { 1 },
             ipc: 0,
         };
         let uid = format!("{}-{}", name, self.made);
         let config = cri::PodConfig {
-            hostname: if plan.on_host {
+            hostname: if plan.host_network {
                 String::new()
             } else {
                 name.to_owned()
             },
+            log_directory: self.scratch.path().display().to_string(),
+            dns: plan.dns.clone(),
             linux: Some(cri::PodLinux {
                 cgroup_parent: format!("/{}/pod{uid}", self.group),
                 security: Some(cri::PodSecurity {
@@ -274,38 +345,32 @@ impl Node {
     /// # Errors
     /// What the runtime says.
     pub fn container(&mut self, pod: &Pod, name: &str, plan: &ContainerPlan) -> Result<Container> {
-        const PERIOD_US: i64 = 100_000;
         self.made += 1;
-        let quota = plan.cpu_percent * PERIOD_US / 100;
-        let security = pod.config.linux.as_ref().and_then(|l| l.security.as_ref());
-        let confined = plan.capabilities.is_some();
-        let capabilities = plan.capabilities.clone().map(|add| cri::Capabilities {
-            add,
-            drop: vec!["ALL".to_owned()],
-        });
+        let pods = pod.config.linux.as_ref().and_then(|l| l.security.as_ref());
+        let variable = |(name, value): &(String, String)| cri::Variable {
+            name: name.clone(),
+            value: value.clone(),
+        };
         let config = cri::ContainerConfig {
             metadata: Some(cri::Attempt {
                 name: name.to_owned(),
                 attempt: self.made,
             }),
             image: Some(Named {
-                id: IMAGE.to_owned(),
+                id: plan.image.clone().unwrap_or_else(|| IMAGE.to_owned()),
             }),
             command: plan.command.clone(),
-            mounts: plan.mounts.iter().map(mounted).collect(),
+            args: plan.args.clone(),
+            env: plan.env.iter().map(variable).collect(),
+            mounts: plan.mounts.clone(),
             labels: Pairs::from([("container".to_owned(), name.to_owned())]),
+            log_path: format!("{name}.log"),
             linux: Some(cri::ContainerLinux {
-                resources: Some(cri::Resources {
-                    cpu_period: if quota > 0 { PERIOD_US } else { 0 },
-                    cpu_quota: quota,
-                    memory_bytes: plan.memory_bytes,
-                }),
-                security: Some(cri::ContainerSecurity {
-                    capabilities,
-                    namespaces: security.and_then(|s| s.namespaces),
+                resources: Some(plan.resources),
+                security: Some(ContainerSecurity {
+                    namespaces: pods.and_then(|s| s.namespaces),
                     user: Some(cri::Number { value: plan.user }),
-                    read_only_root: confined,
-                    no_new_privs: confined,
+                    ..plan.security.clone()
                 }),
             }),
         };
@@ -373,14 +438,6 @@ impl Node {
     }
 }
 
-fn mounted((inside, outside): &(String, String)) -> cri::Mount {
-    cri::Mount {
-        inside: inside.clone(),
-        outside: outside.clone(),
-        read_only: false,
-    }
-}
-
 fn verbose(id: &str) -> Verbose {
     Verbose {
         id: id.to_owned(),
@@ -402,57 +459,6 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         apart.join()
     });
     done.unwrap_or_else(|_| Err("the start of a node panicked".into()))
-}
-
-/// Writes containerd's and CNI's configuration; all that they keep is in the scratch folder.
-fn configure(scratch: &Path) -> Result<PathBuf> {
-    let cni = scratch.join("cni");
-    fs::create_dir_all(&cni)?;
-    let network = serde_json::json!({
-        "cniVersion": "0.4.0", "name": "lab", "plugins": [{
-            "type": "bridge", "bridge": "lab0", "isGateway": true, "ipMasq": false,
-            "ipam": {
-                "type": "host-local", "dataDir": scratch.join("ipam"),
-                "ranges": [[{ "subnet": "10.88.0.0/16" }]], "routes": [{ "dst": "0.0.0.0/0" }],
-            },
-        }],
-    });
-    fs::write(cni.join("10-lab.conflist"), network.to_string())?;
-    let runc = on_path("runc").ok_or("runc is not installed")?;
-    let at = |name: &str| scratch.join(name).display().to_string();
-    let text = format!(
-        r#"version = 2
-root = "{root}"
-state = "{state}"
-disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
-[grpc]
-address = "{SOCKET}"
-[plugins."io.containerd.internal.v1.opt"]
-path = "{opt}"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{IMAGE}"
-disable_apparmor = true
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".containerd]
-default_runtime_name = "runc"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-SystemdCgroup = false
-BinaryName = "{runc}"
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{CNI}"
-conf_dir = "{cni}"
-"#,
-        root = at("root"),
-        state = at("state"),
-        opt = at("opt"),
-        runc = runc.display(),
-        cni = cni.display(),
-    );
-    let config = scratch.join("config.toml");
-    fs::write(&config, text)?;
-    Ok(config)
 }
 
 /// The list of pods.

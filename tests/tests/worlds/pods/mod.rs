@@ -2,7 +2,7 @@
 //! the VM's v2. One node serves all tests of this file; each has pods of its own.
 
 mod again;
-mod inside;
+mod daemon_set;
 mod select;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use lab::world::agent::{Agent, written};
 use lab::world::fingerprint::Fingerprint;
-use lab::world::pods::{Container, ContainerPlan, Node, Pod, PodPlan, hierarchies, missing};
+use lab::world::pods::{
+    Container, ContainerPlan, Mount, Node, Pod, PodPlan, Resources, hierarchies, missing,
+};
 use lab::world::{Result, until};
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::{Value, json};
@@ -42,7 +44,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut tests: Vec<Test> = vec![
         ("packets_are_late_through_restart_until_deletion", late),
         ("pressure_is_in_the_containers_own_cgroup", pressure),
-        ("an_agent_in_a_confined_container_injects", inside::confined),
+        (
+            "the_daemon_sets_container_injects_and_its_end_reverts",
+            daemon_set::injects,
+        ),
     ];
     if !emulated() {
         tests.extend::<[Test; 5]>([
@@ -311,8 +316,7 @@ fn pressure(scene: &mut Scene) -> Result<()> {
     const MOMENT: Duration = Duration::from_millis(100);
     const QUOTA_PERCENT: i64 = 40;
     let plan = ContainerPlan {
-        cpu_percent: QUOTA_PERCENT,
-        memory_bytes: 256 << 20,
+        resources: Resources::limited(QUOTA_PERCENT, 256 << 20),
         ..shell(REDIS)
     };
     let (pod, main) = scene.pod_with("busy", &plan)?;
@@ -341,7 +345,7 @@ fn pressure(scene: &mut Scene) -> Result<()> {
     }
     // Without the quota: a holder starts inside the group, and on an emulated machine would wait for its turn there.
     let roomy = ContainerPlan {
-        cpu_percent: 0,
+        resources: Resources::limited(0, 256 << 20),
         ..plan
     };
     let again = scene.node.container(&pod, "busy", &roomy)?;
@@ -427,7 +431,11 @@ fn processes(scene: &mut Scene) -> Result<()> {
 fn filled(scene: &mut Scene) -> Result<()> {
     const BYTES: u64 = 20 << 20;
     let plan = ContainerPlan {
-        mounts: vec![("/data".to_owned(), "/run/volume".to_owned())],
+        mounts: vec![Mount {
+            inside: "/data".to_owned(),
+            outside: "/run/volume".to_owned(),
+            read_only: false,
+        }],
         ..ContainerPlan::default()
     };
     let (pod, container) = scene.pod_with("full", &plan)?;

@@ -25,7 +25,8 @@ pub(super) fn selected(scene: &mut Scene) -> Result<()> {
         ..PodPlan::default()
     };
     let host = PodPlan {
-        on_host: true,
+        host_network: true,
+        host_pid: true,
         annotations: labels(&[("kubectl.kubernetes.io/default-container", "second")]),
         ..plain.clone()
     };
