@@ -230,20 +230,21 @@ metadata: {{ name: two-pods, owner: lab, runbook: \"https://wiki.example/two\" }
 hypothesis: One pod is there while its answers are late and another stands still.
 steadyState:
   - name: it is there
-    probe: {{ tcp: {{ address: \"{at}\", every: 100ms, timeout: 2s }} }}
+    probe: {{ tcp: {{ address: \"{at}\", every: 50ms, timeout: 2s }} }}
     expect: [ success >= 50% ]
 method:
   - fault: {{ delay: {{ time: {ms}ms, direction: egress }} }}
     on: {{ pod: {{ namespace: shop, labels: {{ app: far }} }} }}
-    hold: 2s
+    hold: 1s
   - faults:
       - cpu: {{ load: 30% }}
       - pause: {{}}
     on: {{ pod: {{ namespace: shop, labels: {{ app: still }} }} }}
     hold: 5m
     keepPrevious: true
-baseline: 5s
+baseline: 3s
 recovery: 10s
+lease: 4s
 "
         )
     }
