@@ -362,6 +362,9 @@ fn by_which_means(
 fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
     let kind = fault.kind();
     let wrong = |site, mend| Err(Denial::WrongTarget { kind, site, mend });
+    if kind.is_for_good() && site != Site::Host {
+        return wrong("less than a node", "a node is ended as a whole; say `host`");
+    }
     match (kind.is_network(), site) {
         (true, Site::Host | Site::Netns | Site::Container) => Ok(()),
         (true, Site::Process | Site::Group) if fault.may_have_owner() => Ok(()),

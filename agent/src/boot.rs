@@ -10,10 +10,11 @@ use crate::kernel::net::late;
 use crate::kernel::{oom, process};
 use crate::link::LinkError;
 use crate::link::dial::Address;
-use crate::policy::{self, Policy, PolicyError};
+use crate::policy::{self, Policy};
 use crate::serve::{self, LineError, Way};
 use crate::watchdog::Watchdog;
 use crate::{confine, privileges};
+use rustix::thread::CapabilitySet;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::filter::Network;
 use squall_experiments::join::Labels;
@@ -67,15 +68,14 @@ impl Swept {
     }
 
     /// What was said on the command line wins over the file: it is the same administrator's, and nearer.
-    fn bind(self, policy: Option<&Path>, said: Sockets) -> Result<Bound, PolicyError> {
-        let mut policy = Policy::load(policy)?;
+    fn bind(self, mut policy: Policy, said: Sockets) -> Bound {
         if !said.cri.is_empty() {
             policy.runtimes.cri = said.cri;
         }
         if !said.docker.is_empty() {
             policy.runtimes.docker = said.docker;
         }
-        Ok(Bound { policy })
+        Bound { policy }
     }
 }
 
@@ -160,16 +160,18 @@ fn through(way: Way, called: Called, setup: Setup<'_>) -> ExitCode {
     let watchdog = Watchdog::start(setup.watchdog)
         .inspect_err(|error| tracing::warn!(%error, "no watchdog: if the agent hangs, the leases end its faults"))
         .ok();
-    prepare();
-    let bound = match Swept::sweep().bind(setup.policy, setup.sockets) {
-        Ok(bound) => bound,
+    let policy = Policy::load(setup.policy);
+    prepare(policy.as_ref().is_ok_and(Policy::may_end_the_node));
+    let swept = Swept::sweep();
+    let policy = match policy {
+        Ok(policy) => policy,
         Err(error) => {
             let error = crate::hold::held::chain(&error);
             tracing::error!(error, "no policy, no service");
             return ExitCode::from(2);
         }
     };
-    let recovered = match bound.recover() {
+    let recovered = match swept.bind(policy, setup.sockets).recover() {
         Ok(recovered) => recovered,
         Err(error) => {
             let error = crate::hold::held::chain(&error);
@@ -200,20 +202,25 @@ fn start_log() {
 }
 
 /// Best effort: each helps, none is needed.
-fn prepare() {
+fn prepare(ends_the_node: bool) {
     if let Err(error) = process::own_group() {
         tracing::warn!(%error, "no process group of its own: Ctrl-C hits the agent too");
     }
     if let Err(error) = oom::set(oom::PROTECTED) {
         tracing::debug!(%error, "oom_score_adj stays: grant CAP_SYS_RESOURCE to protect the agent");
     }
-    if let Err(error) = privileges::shed() {
+    let besides = if ends_the_node {
+        privileges::TO_END_THE_NODE
+    } else {
+        CapabilitySet::empty()
+    };
+    if let Err(error) = privileges::shed(besides) {
         tracing::warn!(%error, "capabilities that are not needed stay");
     }
     if let Err(error) = process::enter_the_nodes_cgroups() {
         tracing::debug!(%error, "cgroups are seen as from here: in a container, grant CAP_SYS_ADMIN and CAP_SYS_PTRACE to press on others'");
     }
-    if let Err(error) = confine::agent() {
+    if let Err(error) = confine::agent(ends_the_node) {
         let error = crate::hold::held::chain(&error);
         tracing::warn!(error, "system calls that are not needed stay");
     }

@@ -1,11 +1,12 @@
 //! What this node can do, found out by trying.
 
-use crate::hold::network;
+use crate::hold::{network, node_end};
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::{disk, process, ptrace};
 use crate::policy::{Leave, PATH, Policy};
+use rustix::thread::CapabilitySet;
 use squall_experiments::capability::{Capabilities, Capability, Means};
-use squall_experiments::fault::FaultKind;
+use squall_experiments::fault::{FaultKind, Holding};
 
 /// Tries everything; takes some ten milliseconds and leaves nothing behind.
 pub(crate) fn probe(policy: &Policy) -> Capabilities {
@@ -19,6 +20,9 @@ pub(crate) fn probe(policy: &Policy) -> Capabilities {
     faults.push(on_disk(FaultKind::Io, &hierarchies));
     faults.push(exhaust(&hierarchies));
     faults.push(freeze(&hierarchies, policy));
+    faults.push(nic_down(policy));
+    faults.push(node_end(FaultKind::Reboot, policy));
+    faults.push(node_end(FaultKind::Shutdown, policy));
     Capabilities {
         kernel: rustix::system::uname()
             .release()
@@ -117,13 +121,59 @@ fn freeze(hierarchies: &[Hierarchy], policy: &Policy) -> Capability {
     }
 }
 
-/// What is to be known of a fault that a journal holds.
+/// Whether links may be changed is asked of the capability: there is none to try it on.
+fn nic_down(policy: &Policy) -> Capability {
+    let fault = FaultKind::NicDown;
+    let has =
+        |cap| rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(cap));
+    let able = has(CapabilitySet::NET_ADMIN) && rustix::process::geteuid().is_root();
+    let mut notes = Vec::new();
+    if !able {
+        notes.push(
+            "interfaces are set down, and the journal is kept, as root with CAP_NET_ADMIN"
+                .to_owned(),
+        );
+    }
+    notes.extend(by_journal(fault, policy));
+    Capability {
+        fault,
+        means: if able {
+            vec![Means::Journal]
+        } else {
+            Vec::new()
+        },
+        held: fault.holding(),
+        notes,
+    }
+}
+
+/// Only what the policy allows is asked for: without that the agent has given up what it would need.
+fn node_end(fault: FaultKind, policy: &Policy) -> Capability {
+    let forbidden = by_journal(fault, policy);
+    let able = match &forbidden {
+        Some(_) => Err(None),
+        None => node_end::able().map_err(Some),
+    };
+    let unable = able.clone().err().flatten();
+    Capability {
+        fault,
+        means: able.map_or_else(|_| Vec::new(), |()| vec![Means::Process]),
+        held: fault.holding(),
+        notes: forbidden.into_iter().chain(unable).collect(),
+    }
+}
+
+/// What is to be known of a fault that no kernel object holds.
 fn by_journal(fault: FaultKind, policy: &Policy) -> Option<String> {
     let leave = Leave::needed_by(fault)?;
     (!policy.allow.contains(&leave)).then(|| {
         let word = leave.word();
+        let held = match fault.holding() {
+            Holding::Nothing => "taken back by nothing",
+            _ => "held by a journal",
+        };
         format!(
-            "held by a journal, and so forbidden by this node's policy: write `allow: [ {word} ]` into {PATH}"
+            "{held}, and so forbidden by this node's policy: write `allow: [ {word} ]` into {PATH}"
         )
     })
 }

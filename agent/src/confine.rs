@@ -92,19 +92,28 @@ fn filter(refused: impl Iterator<Item = i64>) -> Result<BpfProgram, ConfineError
     Ok(SeccompFilter::new(rules, SeccompAction::Allow, refuse, here)?.try_into()?)
 }
 
-/// For the agent, and whatever it starts. Call it before there is a second thread.
+/// For the agent, and whatever it starts; `ends_the_node` where its policy lets a fault do that. Call it before there is a
+/// second thread.
 ///
 /// # Errors
 /// The kernel knows no filters, or another one forbids it.
-pub(crate) fn agent() -> Result<(), ConfineError> {
-    let filter = filter(NEVER.into_iter())?;
+pub(crate) fn agent(ends_the_node: bool) -> Result<(), ConfineError> {
+    let filter = filter(refused_to_agent(ends_the_node))?;
     Ok(seccompiler::apply_filter(&filter)?)
+}
+
+fn refused_to_agent(ends_the_node: bool) -> impl Iterator<Item = i64> {
+    NEVER
+        .into_iter()
+        .filter(move |call| !ends_the_node || *call != libc::SYS_reboot)
 }
 
 fn refused_to_holders(kind: FaultKind) -> impl Iterator<Item = i64> {
     let traces = kind == FaultKind::Pause;
     let traces = (!traces).then_some(libc::SYS_ptrace);
-    NOT_ONCE_ARMED.into_iter().chain(traces)
+    // What ends a node is another process, which its holder started before.
+    let reboot = [libc::SYS_reboot];
+    NOT_ONCE_ARMED.into_iter().chain(reboot).chain(traces)
 }
 
 /// For a holder whose fault is in force: for all of its threads, and those that it will start.
@@ -195,6 +204,20 @@ mod tests {
         assert_eq!(inside.1, Err(nix::errno::Errno::EPERM));
         assert_eq!(after.0.unwrap_err(), ErrorKind::PermissionDenied);
         assert_eq!(after.1, Err(nix::errno::Errno::EPERM));
+    }
+
+    #[test]
+    fn the_node_is_ended_only_where_its_policy_lets_that_be_and_never_by_a_holder() {
+        let ends = |mut refused: Box<dyn Iterator<Item = i64>>| {
+            !refused.any(|call| call == libc::SYS_reboot)
+        };
+        assert!(!ends(Box::new(refused_to_agent(false))));
+        assert!(ends(Box::new(refused_to_agent(true))));
+        for kind in FaultKind::ALL {
+            assert!(!ends(Box::new(refused_to_holders(kind))), "{kind}");
+        }
+        let count = |ends_the_node| refused_to_agent(ends_the_node).count();
+        assert_eq!(count(true) + 1, count(false), "nothing else is let go");
     }
 
     #[test]

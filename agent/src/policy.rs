@@ -79,6 +79,9 @@ impl Leave {
             FaultKind::Kill | FaultKind::Pause | FaultKind::Cpu | FaultKind::Memory => None,
             FaultKind::Fill | FaultKind::Io | FaultKind::Exhaust => None,
             FaultKind::Freeze => Some(Self::Freeze),
+            FaultKind::NicDown => Some(Self::Nic),
+            FaultKind::Reboot => Some(Self::Reboot),
+            FaultKind::Shutdown => Some(Self::Shutdown),
         }
     }
 
@@ -111,6 +114,8 @@ pub(crate) struct Protect {
     pub(crate) addresses: Vec<Network>,
     /// Whether the node's own resolvers (/etc/resolv.conf) stay reachable for the node itself.
     pub(crate) dns: bool,
+    /// Whether no interface is set down over which the controller, those resolvers or a protected address are reached.
+    pub(crate) links: bool,
 }
 
 /// How much there may be.
@@ -186,6 +191,7 @@ impl Default for Protect {
             ports: vec![ssh],
             addresses: Vec::new(),
             dns: true,
+            links: true,
         }
     }
 }
@@ -259,6 +265,12 @@ impl Policy {
             path: path.to_owned(),
             text,
         })
+    }
+
+    /// Whether a fault may be the end of the node.
+    pub(crate) fn may_end_the_node(&self) -> bool {
+        let ends = |leave: &Leave| matches!(leave, Leave::Reboot | Leave::Shutdown);
+        self.allow.iter().any(ends)
     }
 
     fn parse(text: &str) -> Result<Self, String> {

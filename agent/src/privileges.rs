@@ -80,6 +80,9 @@ pub(crate) const fn kept_for(kind: FaultKind) -> CapabilitySet {
         }
         // Its guard, which it starts, has the same.
         FaultKind::Freeze => Cap::SYS_PTRACE.union(Cap::DAC_OVERRIDE),
+        // Its guard sets the interface up, in the namespace in which it was started.
+        FaultKind::NicDown => Cap::NET_ADMIN,
+        FaultKind::Reboot | FaultKind::Shutdown => TO_END_THE_NODE,
         FaultKind::Cpu => Cap::empty(),
         FaultKind::Memory => Cap::SYS_RESOURCE,
         FaultKind::Fill | FaultKind::Io => Cap::DAC_OVERRIDE
@@ -93,11 +96,14 @@ pub(crate) const fn kept_for(kind: FaultKind) -> CapabilitySet {
     }
 }
 
+/// What the agent keeps besides where its policy lets a fault end the node.
+pub(crate) const TO_END_THE_NODE: CapabilitySet = CapabilitySet::SYS_BOOT;
+
 /// What a holder keeps besides where it must tell whose a packet is: it looks into `/proc/PID/fd` all along.
 pub(crate) const TO_TELL_OWNERS: CapabilitySet =
     CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_OVERRIDE);
 
-/// Gives up everything but [`NEEDS`], for this process and whatever it will execute: bounding set, permitted, effective,
+/// Gives up everything but [`NEEDS`] and what is named, for this process and whatever it will execute: bounding set, permitted, effective,
 /// and no privileges by execution any more. Call it before there is a second thread: each has its own.
 ///
 /// A user other than root keeps what it was given through ambient capabilities, which its holders then have as well.
@@ -105,8 +111,8 @@ pub(crate) const TO_TELL_OWNERS: CapabilitySet =
 /// # Errors
 /// None that is documented for giving something up, but `EPERM` for the bounding set without `CAP_SETPCAP`, which is
 /// harmless: what is not permitted cannot be had from a bounding set once `no_new_privs` is set.
-pub(crate) fn shed() -> io::Result<()> {
-    let keep = all();
+pub(crate) fn shed(besides: CapabilitySet) -> io::Result<()> {
+    let keep = all() | besides;
     for bit in CapabilitySet::all().difference(keep).iter() {
         // Numbers that this kernel does not know are EINVAL.
         let _ = rustix::thread::remove_capability_from_bounding_set(bit);
@@ -179,7 +185,9 @@ mod tests {
     fn no_holder_keeps_what_the_agent_does_not() {
         for kind in FaultKind::ALL {
             assert!(
-                all().contains(kept_for(kind).union(TO_TELL_OWNERS)),
+                all()
+                    .union(TO_END_THE_NODE)
+                    .contains(kept_for(kind).union(TO_TELL_OWNERS)),
                 "{kind}"
             );
         }

@@ -414,7 +414,10 @@ impl Agent {
             seed: arm.seed,
             fault: arm.fault.clone(),
             means,
-            filter: ResolvedFilter::default(),
+            filter: ResolvedFilter {
+                spare: self.spared_links(arm.fault.kind(), &held.grasp),
+                ..ResolvedFilter::default()
+            },
             queue: network::queue_means(),
             attached,
             owned: arm.fault.kind().is_network() && held.grasp.shares_its_netns(),

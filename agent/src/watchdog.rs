@@ -137,7 +137,7 @@ fn watch() -> io::Result<()> {
     let _ = oom::set(oom::PROTECTED);
     let _ = process::urgent();
     let _ = process::stay_in_memory();
-    privileges::shed()?;
+    privileges::shed(CapabilitySet::empty())?;
     privileges::keep_only(CapabilitySet::empty())?;
     process::die_with_parent()?;
     let mut heard: Option<Instant> = None;

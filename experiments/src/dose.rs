@@ -35,6 +35,10 @@ pub enum Dose {
     Freeze(FreezeDose),
     /// TCP connections.
     Tcp(TcpDose),
+    /// An interface was down.
+    NicDown(NicDownDose),
+    /// A node's end was ordered.
+    NodeEnd(NodeEndDose),
 }
 
 /// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
@@ -253,6 +257,24 @@ pub struct FreezeDose {
     pub seconds: f64,
 }
 
+/// An interface that is down.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NicDownDose {
+    /// Seconds for which the kernel said that it is down.
+    pub seconds: f64,
+    /// Addresses and routes that the kernel forgot with it, all of which are put back.
+    pub forgotten: u64,
+}
+
+/// A node that is told to end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeEndDose {
+    /// Whether it was told: the moment after which nothing takes it back. Nobody is left to say that it was done.
+    pub ordered: bool,
+}
+
 /// TCP connections, counted by the holder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -303,6 +325,8 @@ impl Dose {
             Self::Pulsed(dose) => dose.of.as_ref().is_some_and(|of| of.in_force()),
             Self::Freeze(dose) => dose.processes > 0 && dose.seconds > 0.0,
             Self::Tcp(dose) => dose.matched > 0,
+            Self::NicDown(dose) => dose.seconds > 0.0,
+            Self::NodeEnd(dose) => dose.ordered,
         }
     }
 }

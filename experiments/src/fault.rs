@@ -13,6 +13,7 @@ mod freeze;
 mod holding;
 mod http;
 mod memory;
+mod node;
 mod pause;
 mod tcp;
 
@@ -23,6 +24,7 @@ pub use freeze::Freeze;
 pub use holding::Holding;
 pub use http::{Http, HttpEffect, Replace, Requests, Status};
 pub use memory::{Memory, MemoryBase, MemorySize};
+pub use node::{InterfaceName, InterfaceNameError, Irreversible, NicDown, Reboot, Shutdown};
 pub use pause::Pause;
 pub use tcp::{Tcp, TcpEffect};
 
@@ -66,6 +68,12 @@ pub enum Fault {
     Freeze(Freeze),
     /// Connections are reset, refused, slow to close, or stand still.
     Tcp(Tcp),
+    /// An interface is down.
+    NicDown(NicDown),
+    /// The node starts anew.
+    Reboot(Reboot),
+    /// The node is off.
+    Shutdown(Shutdown),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -93,11 +101,14 @@ pub enum FaultKind {
     Exhaust,
     Freeze,
     Tcp,
+    NicDown,
+    Reboot,
+    Shutdown,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -116,6 +127,9 @@ impl FaultKind {
         Self::Exhaust,
         Self::Freeze,
         Self::Tcp,
+        Self::NicDown,
+        Self::Reboot,
+        Self::Shutdown,
     ];
 
     /// The word for it in a file.
@@ -140,13 +154,22 @@ impl FaultKind {
             Self::Exhaust => "exhaust",
             Self::Freeze => "freeze",
             Self::Tcp => "tcp",
+            Self::NicDown => "nicDown",
+            Self::Reboot => "reboot",
+            Self::Shutdown => "shutdown",
         }
     }
 
-    /// Whether it acts on packets, and so on a whole network namespace.
+    /// Whether it acts on packets, or on what carries them, and so on a whole network namespace.
     #[must_use]
     pub const fn is_network(self) -> bool {
-        !self.is_on_processes() && !self.is_pressure()
+        !self.is_on_processes() && !self.is_pressure() && !self.is_for_good()
+    }
+
+    /// Whether it is the end of a node, which nothing takes back.
+    #[must_use]
+    pub const fn is_for_good(self) -> bool {
+        matches!(self.holding(), Holding::Nothing)
     }
 
     /// Whether it presses on what the target shares with others, and so is held inside the target's cgroup.
@@ -167,7 +190,9 @@ impl FaultKind {
     /// Whether it shapes packets (netem's domain), rather than refusing them.
     #[must_use]
     pub const fn is_shaping(self) -> bool {
-        self.is_network() && !matches!(self, Self::Partition | Self::Tcp) && !self.is_redirecting()
+        self.is_network()
+            && !matches!(self, Self::Partition | Self::Tcp | Self::NicDown)
+            && !self.is_redirecting()
     }
 
     /// Whether it reads what the packets say, and so leads them to the holder.
@@ -431,6 +456,9 @@ impl Fault {
             Self::Exhaust(_) => FaultKind::Exhaust,
             Self::Freeze(_) => FaultKind::Freeze,
             Self::Tcp(_) => FaultKind::Tcp,
+            Self::NicDown(_) => FaultKind::NicDown,
+            Self::Reboot(_) => FaultKind::Reboot,
+            Self::Shutdown(_) => FaultKind::Shutdown,
         }
     }
 
@@ -462,6 +490,7 @@ impl Fault {
             Self::Tcp(f) => Some(&f.filter),
             Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
             Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) | Self::Freeze(_) => None,
+            Self::NicDown(_) | Self::Reboot(_) | Self::Shutdown(_) => None,
         }
     }
 }
@@ -520,6 +549,8 @@ impl fmt::Display for Fault {
             Self::Exhaust(exhaust) => exhaust.fmt(f)?,
             Self::Freeze(freeze) => freeze.fmt(f)?,
             Self::Tcp(tcp) => tcp.fmt(f)?,
+            Self::NicDown(nic) => nic.fmt(f)?,
+            Self::Reboot(_) | Self::Shutdown(_) => self.kind().fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {
             Some(filter) if !filter.is_empty() => write!(f, " {filter}"),

@@ -27,6 +27,6 @@ impl FaultKind {
     /// Whether it can come and go. A kill is over in an instant, and nothing of it can be taken back.
     #[must_use]
     pub const fn can_pulse(self) -> bool {
-        !matches!(self, Self::Kill)
+        !matches!(self, Self::Kill) && !self.is_for_good()
     }
 }

@@ -120,6 +120,7 @@ const ONLY_MEANING: &[&str] = &[
     "product-url",
     "pulse-of-kill",
     "rate-too-small",
+    "reboot-several",
     "steady-block-short",
     "steady-same-name",
     "step-ramp-shrinks",

@@ -63,7 +63,7 @@ fn capabilities(shaping: u8) -> Capabilities {
         }
         FaultKind::Partition => vec![Means::Nftables],
         kind if kind.is_redirecting() => vec![Means::Redirect],
-        FaultKind::Freeze => vec![Means::Journal],
+        FaultKind::Freeze | FaultKind::NicDown => vec![Means::Journal],
         _ => vec![Means::Process],
     };
     let capability = |fault| Capability {
@@ -272,43 +272,90 @@ fn other_protocols_and_families_are_not_in_the_way() {
     assert!(!may_overlap(&four, &six) && may_overlap(&four, &name));
 }
 
+/// What is forbidden unless it is allowed: the word in a policy, what it allows, by which means, and where alone that fits.
+const LEAVES: [(&str, &str, Means, &[Site]); 4] = [
+    (
+        "freeze",
+        r#"{"freeze": {}}"#,
+        Means::Journal,
+        &[Site::Group],
+    ),
+    (
+        "nic",
+        r#"{"nicDown": {"interface": "eth0"}}"#,
+        Means::Journal,
+        &[Site::Host, Site::Netns, Site::Container],
+    ),
+    (
+        "reboot",
+        r#"{"reboot": {"irreversible": true}}"#,
+        Means::Process,
+        &[Site::Host],
+    ),
+    (
+        "shutdown",
+        r#"{"shutdown": {"irreversible": true}}"#,
+        Means::Process,
+        &[Site::Host],
+    ),
+];
+
 #[test]
-fn what_a_journal_holds_is_denied_unless_the_policy_allows_it() {
+fn what_no_process_holds_is_denied_unless_the_policy_allows_it_by_name() {
+    const SITES: [Site; 5] = [
+        Site::Host,
+        Site::Process,
+        Site::Group,
+        Site::Netns,
+        Site::Container,
+    ];
     let (id, target) = (FaultId::from("f"), TargetId::from("g"));
-    let fault = serde_json::from_str(r#"{"freeze": {}}"#).unwrap();
-    let ask = |policy: &Policy, site| {
-        let asked = Asked {
-            id: &id,
-            fault: &fault,
-            target: &target,
-            lease: "1s".parse().unwrap(),
-            means: None,
-            site: Some(site),
-            netns: None,
-            among: (1, 0),
+    for (word, fault, means, sites) in LEAVES {
+        let fault = serde_json::from_str(fault).unwrap();
+        let ask = |allow: &str, site| {
+            let leave = serde_json::from_str(&format!("[{allow:?}]")).unwrap();
+            let policy = Policy {
+                allow: leave,
+                ..Policy::default()
+            };
+            let asked = Asked {
+                id: &id,
+                fault: &fault,
+                target: &target,
+                lease: "1s".parse().unwrap(),
+                means: None,
+                site: Some(site),
+                netns: None,
+                among: (1, 0),
+            };
+            admit(asked, &[], node(&capabilities(3), &policy))
         };
-        admit(asked, &[], node(&capabilities(3), policy))
-    };
-    let strict = Policy::default();
-    let Admission::Deny(denial) = ask(&strict, Site::Group) else {
-        panic!("a freeze was allowed by default");
-    };
-    assert!(denial.to_string().contains("allow: [ freeze ]"), "{denial}");
-    let lenient = Policy {
-        allow: vec![crate::policy::Leave::Freeze],
-        ..Policy::default()
-    };
-    assert_eq!(
-        ask(&lenient, Site::Group),
-        Admission::Accept(Means::Journal)
-    );
-    for site in [Site::Host, Site::Process, Site::Netns] {
-        assert!(matches!(
-            ask(&lenient, site),
-            Admission::Deny(Denial::WrongTarget { .. })
-        ));
+        for (other, ..) in LEAVES.iter().filter(|(other, ..)| *other != word) {
+            let Admission::Deny(denial) = ask(other, sites[0]) else {
+                panic!("{word} was allowed by `allow: [ {other} ]`");
+            };
+            let mend = format!("allow: [ {word} ]");
+            assert!(denial.to_string().contains(&mend), "{denial}");
+        }
+        for site in SITES {
+            match ask(word, site) {
+                Admission::Accept(by) => assert!(by == means && sites.contains(&site), "{word}"),
+                Admission::Deny(Denial::WrongTarget { .. }) => {
+                    assert!(!sites.contains(&site), "{word} on {site:?}");
+                }
+                other => panic!("{word} on {site:?}: {other:?}"),
+            }
+        }
     }
+    let unsaid = serde_json::from_str::<Fault>(r#"{"reboot": {"irreversible": false}}"#);
+    assert!(
+        unsaid
+            .unwrap_err()
+            .to_string()
+            .contains("irreversible: true")
+    );
 }
+
 /// A policy over the model's kinds and targets.
 fn policies() -> impl Strategy<Value = Policy> {
     let kinds = || prop::collection::vec(prop::sample::select(&KINDS[..]), 0..3);

@@ -27,6 +27,8 @@ pub(crate) trait Held {
     fn update(&mut self, _endpoints: &ResolvedFilter) -> Result<(), HoldError> {
         Ok(())
     }
+    /// The controller has just said that it still wants the fault.
+    fn renewed(&mut self) {}
     /// Asked after every turn: whether the fault has come to its own end, and by what.
     fn over(&self) -> Option<EndCause> {
         None

@@ -13,14 +13,15 @@
 
 use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
-use super::{busy, cpu, exhaust, fill, freeze, kill, memory, names, network, pause, pulse};
+use super::{busy, cpu, exhaust, fill, freeze, kill, memory, names, network, nic_down, node_end};
+use super::{pause, pulse};
 use crate::kernel::net::late;
 use crate::kernel::{cgroup, channel, oom, process, timer};
 use crate::rhythm::Rhythm;
 use crate::{confine, privileges};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use squall_experiments::dose::Evidence;
-use squall_experiments::fault::Fault;
+use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::wire::EndCause;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -188,6 +189,8 @@ fn arm(
         Fault::Memory(fault) => memory::arm(fault, &mut grip, &spec.pressure)?,
         Fault::Pause(_) => pause::arm(spec, &mut grip)?,
         Fault::Freeze(_) => freeze::arm(spec, &mut grip)?,
+        Fault::NicDown(nic) => nic_down::arm(nic, spec)?,
+        Fault::Reboot(_) | Fault::Shutdown(_) => node_end::arm(spec.fault.kind())?,
         Fault::Fill(fault) => fill::arm(fault, &grip, &spec.pressure)?,
         Fault::Io(fault) => busy::arm(fault, &grip, &spec.pressure)?,
         Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip, &spec.pressure)?,
@@ -279,13 +282,13 @@ fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
     Ok(())
 }
 
-/// The group that a pressure fault, or one on its packets, was aimed at, where it was a group and not a process in one or the node.
+/// The group that a fault was aimed at, where it was a group and not a process in one or the node.
 fn aimed_at(spec: &HoldSpec, grip: &Grip) -> Result<Option<OwnedFd>, HoldError> {
     let kind = spec.fault.kind();
-    let pressure = kind.is_pressure() || kind.is_network();
+    let of_groups = kind.is_pressure() || kind.is_network() || kind == FaultKind::Freeze;
     let group = grip.groups.first().filter(|group| group.path != "/");
     match group {
-        Some(group) if pressure && grip.processes.is_empty() => group
+        Some(group) if of_groups && grip.processes.is_empty() => group
             .fd
             .try_clone()
             .map(Some)
@@ -316,6 +319,7 @@ fn hold(
                     lease
                         .renew(Duration::from_millis(lease_ms))
                         .map_err(HoldError::kernel("renew", "the lease's timer"))?;
+                    held.renewed();
                     telling = rhythm.renewed(Instant::now());
                 }
                 Some(ToHolder::Update(filter)) => {

@@ -21,6 +21,8 @@ pub(crate) mod names;
 #[cfg(test)]
 mod net_tests;
 pub(crate) mod network;
+mod nic_down;
+pub(crate) mod node_end;
 pub(crate) mod owner;
 mod page_cache;
 pub(crate) mod partition;
@@ -46,21 +48,27 @@ pub const HOLDER_NAME: &str = "squall-agent:";
 /// The name under which the guard of a journal's entry runs; the entry's file follows.
 pub const GUARD_NAME: &str = "squall-guard:";
 
-/// Whether this process was started as a holder, as the guard of one, or as the watchdog beside them. Whoever links the
+/// The name under which that runs which ends the node when it is told to; how follows.
+pub const END_NAME: &str = "squall-end:";
+
+/// Whether this process was started as a holder, as what is beside one, or as the watchdog. Whoever links the
 /// agent asks this before anything else: none of them must become a thread pool, parse arguments or open anything.
 #[must_use]
 pub fn is_holder() -> bool {
-    std::env::args_os()
-        .next()
-        .is_some_and(|name| name == HOLDER_NAME || name == GUARD_NAME || name == watchdog::NAME)
+    std::env::args_os().next().is_some_and(|name| {
+        [HOLDER_NAME, GUARD_NAME, END_NAME, watchdog::NAME]
+            .iter()
+            .any(|ours| name == *ours)
+    })
 }
 
-/// A holder's, a guard's or the watchdog's whole life.
+/// The whole life of any of them.
 #[must_use]
 pub fn main() -> ExitCode {
     match std::env::args_os().next() {
         Some(name) if name == watchdog::NAME => watchdog::run(),
         Some(name) if name == GUARD_NAME => crate::journal::guard::run(),
+        Some(name) if name == END_NAME => node_end::run(),
         _ => holder::run(),
     }
 }

@@ -156,7 +156,7 @@ pub(crate) fn probe() -> Vec<Capability> {
     let abilities = FOUND.get_or_init(NetAbilities::probe);
     FaultKind::ALL
         .into_iter()
-        .filter(|kind| kind.is_network())
+        .filter(|kind| kind.is_network() && kind.holding().is_kernel())
         .map(|kind| capability(abilities, kind))
         .collect()
 }

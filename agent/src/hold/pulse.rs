@@ -351,6 +351,10 @@ impl Keeper<'_> {
                 });
                 Ok(Some(End::NeverWas(reason)))
             }
+            // What it was aimed at ended while it was absent, and nothing is there to come back to.
+            Phase::Coming if self.company.is_gone() || self.company.is_alone() => {
+                Ok(Some(self.ended(EndCause::TargetGone)))
+            }
             Phase::Coming => {
                 let why = beat.failed.unwrap_or_else(how);
                 let why = format!("it did not come back for its next pulse: {why}");

@@ -28,8 +28,8 @@ pub(crate) use undo::Undo;
 
 /// Where it is unless the policy says otherwise. What it gives back does not survive a boot, and neither does /run.
 pub(crate) const FOLDER: &str = "/run/squall/journal";
-/// An entry is half a page; more is not one.
-const ENTRY_BYTES_MAX: u64 = 64 << 10;
+/// An entry is half a page, and that of an interface with as many routes as are kept half a mebibyte; more is not one.
+const ENTRY_BYTES_MAX: u64 = 2 << 20;
 /// How long a guard is left to put back what its dead holder left: that takes milliseconds. One that takes longer is stopped, or
 /// hangs, and it is done without it.
 const GUARD_LIMIT: Duration = Duration::from_millis(500);

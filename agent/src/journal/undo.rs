@@ -1,6 +1,10 @@
 //! The changes that can be undone: what was before, where, and putting it back.
 
 use crate::kernel::freezer::Freezer;
+use crate::kernel::net::forgotten::{self, Forgotten};
+use crate::kernel::net::netlink::{Netlink, Protocol};
+use crate::kernel::net::netns::{self, Netns};
+use crate::kernel::net::{NetError, links};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +27,17 @@ pub(crate) enum Undo {
         /// Whether it is v2's.
         v2: bool,
     },
+    /// A network interface: it was up, as no fault sets down what is down already.
+    LinkUp {
+        /// The inode of its network namespace.
+        netns: u64,
+        /// Its number there.
+        index: u32,
+        /// Its name.
+        name: String,
+        /// What the kernel forgot with it.
+        forgotten: Vec<Forgotten>,
+    },
 }
 
 impl Undo {
@@ -32,6 +47,7 @@ impl Undo {
             Self::Thaw { inode, v2, .. } => {
                 format!("freezer-{}-{inode}", if *v2 { "v2" } else { "v1" })
             }
+            Self::LinkUp { netns, index, .. } => format!("link-{netns}-{index}"),
         }
     }
 
@@ -39,6 +55,9 @@ impl Undo {
     pub(crate) fn in_words(&self) -> String {
         match self {
             Self::Thaw { folder, .. } => format!("the freezer of cgroup {}", folder.display()),
+            Self::LinkUp { netns, name, .. } => {
+                format!("the interface {name} of network namespace {netns}")
+            }
         }
     }
 
@@ -52,8 +71,40 @@ impl Undo {
                 gone_is_fine(freezer.tell(false))?;
                 wait(|| Ok(!freezer.state()?.told))
             }
+            Self::LinkUp {
+                netns,
+                index,
+                name,
+                forgotten,
+            } => link_up(*netns, *index, name, forgotten).map_err(said),
         }
     }
+}
+
+/// What the kernel said, with what it was asked.
+fn said(error: NetError) -> io::Error {
+    match error.errno() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+/// Sets the link up in its namespace, wherever this process is. A namespace that is gone took the link with it.
+fn link_up(inode: u64, index: u32, name: &str, all: &[Forgotten]) -> Result<(), NetError> {
+    let act = || {
+        let mut route = Netlink::open(Protocol::Route)?;
+        let link = links::by_index(&mut route, index)?.filter(|link| link.name == name);
+        let Some(link) = link else { return Ok(()) };
+        links::set_up(&mut route, &link)?;
+        forgotten::give_back(&mut route, all)
+    };
+    if Netns::current()?.identity().inode == inode {
+        return act();
+    }
+    let there = netns::all()?
+        .into_iter()
+        .find(|netns| netns.identity().inode == inode);
+    there.map_or(Ok(()), |netns| netns.inside(act))
 }
 
 /// A group that was removed meanwhile.

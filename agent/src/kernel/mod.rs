@@ -11,6 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod oom;
 pub(crate) mod ports;
+pub(crate) mod power;
 pub(crate) mod process;
 pub(crate) mod psi;
 pub(crate) mod ptrace;

@@ -3,6 +3,7 @@
 use super::Agent;
 use crate::hold::speech::{Places, Prey};
 use crate::inventory::{self, Grasp, HeldTarget, Rules};
+use squall_experiments::fault::FaultKind;
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use squall_experiments::target::Target;
 use squall_experiments::units::Percent;
@@ -86,6 +87,23 @@ impl Agent {
         };
         let mut spare = self.ready.policy.spare(resolvers);
         spare.extend(self.controller.clone());
+        spare
+    }
+
+    /// What must be reached all the same where an interface is set down. The controller is reached from the node's own
+    /// namespace.
+    pub(super) fn spared_links(&self, kind: FaultKind, grasp: &Grasp) -> Vec<ResolvedEndpoint> {
+        if kind != FaultKind::NicDown || !self.ready.policy.protect.links {
+            return Vec::new();
+        }
+        let own = inventory::netns::own_inode();
+        let is_own = matches!(grasp, Grasp::Host) || grasp.netns_inode() == own;
+        let mut spare = match grasp {
+            _ if is_own => self.spare(&Grasp::Host),
+            _ => self.ready.policy.spare(&[]),
+        };
+        // Ports say nothing about the way.
+        spare.retain(|end| !end.networks.is_empty());
         spare
     }
 

@@ -2,7 +2,8 @@
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
 use squall_experiments::dose::{
-    DnsDose, Dose, FillDose, FreezeDose, HttpDose, IoDose, PauseDose, PulsedDose, TcpDose,
+    DnsDose, Dose, FillDose, FreezeDose, HttpDose, IoDose, NicDownDose, PauseDose, PulsedDose,
+    TcpDose,
 };
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
@@ -236,7 +237,18 @@ fn done_in_words(dose: &Dose) -> String {
         Dose::Dns(d) => dns_in_words(d),
         Dose::Http(d) => http_in_words(d),
         Dose::Tcp(d) => tcp_in_words(d),
+        Dose::NicDown(d) => nic_down_in_words(d),
+        Dose::NodeEnd(d) if d.ordered => "ordered, and nothing takes it back".to_owned(),
+        Dose::NodeEnd(_) => "not done".to_owned(),
     }
+}
+
+fn nic_down_in_words(d: &NicDownDose) -> String {
+    format!(
+        "down for {} s; addresses and routes to be put back: {}",
+        trimmed(d.seconds, 1),
+        count(d.forgotten)
+    )
 }
 
 fn pulses_in_words(d: &PulsedDose) -> String {

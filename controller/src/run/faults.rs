@@ -258,7 +258,10 @@ impl Faults {
 
     /// What is to be in force on a node, as it was asked for.
     pub(super) fn asked_on(&self, node: &str) -> Vec<Arm> {
-        let live = self.to_renew().into_iter().filter(|f| f.is_on(node));
+        // What nothing takes back is asked for once, whoever comes back after it.
+        let once = |f: &FaultInRun| f.planned.fault.kind().is_for_good() && f.armed_us.is_some();
+        let live = self.to_renew().into_iter();
+        let live = live.filter(|f| f.is_on(node) && !once(f));
         live.map(|fault| fault.as_asked(&self.run, self.lease))
             .collect()
     }

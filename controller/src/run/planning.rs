@@ -103,6 +103,14 @@ impl<'a> Planning<'a> {
                 let nodes = step.nodes.as_ref();
                 nodes.is_none_or(|nodes| nodes.take(&one.node, &one.labels))
             };
+            let for_good = step
+                .faults
+                .iter()
+                .map(Fault::kind)
+                .find(|kind| kind.is_for_good());
+            self.planned.notes.extend(for_good.map(|kind| {
+                format!("step `{name}`: {kind} is irreversible: nothing takes it back once it is ordered")
+            }));
             let mut able = Vec::new();
             let mut unable = Vec::new();
             for one in self.present.values().filter(meant) {

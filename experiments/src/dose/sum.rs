@@ -51,6 +51,11 @@ impl Dose {
                 Self::Exhaust(b)
             }
             (Self::Tcp(a), Self::Tcp(b)) => Self::Tcp(tcp(&a, b)),
+            (Self::NicDown(a), Self::NicDown(mut b)) => {
+                b.seconds += a.seconds;
+                b.forgotten = b.forgotten.max(a.forgotten);
+                Self::NicDown(b)
+            }
             (Self::Pulsed(a), Self::Pulsed(b)) => Self::Pulsed(pulsed(a, b)),
             // Two kinds have no sum; one fault has one kind.
             (_, later) => later,

@@ -15,6 +15,9 @@ pub enum Holding {
     /// agent before it serves. Where guard and agent are killed at once it stays until then, and so a node forbids it
     /// unless its policy says otherwise.
     Journal,
+    /// Nothing: the node itself ends. Forbidden like the one before, said in a word of its own where it is asked for, done
+    /// once in a run, and shown to be wanted for a moment longer before it is done.
+    Nothing,
 }
 
 impl Holding {
@@ -30,6 +33,7 @@ impl Holding {
         match self {
             Self::Kernel => "kernel",
             Self::Journal => "journal",
+            Self::Nothing => "nothing",
         }
     }
 }
@@ -39,7 +43,8 @@ impl FaultKind {
     #[must_use]
     pub const fn holding(self) -> Holding {
         match self {
-            Self::Freeze => Holding::Journal,
+            Self::Freeze | Self::NicDown => Holding::Journal,
+            Self::Reboot | Self::Shutdown => Holding::Nothing,
             _ => Holding::Kernel,
         }
     }

@@ -15,6 +15,7 @@ mod kubernetes;
 mod load;
 mod log;
 mod network;
+mod node;
 mod nodes;
 mod observer;
 mod policy;

@@ -42,6 +42,9 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::Io => disk::io(),
         FaultKind::Exhaust => disk::exhaust(),
         FaultKind::Tcp => redirect::tcp(),
+        FaultKind::NicDown => nic_down(),
+        FaultKind::Reboot => for_good("The node starts anew"),
+        FaultKind::Shutdown => for_good("The node is off"),
     }
 }
 
@@ -193,6 +196,29 @@ fn lasting(description: &str) -> Value {
     let mut nothing = object(description, [], &[]);
     nullable(&mut nothing);
     nothing
+}
+
+fn nic_down() -> Value {
+    let name = || {
+        json!({
+            "type": "string",
+            "pattern": "^[^/:\\s]{1,15}$",
+            "description": "The interface, as it is called inside the target",
+        })
+    };
+    or_short(
+        name(),
+        object("", [("interface", name())], &["interface"]),
+        "An interface is down for as long as the step is held; forbidden by a node unless its policy allows it",
+    )
+}
+
+fn for_good(what: &str) -> Value {
+    let known = json!({ "const": true, "description": "That this is known" });
+    let description = format!(
+        "{what}, which nothing takes back; forbidden by a node unless its policy allows it"
+    );
+    object(&description, [("irreversible", known)], &["irreversible"])
 }
 
 /// `kill:` with nothing behind it is a kill with its defaults.

@@ -285,7 +285,7 @@ pub fn faults_are_told(tree: &Tree) -> Vec<String> {
     let readme = tree.text("README.md").unwrap_or_default().to_lowercase();
     let untold = FaultKind::ALL
         .into_iter()
-        .filter(|kind| !readme.contains(kind.word()));
+        .filter(|kind| !readme.contains(&kind.word().to_lowercase()));
     untold
         .map(|kind| format!("README.md: says nothing of the fault `{kind}`"))
         .collect()

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use squall_experiments::capability::Means;
 use squall_experiments::fault::Fault;
 use squall_experiments::ids::{FaultId, RunId, TargetId};
+use squall_experiments::pulse::Pulse;
 use squall_experiments::target::{Candidate, Target};
 use squall_experiments::units::Lease;
 use squall_experiments::wire::{
@@ -276,7 +277,22 @@ impl Agent {
         lease: Lease,
         means: Option<Means>,
     ) -> Result<Armed> {
-        let wanted = self.say_arm(target, fault, lease, means)?;
+        self.arm_pulsing(target, fault, lease, means, None)
+    }
+
+    /// Arms `fault` on a candidate, to come and go where a pulse is given.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn arm_pulsing(
+        &mut self,
+        target: TargetId,
+        fault: &Fault,
+        lease: Lease,
+        means: Option<Means>,
+        pulse: Option<Pulse>,
+    ) -> Result<Armed> {
+        let wanted = self.say_arm(target, fault, lease, means, pulse)?;
         self.hear("armed", ANSWER_LIMIT, |message| match message {
             FromAgent::Armed(armed) if armed.id == wanted => Some(Ok(armed.clone())),
             FromAgent::Refused(refused) if refused.id == wanted => {
@@ -299,6 +315,7 @@ impl Agent {
         fault: &Fault,
         lease: Lease,
         means: Option<Means>,
+        pulse: Option<Pulse>,
     ) -> Result<FaultId> {
         self.asked += 1;
         let id = FaultId(format!("test-{}", self.asked));
@@ -310,7 +327,7 @@ impl Agent {
             lease,
             seed: SEED,
             means,
-            pulse: None,
+            pulse,
         }))?;
         Ok(id)
     }

@@ -164,11 +164,19 @@ impl Victim {
     /// # Errors
     /// When it cannot be started.
     pub fn start(tag: &str) -> Result<Self> {
+        Self::start_with(tag, Stdio::null())
+    }
+
+    /// The same, with a descriptor of its own: a socket that it has open is its as well as the caller's.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(tag: &str, open: impl Into<Stdio>) -> Result<Self> {
         let mut child = Command::new("/proc/self/exe")
             .args([ROLE, tag])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(open)
             .spawn()
             .map_err(|error| format!("cannot start a victim: {error}"))?;
         let mut ready = [0; 1];

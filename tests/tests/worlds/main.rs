@@ -15,7 +15,9 @@ mod journal;
 mod kill_matrix;
 mod lab_itself;
 mod library;
+mod nic;
 mod node;
+mod node_end;
 mod owner;
 mod pods;
 mod policy;
@@ -36,14 +38,17 @@ use lab::world::{shop, talker, victim};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 fn main() -> ExitCode {
+    lab::vm::main_if_init();
     let other = victim::main_if_victim().or_else(talker::main_if_talker);
+    let other = other.or_else(node_end::main_if_inside);
     if let Some(code) = other.or_else(shop::main_if_instance) {
         return code;
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(at_once());
     let mut trials = lab_itself::trials();
-    // Those that may run beside others first, and of them the one that waits longest.
+    // Those that may run beside others first, and of them the ones that wait longest.
+    trials.extend(node_end::trials());
     trials.extend(node::trials());
     match Agent::start() {
         Ok(agent) => {
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
     trials.extend(pressure::trials());
     trials.extend(pods::trials());
     trials.extend(journal::trials());
+    trials.extend(nic::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
     trials.extend(watchdog::trials());

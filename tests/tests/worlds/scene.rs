@@ -1,5 +1,7 @@
 //! A scene for every kind of fault: what it is tried on, and how its victim feels it.
 
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -47,6 +49,8 @@ pub(crate) struct Scene {
 
 enum Stage {
     Network(Box<Wire>),
+    /// A wire and a socket on it that is the victim's, in a namespace where others' are too.
+    Owned(Box<Wire>, UdpSocket),
     Names(
         Box<Wire>,
         #[expect(dead_code, reason = "it answers as long as it is kept")] Resolver,
@@ -70,12 +74,7 @@ enum Stage {
 impl Scene {
     /// Everything the fault needs to act on.
     pub(crate) fn set(kind: FaultKind) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let tag = format!(
-            "sqt-scene-{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
+        let tag = fresh_tag();
         let mut victim = None;
         let stage = match kind {
             FaultKind::Kill => Stage::Revived(Revival::start(&tag)?),
@@ -131,10 +130,25 @@ impl Scene {
         })
     }
 
+    /// Everything that a fault on the packets of one process among others needs to act on.
+    pub(crate) fn set_owned(kind: FaultKind) -> Result<Self> {
+        let tag = fresh_tag();
+        let wire = Wire::new()?;
+        let socket = wire.udp(named(Ip::V4))?;
+        let victim = wire.victim.enter(|| with_socket(&tag, &socket))?;
+        Ok(Self {
+            kind,
+            victim: Mutex::new(Some(victim)),
+            stage: Stage::Owned(Box::new(wire), socket),
+            tag,
+        })
+    }
+
     /// The wire, where the fault is one of the network.
     pub(crate) fn wire(&self) -> Option<&Wire> {
         match &self.stage {
             Stage::Network(wire)
+            | Stage::Owned(wire, _)
             | Stage::Names(wire, _)
             | Stage::Web(wire, _)
             | Stage::Echo(wire, _)
@@ -158,7 +172,7 @@ impl Scene {
         let process = json!({ "command": self.tag });
         written(if kind == FaultKind::Freeze {
             json!({ "cgroup": format!("/{}", self.tag) })
-        } else if kind.is_network() {
+        } else if kind.is_network() && !matches!(self.stage, Stage::Owned(..)) {
             json!({ "netns": { "process": process } })
         } else {
             json!({ "process": process })
@@ -180,7 +194,9 @@ impl Scene {
         match kind {
             FaultKind::Pause | FaultKind::Kill => true,
             FaultKind::Cpu | FaultKind::Memory => matches!(self.stage, Stage::Group(_)),
-            FaultKind::Freeze => false,
+            // The walk's agent lets nothing through that its node forbids by default.
+            FaultKind::Freeze | FaultKind::NicDown => false,
+            FaultKind::Reboot | FaultKind::Shutdown => false,
             FaultKind::Fill | FaultKind::Io => matches!(self.stage, Stage::Disk),
             FaultKind::Exhaust => matches!(self.stage, Stage::Ports(_)),
             _ => self.wire().is_some(),
@@ -226,6 +242,7 @@ impl Scene {
     pub(crate) fn suffering(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
         match &self.stage {
             Stage::Network(wire) => network_suffering(wire, since, time),
+            Stage::Owned(_, socket) => volley_suffering(socket, since, time),
             Stage::Names(wire, _) => names_suffering(wire, since, time),
             Stage::Web(wire, _) => web_suffering(wire, since, time),
             Stage::Echo(wire, echo) => echo_suffering(wire, echo, since, time),
@@ -290,6 +307,7 @@ impl Scene {
             | Stage::Web(wire, _)
             | Stage::Echo(wire, _)
             | Stage::Ports(wire) => wire.victim.enter(|| Victim::start(&self.tag))?,
+            Stage::Owned(wire, socket) => wire.victim.enter(|| with_socket(&self.tag, socket))?,
             Stage::Group(group) => {
                 let started = Victim::start(&self.tag)?;
                 group.adopt(started.pid())?;
@@ -316,6 +334,17 @@ impl Drop for Scene {
             group.thaw();
         }
     }
+}
+
+fn fresh_tag() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("sqt-scene-{}-{number}", std::process::id())
+}
+
+/// A victim that has the socket open as well.
+fn with_socket(tag: &str, socket: &UdpSocket) -> Result<Victim> {
+    Victim::start_with(tag, OwnedFd::from(socket.try_clone()?))
 }
 
 /// A dose nobody can overlook. A new kind of fault does not compile without one.
@@ -348,6 +377,9 @@ pub(crate) fn strong(kind: FaultKind) -> Fault {
         FaultKind::Io => json!({ "path": "/tmp", "write": "20MiB/s", "file": "16MiB" }),
         FaultKind::Exhaust => json!({ "what": "ports" }),
         FaultKind::Tcp => json!({ "effect": "reset", "filter": filter }),
+        FaultKind::NicDown => json!({ "interface": "eth0" }),
+        // No node lets them through where this is used.
+        FaultKind::Reboot | FaultKind::Shutdown => json!({ "irreversible": true }),
     };
     written(json!({ kind.word(): parameters }))
 }
@@ -360,6 +392,27 @@ const FEELING: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_millis(300);
 
 fn network_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
+    let mut no_way = None;
+    // A socket of its own: a late answer to an earlier volley must not be taken for one to this.
+    let socket = loop {
+        match wire.udp(named(Ip::V4)) {
+            Ok(socket) => break socket,
+            // Without a link there is not even a way.
+            Err(_) if since.elapsed() < time => {
+                no_way = Some(since.elapsed());
+                thread::sleep(Duration::from_millis(4));
+            }
+            Err(_) => return Ok(no_way),
+        }
+    };
+    Ok(volley_suffering(&socket, since, time)?.or(no_way))
+}
+
+fn volley_suffering(
+    socket: &UdpSocket,
+    since: Instant,
+    time: Duration,
+) -> Result<Option<Duration>> {
     // An emulated machine on which several wires are watched at once cannot send more.
     let gap = Duration::from_millis(if emulated() { 8 } else { 4 });
     let count = u32::try_from(time.saturating_sub(since.elapsed()).as_millis() / gap.as_millis())?;
@@ -369,14 +422,10 @@ fn network_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Opti
         patience: SLOW,
         size: 200,
     };
-    // A socket of its own: a late answer to an earlier volley must not be taken for one to this.
-    let volley = Volley::fire(&wire.udp(named(Ip::V4))?, &pace)?;
+    let volley = Volley::fire(socket, &pace)?;
     let suffers = |shot: &&Shot| shot.answers.len() != 1 || shot.answers[0] > SLOW;
-    Ok(volley
-        .shots
-        .iter()
-        .rfind(suffers)
-        .map(|shot| shot.sent.saturating_duration_since(since)))
+    let last = volley.shots.iter().rfind(suffers);
+    Ok(last.map(|shot| shot.sent.saturating_duration_since(since)))
 }
 
 /// Queries, all from one socket, that are not answered with what the resolver says.

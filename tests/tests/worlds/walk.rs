@@ -263,7 +263,7 @@ impl<'a> Walk<'a> {
         let target = found.swap_remove(0).id;
         let id = self
             .agent
-            .say_arm(target, &fault, written(json!(lease)), means)?;
+            .say_arm(target, &fault, written(json!(lease)), means, None)?;
         self.tally.asked += 1;
         let _ = writeln!(
             self.steps,

@@ -144,14 +144,31 @@ pub(crate) fn create_ifb(route: &mut Netlink, name: &str) -> Result<(), NetError
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn set_up(route: &mut Netlink, link: &Link) -> Result<(), NetError> {
+    set(route, link, "set up", LinkFlags::Up)
+}
+
+/// Sets a link down.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn set_down(route: &mut Netlink, link: &Link) -> Result<(), NetError> {
+    set(route, link, "set down", LinkFlags::empty())
+}
+
+fn set(
+    route: &mut Netlink,
+    link: &Link,
+    operation: &'static str,
+    flags: LinkFlags,
+) -> Result<(), NetError> {
     let mut message = LinkMessage::default();
     message.header.index = link.index;
-    message.header.flags = LinkFlags::Up;
+    message.header.flags = flags;
     message.header.change_mask = LinkFlags::Up;
     let object = format!("link {}", link.name);
     route.request(
         Ask {
-            operation: "set up",
+            operation,
             object: &object,
         },
         RTM_SETLINK,

@@ -86,7 +86,6 @@ impl Netns {
     }
 
     /// What tells it from others.
-    #[cfg(test)]
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }

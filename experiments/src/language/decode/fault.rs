@@ -1,8 +1,9 @@
 //! The faults, each from its own fields; those on packets are in `network`.
 
-use super::{disk, dns, http, network, tcp};
+use super::{disk, dns, http, network, node, tcp};
 use crate::fault::{
-    Cpu, CpuBase, Fault, Freeze, Kill, Memory, MemoryBase, MemorySize, Pause, Signal,
+    Cpu, CpuBase, Fault, Freeze, Kill, Memory, MemoryBase, MemorySize, Pause, Reboot, Shutdown,
+    Signal,
 };
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
@@ -30,6 +31,9 @@ const KINDS: &[&str] = &[
     "exhaust",
     "freeze",
     "tcp",
+    "nicDown",
+    "reboot",
+    "shutdown",
 ];
 
 /// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
@@ -44,31 +48,10 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
     }
     let several = "put them into a list: `faults: [ { … }, { … } ]`";
     let variant = Variant::read(cx, owner, node, "a fault", KINDS, several)?;
-    let Some(node) = variant.node else {
-        return match variant.word {
-            "kill" => Some(Fault::Kill(Kill {
-                signal: Signal::default(),
-                every: None,
-            })),
-            "partition" => Some(network::partition_of_all()),
-            word @ ("dns" | "http" | "tcp") => {
-                cx.error(
-                    variant.at,
-                    format!("it is not said what a fault on {word} does"),
-                )
-                .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
-                None
-            }
-            "pause" => Some(Fault::Pause(Pause {})),
-            "freeze" => Some(Fault::Freeze(Freeze {})),
-            word => {
-                cx.error(variant.at, format!("it is not said how much {word}"))
-                    .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
-                None
-            }
-        };
-    };
     let at = variant.at;
+    let Some(node) = variant.node else {
+        return by_a_word(cx, at, variant.word);
+    };
     match variant.word {
         "delay" => network::delay(cx, at, node).map(Fault::Delay),
         "loss" => network::loss(cx, at, node).map(Fault::Loss),
@@ -87,12 +70,49 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "io" => disk::io(cx, at, node).map(Fault::Io),
         "exhaust" => disk::exhaust(cx, at, node).map(Fault::Exhaust),
         "tcp" => tcp::tcp(cx, at, node).map(Fault::Tcp),
+        "nicDown" => node::nic_down(cx, at, node).map(Fault::NicDown),
+        "reboot" => node::for_good(cx, at, node, "reboot")
+            .map(|irreversible| Fault::Reboot(Reboot { irreversible })),
+        "shutdown" => node::for_good(cx, at, node, "shutdown")
+            .map(|irreversible| Fault::Shutdown(Shutdown { irreversible })),
         _ => memory(cx, at, node).map(Fault::Memory),
     }
 }
 
+/// The fault of which nothing but the word is said, where that is enough.
+fn by_a_word(cx: &mut Cx<'_, '_>, at: At, word: &str) -> Option<Fault> {
+    match word {
+        "kill" => Some(Fault::Kill(Kill {
+            signal: Signal::default(),
+            every: None,
+        })),
+        "partition" => Some(network::partition_of_all()),
+        word @ ("dns" | "http" | "tcp") => {
+            cx.error(at, format!("it is not said what a fault on {word} does"))
+                .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
+            None
+        }
+        "pause" => Some(Fault::Pause(Pause {})),
+        "freeze" => Some(Fault::Freeze(Freeze {})),
+        word @ ("reboot" | "shutdown") => {
+            node::not_said(cx, at, word);
+            None
+        }
+        "nicDown" => {
+            cx.error(at, "it is not said which interface is down")
+                .mend("write `{ nicDown: eth1 }`");
+            None
+        }
+        word => {
+            cx.error(at, format!("it is not said how much {word}"))
+                .mend(format!("write `{{ {word}: {} }}`", network::example(word)));
+            None
+        }
+    }
+}
+
 /// Faults that other tools offer and that nothing could take back: their words, why not, and what to do instead.
-const REFUSED: [(&[&str], &str, &str); 3] = [
+const REFUSED: [(&[&str], &str, &str); 1] = [
     // time_namespaces(7): of the clocks, a namespace offsets CLOCK_MONOTONIC and CLOCK_BOOTTIME, and who calls unshare(2) does
     // not enter it, only the children made after that. CLOCK_REALTIME is the node's, and settimeofday(2) has no owner.
     (
@@ -101,18 +121,6 @@ const REFUSED: [(&[&str], &str, &str); 3] = [
         "a time namespace is for processes that are yet to be started and leaves the time of day alone, and the node's own \
          clock has no owner whose death would set it right; start a copy of the service under libfaketime and experiment on \
          that, or let what it trusts be late: `{ delay: { time: 2s, to: { port: 123 } } }`",
-    ),
-    (
-        &["reboot", "shutdown"],
-        "a node cannot be rebooted or shut down: nothing would take that back, and Squall's own agent ends with it",
-        "let your platform do it, and watch with an experiment whose fault is small; a node that is cut off for a while is \
-         `{ partition: { mode: drop } }` on `host`, which ends with its holder",
-    ),
-    // The kernel flushes an interface's routes and IPv6 addresses when it goes down (fib_disable_ip, addrconf_ifdown).
-    (
-        &["nic", "interface"],
-        "an interface cannot be set down: its routes and IPv6 addresses go with it, and nothing in the kernel would put them back",
-        "write `{ partition: {} }` on the `netns` or the `host`: to everybody else it is the same, and it ends with its holder",
     ),
 ];
 

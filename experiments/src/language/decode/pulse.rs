@@ -1,6 +1,6 @@
 //! How a step's faults come and go.
 
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
 use crate::language::tree::{Entry, Value};
@@ -39,7 +39,10 @@ pub(super) fn sense(
         let kind = fault.kind();
         cx.error(at, format!("a {kind} cannot come and go"))
             .related(*fault_at, "over in an instant, and not to be taken back")
-            .mend("remove `pulse`; `every: 10s` kills again and again");
+            .mend(match kind {
+                FaultKind::Kill => "remove `pulse`; `every: 10s` kills again and again",
+                _ => "remove `pulse`",
+            });
     }
     if let Some(hold) = hold.filter(|hold| hold.get() <= pulse.on.get()) {
         cx.warning(at, format!("a pulse of {pulse} in a step of {hold}"))

@@ -1,6 +1,6 @@
 //! A step of the method: faults on a target, on a growing share of it, for a time.
 
-use super::{fault, follow, nodes, pulse, sense, target};
+use super::{fault, follow, node, nodes, pulse, sense, target};
 use crate::experiment::Step;
 use crate::fault::Fault;
 use crate::language::reader::{Cx, Fields};
@@ -22,6 +22,9 @@ pub(super) fn list(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<Step>> {
             kept(cx, *at, before);
         }
     }
+    let read = steps.iter().zip(items);
+    let read = read.filter_map(|(step, item)| Some((&step.as_ref()?.0, item.head())));
+    node::once(cx, &read.collect::<Vec<_>>());
     let steps: Option<Vec<(Step, Option<At>)>> = steps.into_iter().collect();
     steps.map(|steps| steps.into_iter().map(|(step, _)| step).collect())
 }
@@ -88,6 +91,9 @@ fn one(cx: &mut Cx<'_, '_>, node: &Node) -> Option<(Step, Option<At>)> {
     let follow = follow.map(Option::flatten);
     if let Some(Some((_, at))) = follow {
         follow::sense(cx, at, faults.as_deref(), on.as_ref());
+    }
+    if let (Some(faults), Some((target, at)), Some(ramp)) = (&faults, &on, &ramp) {
+        node::alone(cx, faults, (target, *at), ramp);
     }
     if let Some(faults) = &faults {
         if let Some(hold) = hold {

@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 use squall_experiments::fault::FaultKind;
 use squall_experiments::wire::EndCause;
 
+use super::variation::Variation;
+use crate::dose::emulated;
+
+/// Where this is set, an emulated machine tries all that it otherwise leaves to the real one.
+const ALL: &str = "SQUALL_MATRIX";
+
 /// How a fault's life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
@@ -94,8 +100,10 @@ impl End {
 
     /// How long the victim may go on suffering from now on: 100 ms after a kill, until the lease's end after anything that only
     /// stops answering, and where there is a word to be said, as long as the agent waits for it.
-    pub(crate) fn limit(self, lease_end: Option<Instant>) -> Duration {
+    pub(crate) fn limit(self, lease_end: Option<Instant>, variation: Variation) -> Duration {
         match self {
+            // An orderly end, which one holder passes on to another.
+            Self::ControllerGone if variation == Variation::Pulsed => ORDERLY,
             Self::HolderKilled
             | Self::AgentKilled
             | Self::ControllerGone
@@ -150,9 +158,28 @@ impl End {
         }
     }
 
-    /// Why this end makes no sense for that kind of fault. A new kind or end does not compile without a decision.
-    pub(crate) const fn senseless_for(self, kind: FaultKind) -> Option<&'static str> {
+    /// Why this end makes no sense for that kind of fault, asked for like this.
+    pub(crate) fn senseless(self, kind: FaultKind, variation: Variation) -> Option<&'static str> {
+        let tried = matches!(self, Self::HolderKilled | Self::AgentKilled);
+        if variation != Variation::Plain && !tried && emulated() && std::env::var_os(ALL).is_none()
+        {
+            return Some(
+                "with this end it is tried on the real machine; SQUALL_MATRIX=all tries it on the emulated one too, for a quarter of an hour",
+            );
+        }
+        match (self, variation) {
+            // As for all others that are aimed at a process.
+            (Self::NetnsDeleted, Variation::Owned) => self.senseless_for(FaultKind::Kill),
+            _ => self.senseless_for(kind),
+        }
+    }
+
+    /// Why it makes none for that kind of fault. A new kind or end does not compile without a decision.
+    const fn senseless_for(self, kind: FaultKind) -> Option<&'static str> {
         match self {
+            _ if kind.is_for_good() => Some(
+                "nothing takes it back, and so the node that runs these tests lets it through to none of them: `node_end` does it",
+            ),
             Self::HolderKilled
             | Self::AgentKilled
             | Self::ControllerGone
@@ -183,30 +210,41 @@ impl End {
                 | FaultKind::Io
                 | FaultKind::Exhaust
                 | FaultKind::Freeze
-                | FaultKind::Tcp => None,
+                | FaultKind::Tcp
+                | FaultKind::NicDown
+                | FaultKind::Reboot
+                | FaultKind::Shutdown => None,
             },
-            Self::NetnsDeleted => match kind {
-                FaultKind::Kill
-                | FaultKind::Cpu
-                | FaultKind::Memory
-                | FaultKind::Pause
-                | FaultKind::Fill
-                | FaultKind::Io
-                | FaultKind::Exhaust
-                | FaultKind::Freeze => Some(
-                    "it is aimed at a process, which stays in its network namespace when the name is deleted",
-                ),
-                FaultKind::Delay
-                | FaultKind::Loss
-                | FaultKind::Duplicate
-                | FaultKind::Corrupt
-                | FaultKind::Reorder
-                | FaultKind::Rate
-                | FaultKind::Partition
-                | FaultKind::Dns
-                | FaultKind::Http
-                | FaultKind::Tcp => None,
-            },
+            Self::NetnsDeleted => senseless_without_a_name(kind),
         }
+    }
+}
+
+/// Why the end of a network namespace's name makes no sense for that kind of fault.
+const fn senseless_without_a_name(kind: FaultKind) -> Option<&'static str> {
+    match kind {
+        FaultKind::Kill
+        | FaultKind::Cpu
+        | FaultKind::Memory
+        | FaultKind::Pause
+        | FaultKind::Fill
+        | FaultKind::Io
+        | FaultKind::Exhaust
+        | FaultKind::Freeze => Some(
+            "it is aimed at a process, which stays in its network namespace when the name is deleted",
+        ),
+        FaultKind::Delay
+        | FaultKind::Loss
+        | FaultKind::Duplicate
+        | FaultKind::Corrupt
+        | FaultKind::Reorder
+        | FaultKind::Rate
+        | FaultKind::Partition
+        | FaultKind::Dns
+        | FaultKind::Http
+        | FaultKind::Tcp
+        | FaultKind::NicDown
+        | FaultKind::Reboot
+        | FaultKind::Shutdown => None,
     }
 }

@@ -7,6 +7,7 @@
 mod end;
 mod round;
 mod table;
+mod variation;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::dose::emulated;
 use crate::{as_root, is_wanted};
 use end::End;
 pub(crate) use table::table;
+use variation::Variation;
 
 /// One fault, by one means, with one end.
 #[derive(Clone, Debug)]
@@ -26,6 +28,7 @@ struct Cell {
     fault: String,
     kind: FaultKind,
     means: Means,
+    variation: Variation,
     end: End,
 }
 
@@ -64,19 +67,17 @@ pub(crate) fn trials(arguments: &Arguments, capabilities: &Capabilities) -> Vec<
     table::expect(capabilities);
     let mut trials = Vec::new();
     for end in End::ALL {
-        let cells = FaultKind::ALL
+        let rows = FaultKind::ALL
             .into_iter()
-            .filter(|kind| end.senseless_for(*kind).is_none());
-        let cells = cells.flat_map(|kind| {
-            let of = capabilities.of(kind);
-            let means = of.map(|c| c.means.clone()).unwrap_or_default();
-            means.into_iter().map(move |means| Cell {
-                fault: table::row(kind, means),
-                kind,
-                means,
-                end,
-            })
+            .flat_map(|kind| variation::rows(kind, capabilities));
+        let cells = rows.map(|(kind, means, variation)| Cell {
+            fault: table::row(kind, means, variation),
+            kind,
+            means,
+            variation,
+            end,
         });
+        let cells = cells.filter(|cell| end.senseless(cell.kind, cell.variation).is_none());
         let (wanted, others): (Vec<_>, Vec<_>) =
             cells.partition(|cell| is_wanted(arguments, &cell.name()));
         // Those that nobody asked for are counted as filtered out, and live alone where they are run all the same.

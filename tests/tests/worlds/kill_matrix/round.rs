@@ -26,6 +26,7 @@ use squall_experiments::wire::Armed;
 use tempfile::{NamedTempFile, TempDir};
 
 use super::end::{End, LEASE};
+use super::variation::Variation;
 use super::{Cell, Told};
 use crate::scene::Scene;
 
@@ -64,7 +65,7 @@ type Suffered = BTreeMap<usize, Duration>;
 /// What came of watching.
 struct Watched {
     /// How long a victim may suffer.
-    limit: Duration,
+    limits: BTreeMap<usize, Duration>,
     /// How long it did, and for how long of that the machine itself stood still, by its cell's place.
     suffered: BTreeMap<usize, (Duration, Duration)>,
 }
@@ -88,8 +89,11 @@ impl<'a> Round<'a> {
         let end = cells.first().ok_or("a round of nothing")?.end;
         let scenes = thread::scope(|scope| {
             let set = |cell: &Cell| {
-                let kind = cell.kind;
-                scope.spawn(move || Scene::set(kind))
+                let (kind, variation) = (cell.kind, cell.variation);
+                scope.spawn(move || match variation {
+                    Variation::Owned => Scene::set_owned(kind),
+                    Variation::Plain | Variation::Pulsed => Scene::set(kind),
+                })
             };
             let setting: Vec<_> = cells.iter().map(set).collect();
             let joined = setting.into_iter().map(|scene| {
@@ -168,9 +172,10 @@ impl<'a> Round<'a> {
     fn arm(&mut self, agent: &mut Agent, places: &[usize], candidates: &[Candidate]) {
         let lease: Lease = written(json!(LONG_LEASE));
         for place in places.iter().copied() {
-            let (scene, means) = (&self.scenes[place], self.cells[place].means);
+            let (scene, cell) = (&self.scenes[place], &self.cells[place]);
             let target = candidates[place].id.clone();
-            match agent.arm(target, &scene.fault(), lease, Some(means)) {
+            let pulse = cell.variation.pulse();
+            match agent.arm_pulsing(target, &scene.fault(), lease, Some(cell.means), pulse) {
                 Ok(armed) => drop(self.armed.insert(place, armed)),
                 Err(error) => drop(self.failed.insert(place, error.to_string())),
             }
@@ -221,7 +226,9 @@ impl<'a> Round<'a> {
     /// Brings the end about while every victim is watched; each cell's suffering, and how long the machine stood still in it.
     fn end_and_watch(&mut self, agent: &mut Agent, place: &Place) -> Result<Watched> {
         let (end, scenes, stalls) = (self.end, &self.scenes, Stalls::watch());
-        let limit = end.limit(self.lease_end);
+        let limit = |at: &usize| end.limit(self.lease_end, self.cells[*at].variation);
+        let limits: BTreeMap<usize, Duration> =
+            self.armed.keys().map(|at| (*at, limit(at))).collect();
         let (watched, came): (Vec<_>, Result<()>) = thread::scope(|scope| {
             let mut starts = Vec::new();
             let mut watching = Vec::new();
@@ -229,6 +236,7 @@ impl<'a> Round<'a> {
                 let (start, begun) = mpsc::channel::<Instant>();
                 starts.push(start);
                 let (scene, stalls, holder) = (&scenes[*at], &stalls, armed.holder);
+                let limit = limits[at];
                 let watch = move || -> Result<(Duration, Duration)> {
                     let begun = match for_one(end, scene, holder) {
                         Some(ended) => ended.map(|()| Instant::now())?,
@@ -263,12 +271,12 @@ impl<'a> Round<'a> {
                 Err(error) => self.out(at, Err(error)),
             }
         }
-        Ok(Watched { limit, suffered })
+        Ok(Watched { limits, suffered })
     }
 
     fn judge(&mut self, watched: &Watched) {
-        let limit = watched.limit;
         for (place, (last, stood_still)) in &watched.suffered {
+            let limit = watched.limits[place];
             if *last > limit + *stood_still {
                 let told = format!(
                     "the victim suffered for {last:?} more, allowed are {limit:?} and the {stood_still:?} for which the \
@@ -463,10 +471,11 @@ impl Place {
     }
 }
 
-/// The policy of a node that allows what is forbidden by default: what a journal holds. Where no end fills the disk.
+/// The policy of a node that allows what is forbidden by default and can be taken back: what a journal holds. Where no end
+/// fills the disk.
 fn everything_allowed() -> Result<NamedTempFile> {
     let mut file = NamedTempFile::new_in("/run")?;
-    writeln!(file, "allow: [ freeze ]")?;
+    writeln!(file, "allow: [ freeze, nic ]")?;
     Ok(file)
 }
 

@@ -7,11 +7,13 @@ use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::FaultKind;
 
 use super::end::End;
+use super::variation::{self, Variation};
 use super::{Cell, Told};
 
 /// One line: a fault by its means, or one that this node cannot inject.
 struct Row {
     kind: FaultKind,
+    variation: Variation,
     name: String,
     /// Why it is not on this node, where it is not.
     unable: Option<String>,
@@ -22,21 +24,29 @@ struct Row {
 static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 
 /// How a fault by its means is called.
-pub(super) fn row(kind: FaultKind, means: Means) -> String {
-    format!("{kind}_by_{}", format!("{means:?}").to_lowercase())
+pub(super) fn row(kind: FaultKind, means: Means, variation: Variation) -> String {
+    let means = format!("{means:?}").to_lowercase();
+    format!("{kind}_by_{means}{}", variation.suffix())
 }
 
 /// Makes the lines: one for each kind there is, whether this node can inject it or not.
 pub(super) fn expect(capabilities: &Capabilities) {
     let Ok(mut rows) = ROWS.lock() else { return };
     for kind in FaultKind::ALL {
-        let known = capabilities.of(kind);
-        let means = known.map(|c| c.means.clone()).unwrap_or_default();
-        let names = means.iter().map(|means| (row(kind, *means), None));
-        let why = || known.map_or_else(String::new, |c| c.notes.join("; "));
-        let unable = means.is_empty().then(|| (kind.to_string(), Some(why())));
-        rows.extend(names.chain(unable).map(|(name, unable)| Row {
+        let able = variation::rows(kind, capabilities);
+        let why = || {
+            let known = capabilities.of(kind);
+            known.map_or_else(String::new, |c| c.notes.join("; "))
+        };
+        let unable = able
+            .is_empty()
+            .then(|| (kind.to_string(), Variation::Plain, Some(why())));
+        let able = able
+            .into_iter()
+            .map(|(kind, means, variation)| (row(kind, means, variation), variation, None));
+        rows.extend(able.chain(unable).map(|(name, variation, unable)| Row {
             kind,
+            variation,
             name,
             unable,
             cells: Default::default(),
@@ -71,7 +81,10 @@ pub(crate) fn table() -> Option<String> {
     for row in rows.iter() {
         let mut cells = row.cells.clone();
         for (cell, end) in cells.iter_mut().zip(End::ALL) {
-            let reason = row.unable.as_deref().or(end.senseless_for(row.kind));
+            let reason = row
+                .unable
+                .as_deref()
+                .or(end.senseless(row.kind, row.variation));
             let Some(reason) = reason else { continue };
             let known = reasons.iter().position(|known| *known == reason);
             let number = known.unwrap_or_else(|| {
@@ -92,7 +105,7 @@ pub(crate) fn table() -> Option<String> {
 }
 
 fn line(text: &mut String, name: &str, cells: [&str; End::ALL.len()]) {
-    let _ = write!(text, "{name:<22}");
+    let _ = write!(text, "{name:<30}");
     for cell in cells {
         let _ = write!(text, "{cell:>10}");
     }

@@ -1,0 +1,75 @@
+//! The ways in which a fault can be asked for, each a row of the matrix of its own: as it is, coming and going, and for the packets
+//! of one process among others.
+
+use lab::world::agent::written;
+use serde_json::json;
+use squall_experiments::capability::{Capabilities, Means};
+use squall_experiments::fault::FaultKind;
+use squall_experiments::pulse::Pulse;
+
+use crate::scene::strong;
+
+/// How a fault is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variation {
+    Plain,
+    Pulsed,
+    Owned,
+}
+
+impl Variation {
+    const ALL: [Self; 3] = [Self::Plain, Self::Pulsed, Self::Owned];
+
+    /// What it adds to a row's name.
+    pub(super) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Pulsed => "_pulsed",
+            Self::Owned => "_owned",
+        }
+    }
+
+    /// The beat. A fault that beat on after its end would be back before it is looked away.
+    pub(super) fn pulse(self) -> Option<Pulse> {
+        let beat = json!({ "on": "2s", "off": "200ms" });
+        (self == Self::Pulsed).then(|| written(beat))
+    }
+
+    /// By which means the node can do that.
+    fn means(self, kind: FaultKind, capabilities: &Capabilities) -> Vec<Means> {
+        let of = |kind| {
+            capabilities
+                .of(kind)
+                .map_or(Vec::new(), |c| c.means.clone())
+        };
+        match self {
+            Self::Plain => of(kind),
+            Self::Pulsed if kind.can_pulse() => of(kind),
+            // Its connections would have to be another process's: `dose::owner_of_its_connections` has such a one.
+            Self::Owned if kind == FaultKind::Tcp => Vec::new(),
+            Self::Owned if strong(kind).may_have_owner() => {
+                // Whose a packet is, is told while it waits; a partition of one's is a loss of all.
+                let queued = of(if kind == FaultKind::Partition {
+                    FaultKind::Loss
+                } else {
+                    kind
+                });
+                let queued = queued.into_iter().filter(|means| *means == Means::Queue);
+                queued.collect()
+            }
+            Self::Pulsed | Self::Owned => Vec::new(),
+        }
+    }
+}
+
+/// Every row that a kind of fault has on this node.
+pub(super) fn rows(
+    kind: FaultKind,
+    capabilities: &Capabilities,
+) -> Vec<(FaultKind, Means, Variation)> {
+    let each = Variation::ALL.into_iter().flat_map(|variation| {
+        let means = variation.means(kind, capabilities).into_iter();
+        means.map(move |means| (kind, means, variation))
+    });
+    each.collect()
+}
