@@ -104,4 +104,42 @@ mod tests {
         std::fs::write(&path, "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n").unwrap();
         assert!(in_production().await.is_some());
     }
+
+    /// Whoever starts a run at the desk, by hand too, is told which event keeps it out.
+    #[tokio::test]
+    async fn the_desk_s_gate_keeps_a_run_out_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("freeze.ics");
+        let store = crate::store::Store::open(folder.path()).await.unwrap();
+        let practice = crate::practice::Practice::open(folder.path(), None, Vec::new()).unwrap();
+        let practice = practice.with_blackouts(vec![BlackoutFile {
+            calendar: path.clone(),
+            time_zone: None,
+            environments: None,
+        }]);
+        let (experiment, digest) = crate::stage::fixture::experiment(crate::stage::fixture::FILE);
+        let experiment = std::sync::Arc::new(experiment);
+        let gate = practice.gate(&store);
+        let asked = |run: &str| {
+            gate(crate::run::desk::Asking {
+                run: run.into(),
+                experiment: std::sync::Arc::clone(&experiment),
+                digest: digest.clone(),
+                environment: crate::run::desk::ENVIRONMENT.to_owned(),
+                by: "ann".into(),
+                trigger: crate::stage::Trigger::Hand,
+                present: Vec::new(),
+                together: crate::stage::Together::default(),
+            })
+        };
+        let now = Timestamp::now();
+        std::fs::write(&path, calendar(now - SignedDuration::from_mins(5), 10)).unwrap();
+        let refused = asked("a").await.unwrap_err();
+        assert!(
+            refused.iter().any(|why| why.contains("Freeze")),
+            "{refused:?}"
+        );
+        std::fs::write(&path, calendar(now + SignedDuration::from_hours(9), 10)).unwrap();
+        assert_eq!(asked("b").await, Ok(()));
+    }
 }
