@@ -12,6 +12,7 @@ use crate::join::Labels;
 use crate::pulse::Pulse;
 use crate::target::{Candidate, Target};
 use crate::units::Lease;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of this language. Raised when an old reader would misunderstand; additions do not raise it.
@@ -160,7 +161,7 @@ pub struct Resolved {
 }
 
 /// Something that matched and is left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Excluded {
     /// What, for people.

@@ -1,6 +1,7 @@
 //! API tokens: made, listed, taken back; and who one is.
 
-use super::openapi::{Body, Created, Path};
+use super::openapi::{Body, Created, Path, Query};
+use super::page::{Page, Wanted};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::access::{Caller, Grant, Grants};
@@ -120,8 +121,14 @@ fn check(api: &Api, wanted: &AccessWanted) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ApiTokenKept>>, Problem> {
-    Ok(Json(api.store.api_tokens().await?))
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<ApiTokenKept>>, Problem> {
+    let (before, most) = (wanted.before()?, wanted.most()?);
+    let all = api.store.api_tokens(before, most).await?;
+    let place = |one: &ApiTokenKept| format!("{}:{}", one.created_us, one.id);
+    Ok(Json(wanted.page(all, place)?))
 }
 
 pub(super) async fn revoke(

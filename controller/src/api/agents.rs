@@ -2,7 +2,8 @@
 
 use super::caller::Caller;
 use super::listen::Peer;
-use super::openapi::{Body, Path};
+use super::openapi::{Body, Path, Query};
+use super::page::{Page, Wanted};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::fleet::authority::Issued;
@@ -171,8 +172,12 @@ fn websocket_key(headers: &HeaderMap) -> Option<Vec<u8>> {
     asked.then(|| key.as_bytes().to_vec())
 }
 
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<AgentSeen>>, Problem> {
-    let members = api.store.members().await?;
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<AgentSeen>>, Problem> {
+    let members = api.store.members_after(wanted.after_name(), wanted.most()?);
+    let members = members.await?;
     let mut there = api.registry.connected();
     let seen = members.into_iter().map(|member| AgentSeen {
         connected: there.remove(&member.node),
@@ -181,7 +186,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<AgentSeen>>,
         seen_us: member.seen_us,
         revoked_us: member.revoked_us,
     });
-    Ok(Json(seen.collect()))
+    Ok(Json(wanted.page(seen.collect(), |one| one.node.clone())?))
 }
 
 pub(super) async fn revoke(

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 /// An entry that was noted at an earlier time.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Noted {
     /// Its place and hash: `7:…`.
     noted: Option<String>,

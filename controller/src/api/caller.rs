@@ -23,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Below this path an endpoint's own begins.
 const BASE: &str = "/api/v1";
-/// So much of a path is noted.
+/// So many bytes of a path are noted.
 const PATH_BYTES_MAX: usize = 500;
 
 /// What an endpoint adds to the audit log.
@@ -45,8 +45,7 @@ pub(super) async fn known(State(api): State<Api>, mut request: Request, next: Ne
     };
     let environment = environment(&mut request).await;
     let method = request.method().clone();
-    let mut action = format!("{method} {}", request.uri().path());
-    action.truncate(PATH_BYTES_MAX);
+    let action = format!("{method} {}", plain(request.uri().path()));
     let answer = if endpoint.lets(&caller.grants, environment.as_deref()) {
         request.extensions_mut().insert(caller.clone());
         once::once(&api, &caller, &endpoint, request, next).await
@@ -65,6 +64,16 @@ pub(super) async fn known(State(api): State<Api>, mut request: Request, next: Ne
         }
     }
     answer
+}
+
+/// A path as a log shows it: whatever is in it, it is one line of letters that do nothing to whoever reads it.
+fn plain(path: &str) -> String {
+    let bytes = path.bytes().take(PATH_BYTES_MAX);
+    let shown = bytes.map(|byte| match byte.is_ascii_graphic() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    shown.collect()
 }
 
 /// The endpoint that the router has found.

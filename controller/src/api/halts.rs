@@ -12,6 +12,9 @@ use axum::{Extension, Json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The most letters of a reason; those behind are left out.
+const BECAUSE_MAX: usize = 500;
+
 /// Why everything is to stand still.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,8 +43,13 @@ pub(super) async fn halt(
     Extension(caller): Extension<Caller>,
     Body(wanted): Body<HaltWanted>,
 ) -> Result<Json<HaltSeen>, Problem> {
-    tracing::warn!(by = caller.name, because = wanted.because, "halt");
-    let said = api.desk.still().halt(&caller.name, &wanted.because);
+    // A stop is not refused for its words.
+    let letters = wanted.because.chars().take(BECAUSE_MAX);
+    let because: String = letters
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    tracing::warn!(by = caller.name, because, "halt");
+    let said = api.desk.still().halt(&caller.name, &because);
     said.await?;
     Ok(seen(State(api)).await)
 }

@@ -25,6 +25,7 @@ mod metrics;
 mod once;
 mod openapi;
 mod page;
+mod plans;
 mod practice;
 pub mod problem;
 mod runs;
@@ -55,6 +56,7 @@ pub use gates::{GateSeen, Question, Release};
 pub use halts::{HaltSeen, HaltWanted};
 pub use login::PATH as LOGIN_PATH;
 pub use page::Page;
+pub use plans::{PlanSeen, PlanWanted};
 pub use practice::{AnswersWanted, ApprovalWanted, EvidenceKey, PromotionWanted, VoteWanted};
 pub use runs::{RunSeen, RunStarted, RunWanted};
 pub use schedules::{Because, ScheduleSeen, Upcoming};
@@ -167,6 +169,7 @@ fn earning(paths: Paths) -> Paths {
     let statement = "/environments/{environment}/evidence/{run}/statement";
     paths
         .get("/policy", practice::policy)
+        .post("/environments/{environment}/plans", plans::plan)
         .post(
             "/environments/{environment}/promotions",
             practice::promotion,
@@ -201,6 +204,10 @@ fn now_us() -> i64 {
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod practice_tests;
 #[cfg(test)]

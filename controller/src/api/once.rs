@@ -47,7 +47,8 @@ async fn known_by(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let bad = |why: &str| Problem::new(StatusCode::BAD_REQUEST, format!("`Idempotency-Key` {why}"));
+    let no = |status, why: &str| Problem::new(status, format!("`Idempotency-Key` {why}"));
+    let bad = |why: &str| no(StatusCode::BAD_REQUEST, why);
     let key = key.to_str().map_err(|_| bad("is no text"))?.to_owned();
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(bad("has 1 to 200 letters, such as a UUID"));
@@ -79,17 +80,11 @@ async fn known_by(
         Known::New => {}
         Known::UnderWay => {
             let why = "belongs to a request that is being done; ask again in a moment";
-            return Err(Problem {
-                status: 409,
-                ..bad(why)
-            });
+            return Err(no(StatusCode::CONFLICT, why));
         }
         Known::Another => {
             let why = "was used for another request; take a new one for each";
-            return Err(Problem {
-                status: 422,
-                ..bad(why)
-            });
+            return Err(no(StatusCode::UNPROCESSABLE_ENTITY, why));
         }
         Known::Done(status, body) => return replay(status, body),
     }

@@ -13,6 +13,7 @@ const LIMIT_MAX: u32 = 1000;
 /// Part of a list.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PageOf{T}")]
 pub struct Page<T> {
     /// In the list's order.
     pub items: Vec<T>,
@@ -23,11 +24,13 @@ pub struct Page<T> {
 
 /// Which part is wanted.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
-    /// At most so many.
+    /// At most so many items: 1 to 1,000; 100 where nothing is said.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
     /// Behind this: the `next` of the page before.
-    pub(super) after: Option<String>,
+    after: Option<String>,
 }
 
 impl Wanted {
@@ -51,6 +54,20 @@ impl Wanted {
         after.parse().map_err(|_| bad_after())
     }
 
+    /// The moment, and the name, before which the page begins: a list whose newest is first.
+    pub(super) fn before(&self) -> Result<(i64, &str), Problem> {
+        let Some(after) = &self.after else {
+            return Ok((i64::MAX, ""));
+        };
+        let (at_us, name) = after.split_once(':').ok_or_else(bad_after)?;
+        Ok((at_us.parse().map_err(|_| bad_after())?, name))
+    }
+
+    /// The name behind which the page begins.
+    pub(super) fn after_name(&self) -> &str {
+        self.after.as_deref().unwrap_or_default()
+    }
+
     /// The page; `place` says where an item is.
     pub(super) fn page<T>(
         &self,
@@ -65,7 +82,7 @@ impl Wanted {
     }
 }
 
-pub(super) fn bad_after() -> Problem {
+fn bad_after() -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "`after` is what the page before said as `next`",

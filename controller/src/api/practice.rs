@@ -3,7 +3,7 @@
 use super::caller::Told;
 use super::openapi::{Answers, Operation};
 use super::openapi::{Body, Created, Path, Query};
-use super::page::{self, Page, Wanted};
+use super::page::{Page, Wanted};
 use super::problem::Problem;
 use super::{Api, FILE_BODY_BYTES_MAX, now_us};
 use crate::access::{Caller, Role};
@@ -248,15 +248,8 @@ pub(super) async fn approvals(
     Path(environment): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<Approval>>, Problem> {
-    let before = match wanted.after.as_deref().map(|after| after.split_once(':')) {
-        None => (i64::MAX, ""),
-        Some(Some((at_us, id))) => (at_us.parse().map_err(|_| page::bad_after())?, id),
-        Some(None) => return Err(page::bad_after()),
-    };
-    let all = api
-        .store
-        .approvals_in(&environment, before, wanted.most()?)
-        .await?;
+    let (before, most) = (wanted.before()?, wanted.most()?);
+    let all = api.store.approvals_in(&environment, before, most).await?;
     Ok(Json(
         wanted.page(all, |a| format!("{}:{}", a.requested_us, a.id))?,
     ))

@@ -430,8 +430,8 @@ async fn runs_pass_the_gate_and_are_seen_where_they_ran() {
             "{path}"
         );
     }
-    let list: Vec<RunSeen> = ask(&world, &production, "GET", "/runs", None)
+    let list: Page<RunSeen> = ask(&world, &production, "GET", "/runs", None)
         .await
         .unwrap();
-    assert!(list.is_empty());
+    assert!(list.items.is_empty());
 }

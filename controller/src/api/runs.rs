@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use super::openapi::{Accepted, Answers, Body, Created, Operation, Path, Query, Takes, say};
+use super::page::{self, Page};
 use super::problem::Problem;
 use super::{Api, FILE_BODY_BYTES_MAX, practice};
 use crate::access::Role;
@@ -22,14 +23,8 @@ use serde_json::json;
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use tokio::sync::broadcast;
-
-/// So many runs are listed where nothing is said, and at most.
-const LISTED: u32 = 50;
-/// See [`LISTED`].
-const LISTED_MAX: u32 = 10_000;
 
 /// The header with which a reader says what it has seen (HTML, section 9.2.4).
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -85,12 +80,6 @@ pub struct RunSeen {
     pub because: Option<String>,
 }
 
-/// How many are listed.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub(super) struct Most {
-    most: Option<u32>,
-}
-
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let said = crate::words::chain(&refused);
@@ -136,24 +125,27 @@ pub(super) async fn start(
     Ok(Created(RunStarted { run }))
 }
 
+/// A page of all runs, without those that the caller may not know of: it may have fewer items than it could, and another behind it.
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Query(most): Query<Most>,
-) -> Result<Json<Vec<RunSeen>>, Problem> {
-    let most = most.most.unwrap_or(LISTED).min(LISTED_MAX);
-    let kept = api.store.runs(most).await?;
-    let started = api.store.started_runs(most).await?.into_iter();
-    let mut started: HashMap<RunId, _> = started.map(|one| (one.run.clone(), one)).collect();
+    Query(wanted): Query<page::Wanted>,
+) -> Result<Json<Page<RunSeen>>, Problem> {
+    let (before, most) = (wanted.before()?, wanted.most()?);
+    let listed = api.store.runs_before(before, most).await?;
+    let page = wanted.page(listed, |one| {
+        format!("{}:{}", one.kept.created_us, one.kept.run)
+    })?;
     let under_way = api.desk.under_way();
-    let seen = kept.into_iter().map(|kept| {
-        let started = started.remove(&kept.run);
-        let (environment, by) = started.map(|one| (one.environment, one.by)).unzip();
-        let under_way = under_way.contains(&kept.run);
-        seen(kept, environment, by, under_way)
+    let seen = page.items.into_iter().map(|one| {
+        let under_way = under_way.contains(&one.kept.run);
+        seen(one.kept, one.environment, one.by, under_way)
     });
-    let seen = seen.filter(|run: &RunSeen| sees(&caller, run.environment.as_deref()));
-    Ok(Json(seen.collect()))
+    let items = seen.filter(|run: &RunSeen| sees(&caller, run.environment.as_deref()));
+    Ok(Json(Page {
+        items: items.collect(),
+        next: page.next,
+    }))
 }
 
 fn seen(kept: Kept, environment: Option<String>, by: Option<String>, under_way: bool) -> RunSeen {
@@ -220,6 +212,10 @@ pub(super) async fn one(
 ) -> Result<Json<RunSeen>, Problem> {
     let run = visible(&api, &caller, &name).await?;
     let under_way = api.desk.subscribe(&run).is_some();
+    if let Some(one) = api.store.listed(&run).await? {
+        return Ok(Json(seen(one.kept, one.environment, one.by, under_way)));
+    }
+    // It has just begun, and is written down in a moment.
     let started = api.store.started(&run).await?;
     let (environment, by) = started.map(|one| (one.environment, one.by)).unzip();
     let events = events_of(&api, &run).await?;
@@ -347,11 +343,19 @@ impl IntoResponse for Events {
 
 impl Answers for Events {
     fn answers(operation: &mut Operation, schemas: &mut SchemaGenerator) {
+        // Of one event of the stream, as those read it who know of streams.
         let stream = json!({
-            "type": "string",
+            "type": "object",
             "description": "Server-sent events: `id` counts from 0, `data` is an Event; the last one tells the verdict",
-            "contentMediaType": "application/json",
-            "contentSchema": schemas.subschema_for::<Event>(),
+            "required": ["id", "data"],
+            "properties": {
+                "id": { "type": "string" },
+                "data": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": schemas.subschema_for::<Event>(),
+                },
+            },
         });
         let kinds = [("text/event-stream", stream)];
         say(

@@ -1,7 +1,8 @@
 //! Schedules: put into force, shown with their next times, suspended and resumed.
 
 use super::caller::Caller;
-use super::openapi::{Body, Path};
+use super::openapi::{Body, Path, Query};
+use super::page::{Page, Wanted};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::access::Role;
@@ -21,8 +22,6 @@ pub use crate::calendar::Upcoming;
 const FILES_BYTES_MAX: usize = 16 << 20;
 /// So many of its next times are shown.
 const NEXT_SHOWN: usize = 3;
-/// So many of its past times are shown.
-const STARTS_SHOWN: i64 = 200;
 /// The most letters of a reason.
 const BECAUSE_MAX: usize = 500;
 
@@ -125,20 +124,36 @@ fn may(caller: &Caller, role: Role, prepared: &Prepared) -> Result<(), Problem> 
     })
 }
 
+/// A page of all schedules, without those whose environment the caller may not know of: it may have fewer items than it could, and another
+/// behind it.
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<Vec<ScheduleSeen>>, Problem> {
-    let kept = api.store.schedules().await?;
-    let seen: Result<Vec<ScheduleSeen>, Problem> = kept.iter().map(seen).collect();
-    let mut seen = seen?;
-    seen.retain(|one| caller.grants.has_in(Role::Viewer, &one.environment));
-    Ok(Json(seen))
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<ScheduleSeen>>, Problem> {
+    let kept = page(&api, &wanted).await?;
+    let items: Result<Vec<ScheduleSeen>, Problem> = kept.items.iter().map(seen).collect();
+    let mut items = items?;
+    items.retain(|one| caller.grants.has_in(Role::Viewer, &one.environment));
+    Ok(Json(Page {
+        items,
+        next: kept.next,
+    }))
+}
+
+/// They are as many as people write files: all are read for each page.
+async fn page(api: &Api, wanted: &Wanted) -> Result<Page<ScheduleKept>, Problem> {
+    let mut kept = api.store.schedules().await?;
+    kept.retain(|one| one.name.as_str() > wanted.after_name());
+    wanted.page(kept, |one| one.name.clone())
 }
 
 /// With all their files.
-pub(super) async fn files(State(api): State<Api>) -> Result<Json<Vec<ScheduleKept>>, Problem> {
-    Ok(Json(api.store.schedules().await?))
+pub(super) async fn files(
+    State(api): State<Api>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<ScheduleKept>>, Problem> {
+    Ok(Json(page(&api, &wanted).await?))
 }
 
 pub(super) async fn put(
@@ -230,10 +245,15 @@ pub(super) async fn starts(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Result<Json<Vec<StartKept>>, Problem> {
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<StartKept>>, Problem> {
     // What became of one that was removed stays, for those who see everything.
     if !caller.grants.has_everywhere(Role::Viewer) {
         theirs(&api, &caller, Role::Viewer, &name).await?;
     }
-    Ok(Json(api.store.starts(&name, STARTS_SHOWN).await?))
+    let (before_us, _) = wanted.before()?;
+    let all = api.store.starts_before(&name, before_us, wanted.most()?);
+    Ok(Json(
+        wanted.page(all.await?, |one| format!("{}:", one.due_us))?,
+    ))
 }

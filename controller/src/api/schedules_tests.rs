@@ -122,7 +122,7 @@ async fn a_schedule_is_put_shown_suspended_resumed_and_removed() {
         (StatusCode::OK, &json!("ann: a freeze"))
     );
     let (_, list) = world.ask(Method::GET, "/schedules", Value::Null).await;
-    assert_eq!(list[0]["suspendedBecause"], "ann: a freeze");
+    assert_eq!(list["items"][0]["suspendedBecause"], "ann: a freeze");
     let (status, seen) = world
         .ask(Method::POST, "/schedules/nightly/resume", Value::Null)
         .await;
@@ -134,7 +134,7 @@ async fn a_schedule_is_put_shown_suspended_resumed_and_removed() {
         world
             .ask(Method::GET, "/schedules/nightly/starts", Value::Null)
             .await,
-        (StatusCode::OK, json!([]))
+        (StatusCode::OK, json!({ "items": [] }))
     );
     assert_eq!(
         world.ask(Method::DELETE, path, Value::Null).await.0,
@@ -211,7 +211,7 @@ async fn whoever_is_an_operator_there_decides_on_a_schedule_and_nobody_else() {
     world.be("bob", &[(Role::Operator, "default")]).await;
     assert_eq!(
         world.ask(Method::GET, "/schedules", Value::Null).await.1,
-        json!([])
+        json!({ "items": [] })
     );
     for (method, path, body) in [
         (Method::DELETE, path, Value::Null),
@@ -236,7 +236,7 @@ async fn whoever_is_an_operator_there_decides_on_a_schedule_and_nobody_else() {
         )
         .await;
     let (_, list) = world.ask(Method::GET, "/schedules", Value::Null).await;
-    assert_eq!(list[0]["suspendedBecause"], "bob: a freeze");
+    assert_eq!(list["items"][0]["suspendedBecause"], "bob: a freeze");
     for (method, path) in [
         (Method::DELETE, path),
         (Method::POST, "/schedules/nightly/resume"),

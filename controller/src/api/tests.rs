@@ -2,7 +2,7 @@
 
 use super::listen;
 use super::problem::Problem;
-use super::{AgentSeen, Api, JoinTokenMade, router};
+use super::{AgentSeen, Api, JoinTokenMade, Page, router};
 use crate::access::Pace;
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
@@ -174,7 +174,7 @@ impl World {
         self.ask(None, request).await.unwrap()
     }
 
-    async fn join_token(&self, uses: u32) -> JoinToken {
+    pub(super) async fn join_token(&self, uses: u32) -> JoinToken {
         let wanted = json!({ "minutes": 10, "uses": uses });
         let (status, made) = self
             .call(Method::POST, "/api/v1/join-tokens", Some(wanted))
@@ -184,7 +184,7 @@ impl World {
         made.token.parse().unwrap()
     }
 
-    async fn join(&self, token: &JoinToken, node: &str) -> Result<Card, Problem> {
+    pub(super) async fn join(&self, token: &JoinToken, node: &str) -> Result<Card, Problem> {
         let key = KeyPair::generate().unwrap();
         let (id, secret) = token.halves();
         let join = json!({ "token": id, "secret": secret, "node": node, "request": request(&key) });
@@ -326,8 +326,8 @@ async fn a_token_makes_an_agent_and_its_certificate_opens_the_link() {
         })
         .await;
     let (_, body) = world.call(Method::GET, "/api/v1/agents", None).await;
-    let seen: Vec<AgentSeen> = serde_json::from_slice(&body).unwrap();
-    let connected = seen[0].connected.clone().unwrap();
+    let seen: Page<AgentSeen> = serde_json::from_slice(&body).unwrap();
+    let connected = seen.items[0].connected.clone().unwrap();
     assert_eq!(connected.labels["zone"], "eu-1");
     drop(link);
     world

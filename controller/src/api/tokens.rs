@@ -1,7 +1,8 @@
 //! Join tokens: made, listed, taken back.
 
 use super::caller::Caller;
-use super::openapi::{Body, Created, Path};
+use super::openapi::{Body, Created, Path, Query};
+use super::page::{Page, Wanted};
 use super::problem::Problem;
 use super::{Api, now_us};
 use crate::fleet::secret;
@@ -96,8 +97,14 @@ fn check(wanted: &JoinTokenWanted) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<JoinTokenKept>>, Problem> {
-    Ok(Json(api.store.join_tokens().await?))
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Page<JoinTokenKept>>, Problem> {
+    let (before, most) = (wanted.before()?, wanted.most()?);
+    let all = api.store.join_tokens(before, most).await?;
+    let place = |one: &JoinTokenKept| format!("{}:{}", one.created_us, one.id);
+    Ok(Json(wanted.page(all, place)?))
 }
 
 pub(super) async fn revoke(

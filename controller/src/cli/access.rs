@@ -138,7 +138,7 @@ pub(super) fn words(grants: &[Grant]) -> String {
 }
 
 async fn list(args: &AccessArgs) -> Result<(), RemoteError> {
-    let tokens: Vec<ApiTokenKept> = args.at.ask(Method::GET, "/tokens", None::<&()>).await?;
+    let tokens: Vec<ApiTokenKept> = args.at.list("/tokens").await?;
     if args.json {
         say::json(&tokens);
         return Ok(());

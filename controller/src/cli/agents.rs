@@ -118,7 +118,7 @@ pub(super) fn part(name: &str) -> String {
 }
 
 async fn list(args: &AgentsArgs) -> Result<(), RemoteError> {
-    let agents: Vec<AgentSeen> = args.at.ask(Method::GET, "/agents", None::<&()>).await?;
+    let agents: Vec<AgentSeen> = args.at.list("/agents").await?;
     if args.json {
         say::json(&agents);
         return Ok(());
@@ -185,10 +185,7 @@ async fn create(args: &TokenArgs, minutes: u32, uses: u32, note: &str) -> Result
 }
 
 async fn list_tokens(args: &TokenArgs) -> Result<(), RemoteError> {
-    let tokens: Vec<JoinTokenKept> = args
-        .at
-        .ask(Method::GET, "/join-tokens", None::<&()>)
-        .await?;
+    let tokens: Vec<JoinTokenKept> = args.at.list("/join-tokens").await?;
     if args.json {
         say::json(&tokens);
         return Ok(());

@@ -149,13 +149,13 @@ fn tell(args: &EvidenceArgs, evidence: &Evidence) -> ExitCode {
 }
 
 async fn list(args: &EvidenceArgs, environment: &str) -> Result<(), RemoteError> {
-    let path = format!(
-        "/environments/{}/evidence?limit=1000",
-        agents::part(environment)
-    );
-    let page: Page<Evidence> = args.at.ask(Method::GET, &path, None::<&()>).await?;
+    let path = format!("/environments/{}/evidence", agents::part(environment));
+    let all: Vec<Evidence> = args.at.list(&path).await?;
     if args.json {
-        say::json(&page);
+        say::json(&Page {
+            items: all,
+            next: None,
+        });
         return Ok(());
     }
     let mut table = say::table(&[
@@ -167,7 +167,7 @@ async fn list(args: &EvidenceArgs, environment: &str) -> Result<(), RemoteError>
         "digest",
         "vouched for by",
     ]);
-    for one in page.items {
+    for one in all {
         table.add_row([
             one.run.0,
             one.experiment,

@@ -204,8 +204,8 @@ async fn stop_on_signal(at: At, run: String) {
 
 /// `squall runs --controller`.
 pub(super) async fn list(at: &At, most: u32, json: bool) -> Result<(), RemoteError> {
-    let path = format!("/runs?most={most}");
-    let runs: Vec<RunSeen> = at.ask(Method::GET, &path, None::<&()>).await?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let runs: Vec<RunSeen> = at.list_up_to("/runs", most).await?;
     if json {
         say::json(&runs);
         return Ok(());

@@ -4,7 +4,6 @@ use super::remote::{At, RemoteError};
 use super::{BAD_INPUT, INCONCLUSIVE, say};
 use crate::git::{Change, GitError, Plan, Repository, Source, plan};
 use crate::store::ScheduleKept;
-use hyper::Method;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -79,7 +78,7 @@ async fn planned(source: Source, at: &At) -> Result<Plan, Failed> {
     let commit = repository.fetch().await?;
     repository.verify(&commit).await?;
     let tree = repository.tree(&commit).await?;
-    let in_force: Vec<ScheduleKept> = at.ask(Method::GET, "/schedule-files", None::<&()>).await?;
+    let in_force: Vec<ScheduleKept> = at.list("/schedule-files").await?;
     Ok(plan(&tree, &in_force))
 }
 

@@ -1,9 +1,13 @@
 //! `squall plan`.
 
 use super::enough::{self, Enough};
-use super::{BAD_INPUT, FileArg, INCONCLUSIVE, files, say};
+use super::remote::{At, MaybeAt, RemoteError};
+use super::{BAD_INPUT, FileArg, INCONCLUSIVE, agents, files, fleet, say};
+use crate::api::{PlanSeen, PlanWanted};
 use crate::fleet::Program;
+use crate::run::desk::ENVIRONMENT;
 use crate::run::plan_here;
+use hyper::Method;
 use serde::Serialize;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::experiment::Experiment;
@@ -23,6 +27,11 @@ pub(super) struct Args {
     /// What the draw is made with; give the same to `squall run`
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    #[command(flatten)]
+    at: MaybeAt,
+    /// The controller's environment whose nodes are meant
+    #[arg(long, value_name = "NAME", default_value = ENVIRONMENT, requires = "controller")]
+    environment: String,
 }
 
 /// What `--json` says.
@@ -55,43 +64,95 @@ pub(super) async fn plan(args: &Args, agent: &Program) -> ExitCode {
         return say::failed(BAD_INPUT, &error);
     }
     let seed = args.seed.unwrap_or_else(crate::run::drawn_seed);
+    if let Some(at) = args.at.at() {
+        return match plan_there(&at, &args.environment, &good, args.seed).await {
+            Ok(seen) => show(
+                args,
+                &good,
+                &there(&args.environment, &seen),
+                &Capabilities::default(),
+            ),
+            Err(error) => fleet::refused(&error),
+        };
+    }
     let (planned, node, can) = match plan_here(agent, &good.experiment, seed).await {
         Ok(answer) => answer,
         Err(error) => return say::failed(INCONCLUSIVE, &error),
     };
-    let enough = enough::enough(&good.experiment);
-    let mut all_warnings = warnings(&planned.plan, &can);
-    all_warnings.extend(enough::warnings(&enough));
-    let shown = Shown {
-        name: &good.experiment.metadata.name,
-        digest: &good.digest,
+    let found = Found {
         node: &node,
         plan: &planned.plan,
-        baseline: good.experiment.baseline.to_string(),
-        recovery: good.experiment.recovery.to_string(),
-        controls: good
-            .experiment
-            .steady_state
-            .iter()
-            .filter(|steady| steady.compare.is_some())
-            .map(|steady| steady.name.as_str())
-            .collect(),
-        seconds_max: longest(&good.experiment, &planned.plan).as_secs_f64(),
-        confidence: good.experiment.confidence.to_string(),
-        enough,
         excluded: &planned.excluded,
         refused: planned.refused.as_deref(),
-        warnings: all_warnings,
+        notes: warnings(&planned.plan, &can),
+    };
+    show(args, &good, &found, &can)
+}
+
+/// What was found out, here or there.
+struct Found<'a> {
+    node: &'a str,
+    plan: &'a Plan,
+    excluded: &'a [Excluded],
+    refused: Option<&'a str>,
+    notes: Vec<String>,
+}
+
+fn there<'a>(environment: &'a str, seen: &'a PlanSeen) -> Found<'a> {
+    Found {
+        node: environment,
+        plan: &seen.plan,
+        excluded: &seen.excluded,
+        refused: seen.refused.as_deref(),
+        notes: seen.notes.clone(),
+    }
+}
+
+async fn plan_there(
+    at: &At,
+    environment: &str,
+    good: &files::Good,
+    seed: Option<u64>,
+) -> Result<PlanSeen, RemoteError> {
+    let wanted = PlanWanted {
+        file: good.text.clone(),
+        path: good.path.clone(),
+        seed,
+    };
+    let path = format!("/environments/{}/plans", agents::part(environment));
+    at.ask(Method::POST, &path, Some(&wanted)).await
+}
+
+fn show(args: &Args, good: &files::Good, found: &Found<'_>, can: &Capabilities) -> ExitCode {
+    let experiment = &good.experiment;
+    let enough = enough::enough(experiment);
+    let mut warnings = found.notes.clone();
+    warnings.extend(enough::warnings(&enough));
+    let controls = experiment.steady_state.iter();
+    let controls = controls.filter(|steady| steady.compare.is_some());
+    let shown = Shown {
+        name: &experiment.metadata.name,
+        digest: &good.digest,
+        node: found.node,
+        plan: found.plan,
+        baseline: experiment.baseline.to_string(),
+        recovery: experiment.recovery.to_string(),
+        controls: controls.map(|steady| steady.name.as_str()).collect(),
+        seconds_max: longest(experiment, found.plan).as_secs_f64(),
+        confidence: experiment.confidence.to_string(),
+        enough,
+        excluded: found.excluded,
+        refused: found.refused,
+        warnings,
     };
     if args.json {
         say::json(&shown);
     } else {
-        print(&shown, &can);
+        print(&shown, can);
     }
-    if planned.refused.is_some() {
-        ExitCode::from(Verdict::Refused.exit_code())
-    } else {
-        ExitCode::SUCCESS
+    match found.refused {
+        Some(_) => ExitCode::from(Verdict::Refused.exit_code()),
+        None => ExitCode::SUCCESS,
     }
 }
 
@@ -162,8 +223,11 @@ fn print_stage(number: usize, stage: &Stage, can: &Capabilities) {
     let mut table = say::table(&["", "fault", "target", "means"]);
     for planned in &stage.arm {
         let capability = can.of(planned.fault.kind());
-        let means = capability.and_then(|capability| capability.means.first());
-        let means = means.map_or("none", |means| super::node::word(*means));
+        // A controller does not say by which means its nodes would.
+        let means = capability.map_or("", |capability| {
+            let first = capability.means.first();
+            first.map_or("none", |means| super::node::word(*means))
+        });
         let (fault, target) = (planned.what(), planned.target.label.clone());
         table.add_row([String::new(), fault, target, means.to_owned()]);
     }

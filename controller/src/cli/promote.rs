@@ -207,9 +207,12 @@ pub(super) async fn approve(args: &ApproveArgs) -> ExitCode {
 }
 
 async fn list(args: &ApproveArgs, path: &str) -> Result<(), RemoteError> {
-    let page: Page<Approval> = args.at.ask(Method::GET, path, None::<&()>).await?;
+    let all: Vec<Approval> = args.at.list(path).await?;
     if args.json {
-        say::json(&page);
+        say::json(&Page {
+            items: all,
+            next: None,
+        });
         return Ok(());
     }
     let mut table = say::table(&[
@@ -220,7 +223,7 @@ async fn list(args: &ApproveArgs, path: &str) -> Result<(), RemoteError> {
         "because",
         "said",
     ]);
-    for one in page.items {
+    for one in all {
         let said = one.votes.iter().map(|vote| {
             let word = if vote.agree { "yes" } else { "no" };
             format!("{word}, {}: {}", vote.by, vote.because)

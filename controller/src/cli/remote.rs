@@ -1,6 +1,8 @@
 //! Speaking to a controller that serves.
 
+use super::agents::part;
 use super::serve::ADMIN_TOKEN_FILE;
+use crate::api::Page;
 use crate::api::problem::Problem;
 use crate::fleet::authority::CERTIFICATE_FILE;
 use crate::login::device::{self, LoginError};
@@ -26,6 +28,8 @@ use std::time::Duration;
 
 /// An answer is a list of at most so much.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Items asked for at once; the most that a controller gives.
+const PAGE_ITEMS: usize = 1000;
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
@@ -129,6 +133,33 @@ impl At {
     ) -> Result<A, RemoteError> {
         let answer = self.send(method, path, body).await?;
         serde_json::from_slice(&answer).map_err(RemoteError::Answer)
+    }
+
+    /// A whole list, page by page.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Vec<T>, RemoteError> {
+        self.list_up_to(path, usize::MAX).await
+    }
+
+    /// The first so many of a list.
+    pub(super) async fn list_up_to<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        most: usize,
+    ) -> Result<Vec<T>, RemoteError> {
+        let limit = most.clamp(1, PAGE_ITEMS);
+        let (mut items, mut after) = (Vec::new(), String::new());
+        while items.len() < most {
+            let asked = format!("{path}?limit={limit}{after}");
+            let page: Page<T> = self.ask(Method::GET, &asked, None::<&()>).await?;
+            items.extend(page.items);
+            let Some(next) = page.next else { break };
+            after = format!("&after={}", part(&next));
+        }
+        items.truncate(most);
+        Ok(items)
     }
 
     /// Says, and reads that it was taken.

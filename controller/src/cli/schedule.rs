@@ -241,7 +241,7 @@ fn next(file: &Path, number: u16, from: Option<Timestamp>, json: bool) -> Result
 }
 
 async fn list(at: &At, json: bool) -> Result<(), RemoteError> {
-    let all: Vec<ScheduleSeen> = at.ask(Method::GET, "/schedules", None::<&()>).await?;
+    let all: Vec<ScheduleSeen> = at.list("/schedules").await?;
     if json {
         say::json(&all);
         return Ok(());
@@ -276,13 +276,8 @@ async fn list(at: &At, json: bool) -> Result<(), RemoteError> {
 }
 
 async fn starts(at: &At, name: &str, json: bool) -> Result<(), RemoteError> {
-    let all: Vec<StartKept> = at
-        .ask(
-            Method::GET,
-            &format!("/schedules/{}/starts", part(name)),
-            None::<&()>,
-        )
-        .await?;
+    let path = format!("/schedules/{}/starts", part(name));
+    let all: Vec<StartKept> = at.list(&path).await?;
     if json {
         say::json(&all);
         return Ok(());

@@ -9,6 +9,7 @@
 use super::budget::{Bounded, Budget, LastReplica, Limits};
 use super::crew::Crew;
 use super::halt::Halt;
+use super::planning::{Bounds, Planned, planned};
 use super::reach::Reach;
 use super::record::Feed;
 use super::stand_still::StandStill;
@@ -252,6 +253,32 @@ impl Desk {
             self.stop(&run);
         }
         Ok(run)
+    }
+
+    /// What a run would hit: asks the agents, and touches nothing. The gate is not asked.
+    ///
+    /// # Errors
+    /// It could not start, whatever is there to hit.
+    pub async fn plan(&self, wanted: &Wanted) -> Result<(Experiment, String, Planned), Refused> {
+        if !self.0.registry.leads() {
+            return Err(Refused::StandsBy);
+        }
+        let (experiment, digest) = read(wanted)?;
+        self.within_reach(&experiment)?;
+        probe::check(&experiment.steady_state)?;
+        let bounded = self.environment(&wanted.environment)?;
+        let run = new_id();
+        let lent = self.0.registry.lend(&run);
+        let mut crew = Crew::lent(lent, |one| has(&bounded, one));
+        let bounds = Bounds {
+            spare_last_replica: bounded.budget.last_replica == LastReplica::Spare,
+        };
+        let seed = wanted.seed.unwrap_or_else(super::drawn_seed);
+        let mut planned = planned(&mut crew, &experiment, &run, seed, bounds).await;
+        if let Some((node, why)) = planned.silent.take() {
+            planned.refused.get_or_insert(format!("{node}: {why}"));
+        }
+        Ok((experiment, digest, planned))
     }
 
     fn begin(&self, order: Order, bounded: Bounded) {

@@ -12,6 +12,7 @@ use squall_experiments::verdict::Verdict;
 /// One run that held or broke.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "RunEvidence")]
 pub struct Evidence {
     /// The run.
     pub run: RunId,

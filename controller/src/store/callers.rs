@@ -136,12 +136,19 @@ impl Store {
         }))
     }
 
-    /// All API tokens, the newest first.
+    /// API tokens made before a moment (of that moment, those with an earlier name), the newest first, at most so many.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn api_tokens(&self) -> Result<Vec<ApiTokenKept>, StoreError> {
-        let rows = query("SELECT id, name, created_us, expires_us, revoked_us, grants FROM api_tokens ORDER BY created_us DESC, id")
+    pub async fn api_tokens(
+        &self,
+        (before_us, name): (i64, &str),
+        most: i64,
+    ) -> Result<Vec<ApiTokenKept>, StoreError> {
+        let rows = query("SELECT id, name, created_us, expires_us, revoked_us, grants FROM api_tokens WHERE created_us < $1 OR (created_us = $1 AND id < $2) ORDER BY created_us DESC, id DESC LIMIT $3")
+            .bind(before_us)
+            .bind(name)
+            .bind(most)
             .fetch_all(&self.pool)
             .await
             .map_err(|source| failed("the API tokens cannot be read", source))?;
@@ -193,9 +200,15 @@ mod tests {
             let other = Fingerprint([2; 32]);
             assert_eq!(caller("b", other, 20).await.unwrap(), None);
             assert!(caller("b", secret, 20).await.unwrap().is_some());
+            // A secret that is wrong in one bit, wherever that is, is as wrong as any.
+            for at in 0..32 {
+                let mut near = secret.0;
+                near[at] ^= 1;
+                assert_eq!(caller("b", Fingerprint(near), 20).await.unwrap(), None);
+            }
             assert!(store.revoke_api_token("b", 30).await.unwrap());
             assert_eq!(caller("b", secret, 40).await.unwrap(), None);
-            assert_eq!(store.api_tokens().await.unwrap().len(), 2);
+            assert_eq!(store.api_tokens((i64::MAX, ""), 10).await.unwrap().len(), 2);
         })
         .await;
     }

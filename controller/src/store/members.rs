@@ -85,12 +85,19 @@ impl Store {
         Ok(())
     }
 
-    /// All join tokens, the newest first.
+    /// Join tokens made before a moment (of that moment, those with an earlier name), the newest first, at most so many.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn join_tokens(&self) -> Result<Vec<JoinTokenKept>, StoreError> {
-        let rows = query("SELECT id, note, created_us, expires_us, uses_left, revoked_us FROM join_tokens ORDER BY created_us DESC, id")
+    pub async fn join_tokens(
+        &self,
+        (before_us, name): (i64, &str),
+        most: i64,
+    ) -> Result<Vec<JoinTokenKept>, StoreError> {
+        let rows = query("SELECT id, note, created_us, expires_us, uses_left, revoked_us FROM join_tokens WHERE created_us < $1 OR (created_us = $1 AND id < $2) ORDER BY created_us DESC, id DESC LIMIT $3")
+            .bind(before_us)
+            .bind(name)
+            .bind(most)
             .fetch_all(&self.pool)
             .await
             .map_err(|source| failed("the join tokens cannot be read", source))?;
@@ -230,7 +237,17 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        let rows = query("SELECT node, joined_us, seen_us, revoked_us FROM agents ORDER BY node")
+        self.members_after("", i64::MAX).await
+    }
+
+    /// Those of them whose names come after this one, at most so many.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn members_after(&self, node: &str, most: i64) -> Result<Vec<Member>, StoreError> {
+        let rows = query("SELECT node, joined_us, seen_us, revoked_us FROM agents WHERE node > $1 ORDER BY node LIMIT $2")
+            .bind(node)
+            .bind(most)
             .fetch_all(&self.pool)
             .await
             .map_err(|source| failed("the agents cannot be read", source))?;
@@ -310,7 +327,10 @@ mod tests {
             );
             assert_eq!(admit(SECRET, "b", 99).await.unwrap(), Admitted::Yes);
             assert_eq!(admit(SECRET, "c", 99).await.unwrap(), Admitted::BadToken);
-            assert_eq!(store.join_tokens().await.unwrap()[0].uses_left, 0);
+            assert_eq!(
+                store.join_tokens((i64::MAX, ""), 10).await.unwrap()[0].uses_left,
+                0
+            );
         })
         .await;
     }

@@ -214,8 +214,10 @@ impl Store {
             let newest = runs.into_iter().next().map(|kept| kept.run);
             return newest.ok_or_else(|| StoreError::NoRun(name.to_owned()));
         }
-        let rows = query("SELECT id FROM runs WHERE substr(id, 1, length($1)) = $1 LIMIT 2")
+        // Names are ordered by their bytes: all that begin with this one are behind it, and before it with the last letter there is.
+        let rows = query("SELECT id FROM runs WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 2")
             .bind(name)
+            .bind(format!("{name}\u{10FFFF}"))
             .fetch_all(&self.pool)
             .await
             .map_err(|source| StoreError::Read {
@@ -225,6 +227,7 @@ impl Store {
         match rows.as_slice() {
             [] => Err(StoreError::NoRun(name.to_owned())),
             [one] => Ok(RunId(one.get(0))),
+            [whole, _] if whole.get::<String, _>(0) == name => Ok(RunId::from(name)),
             _ => Err(StoreError::Ambiguous(name.to_owned())),
         }
     }
@@ -283,4 +286,4 @@ fn kept(row: &AnyRow) -> Kept {
 #[cfg(test)]
 mod migration_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

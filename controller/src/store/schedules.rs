@@ -388,9 +388,24 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn starts(&self, schedule: &str, most: i64) -> Result<Vec<StartKept>, StoreError> {
-        let asked = format!("{STARTS} WHERE schedule = $1 ORDER BY due_us DESC LIMIT $2");
+        self.starts_before(schedule, i64::MAX, most).await
+    }
+
+    /// Those of them that were due before a moment.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn starts_before(
+        &self,
+        schedule: &str,
+        before_us: i64,
+        most: i64,
+    ) -> Result<Vec<StartKept>, StoreError> {
+        let asked =
+            format!("{STARTS} WHERE schedule = $1 AND due_us < $2 ORDER BY due_us DESC LIMIT $3");
         let rows = query(sqlx::AssertSqlSafe(asked))
             .bind(schedule)
+            .bind(before_us)
             .bind(most)
             .fetch_all(&self.pool)
             .await;

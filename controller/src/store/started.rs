@@ -1,7 +1,8 @@
 //! Runs that were started on a controller, and the halt of all of them.
 
-use super::{Store, StoreError, failed};
+use super::{Kept, Store, StoreError, failed};
 use crate::run::Halted;
+use sqlx::any::AnyRow;
 use sqlx::{Row, query};
 use squall_experiments::event::{Event, Finished, Happening};
 use squall_experiments::ids::RunId;
@@ -19,6 +20,25 @@ pub struct Started {
     pub by: String,
     /// When, microseconds since the Unix epoch.
     pub at_us: i64,
+}
+
+/// A run, and what is kept of its start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// The run.
+    pub kept: Kept,
+    /// Where a controller ran it, if one did.
+    pub environment: Option<String>,
+    /// Who started it there.
+    pub by: Option<String>,
+}
+
+fn listed(row: &AnyRow) -> Listed {
+    Listed {
+        kept: super::kept(row),
+        environment: row.get("environment"),
+        by: row.get("started_by"),
+    }
 }
 
 impl Store {
@@ -57,23 +77,47 @@ impl Store {
         }))
     }
 
-    /// The latest runs that controllers started.
+    /// Runs created before a moment (of that moment, those with an earlier name), the newest first, at most so many; with what is kept of
+    /// their start where a controller started them.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn started_runs(&self, most: u32) -> Result<Vec<Started>, StoreError> {
-        let rows = query("SELECT run, environment, started_by, at_us FROM started_runs ORDER BY at_us DESC, run DESC LIMIT $1")
-            .bind(i64::from(most))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|source| failed("the list of runs cannot be read", source))?;
-        let started = rows.iter().map(|row| Started {
-            run: RunId(row.get("run")),
-            environment: row.get("environment"),
-            by: row.get("started_by"),
-            at_us: row.get("at_us"),
-        });
-        Ok(started.collect())
+    pub async fn runs_before(
+        &self,
+        (before_us, name): (i64, &str),
+        most: i64,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let rows = query(
+            "SELECT r.id AS id, r.name AS name, r.created_us AS created_us, r.verdict AS verdict, r.because AS because, \
+             s.environment AS environment, s.started_by AS started_by \
+             FROM runs r LEFT JOIN started_runs s ON s.run = r.id \
+             WHERE r.created_us <= $1 AND (r.created_us < $1 OR r.id < $2) \
+             ORDER BY r.created_us DESC, r.id DESC LIMIT $3",
+        )
+        .bind(before_us)
+        .bind(name)
+        .bind(most)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|source| failed("the list of runs cannot be read", source))?;
+        Ok(rows.iter().map(listed).collect())
+    }
+
+    /// The same of one run, where its beginning is kept already.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn listed(&self, run: &RunId) -> Result<Option<Listed>, StoreError> {
+        let row = query(
+            "SELECT r.id AS id, r.name AS name, r.created_us AS created_us, r.verdict AS verdict, r.because AS because, \
+             s.environment AS environment, s.started_by AS started_by \
+             FROM runs r LEFT JOIN started_runs s ON s.run = r.id WHERE r.id = $1",
+        )
+        .bind(&run.0)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|source| failed("a run cannot be read", source))?;
+        Ok(row.as_ref().map(listed))
     }
 
     /// Ends every run of an earlier leader that has no end in the store: nobody drives it any more. Which they were. Runs of

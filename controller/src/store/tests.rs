@@ -7,7 +7,7 @@ use squall_experiments::event::{Created, Event, Finished, Happening};
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
 
-pub(super) fn created(run: &RunId) -> Happening {
+pub(crate) fn created(run: &RunId) -> Happening {
     Happening::Created(Box::new(Created {
         run: run.clone(),
         name: "orders".into(),
@@ -35,7 +35,7 @@ pub(super) fn finished() -> Happening {
     })
 }
 
-pub(super) async fn keep(
+pub(crate) async fn keep(
     store: &Store,
     run: &str,
     happenings: Vec<Happening>,

@@ -3,8 +3,10 @@
 use super::paths::Operation;
 use crate::access::endpoints::Scope;
 use crate::api::problem::Problem;
+use regex::Regex;
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// What is to be known of all endpoints.
 const ABOUT: &str = "\
@@ -43,7 +45,7 @@ pub(super) fn document(operations: &[Operation], schemas: &mut SchemaGenerator) 
             .or_insert_with(|| json!({}));
         path[operation.endpoint.method.to_lowercase()] = described(operation);
     }
-    json!({
+    let mut document = json!({
         "openapi": "3.1.1",
         "info": {
             "title": "Squall",
@@ -80,7 +82,25 @@ pub(super) fn document(operations: &[Operation], schemas: &mut SchemaGenerator) 
                 },
             },
         },
-    })
+    });
+    without_links(&mut document);
+    document
+}
+
+/// Links from one piece of code to another lead nowhere here: their words stay.
+fn without_links(value: &mut Value) {
+    static LINK: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\[(`[^`]*`)\](\([^)]*\))?").ok());
+    match value {
+        Value::Object(map) => {
+            if let (Some(Value::String(text)), Some(link)) = (map.get_mut("description"), &*LINK) {
+                *text = link.replace_all(text, "$1").into_owned();
+            }
+            map.values_mut().for_each(without_links);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_links),
+        _ => {}
+    }
 }
 
 fn described(operation: &Operation) -> Value {

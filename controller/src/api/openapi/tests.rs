@@ -71,6 +71,8 @@ fn every_reference_leads_somewhere_and_every_answer_has_its_schema() {
         }
     }
     assert!(references > 200, "{references}");
+    let text = document.to_string();
+    assert!(!text.contains("[`") && !text.contains("](squall"), "links");
     let ids: BTreeSet<&str> = operations(&document)
         .iter()
         .map(|(_, said)| said["operationId"].as_str().unwrap())
