@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
-const NEEDED: [(&str, &str); 24] = [
+const NEEDED: [(&str, &str); 26] = [
     // The program that writes a journal; Debian leaves its services off.
     (
         "/lib/systemd/systemd-journal-remote",
@@ -26,8 +26,10 @@ const NEEDED: [(&str, &str); 24] = [
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
+    ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
+    ("jq", "jq"),
     ("ldd", "libc-bin"),
     ("nft", "nftables"),
     ("nghttpd", "nghttp2-server"),
@@ -45,8 +47,12 @@ const NEEDED: [(&str, &str); 24] = [
     ("tc", "iproute2"),
 ];
 
-/// A Python package with the schemas of Kubernetes' API, and the version that tests were written with.
-const SCHEMAS: (&str, &str) = ("kubernetes_validate", "kubernetes-validate==1.37.0");
+/// Python packages and the versions that tests were written with: the schemas of Kubernetes' API; what asks an API all that its OpenAPI
+/// document allows, and what it does not.
+const PYTHON: [(&str, &str); 2] = [
+    ("kubernetes_validate", "kubernetes-validate==1.37.0"),
+    ("schemathesis", "schemathesis==4.32.5"),
+];
 
 /// Where Python packages are put that no Debian package has: beside what cargo builds, and nowhere on the machine.
 const PYTHON_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python");
@@ -84,14 +90,18 @@ pub(super) fn provide() -> Result<(), String> {
 
 /// Needs no root, and changes nothing but the folder.
 fn python() -> Result<(), String> {
-    let (module, package) = SCHEMAS;
-    if python_package(module).is_some() {
+    let missing = PYTHON
+        .iter()
+        .filter(|(module, _)| python_package(module).is_none());
+    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if missing.is_empty() {
         return Ok(());
     }
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-compile"])
         .args(["--disable-pip-version-check", "--root-user-action=ignore"])
-        .args(["--target", PYTHON_PACKAGES, package]);
+        .args(["--target", PYTHON_PACKAGES])
+        .args(&missing);
     installed(pip)
 }
 

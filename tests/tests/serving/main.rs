@@ -1,12 +1,14 @@
-//! Controllers that serve: two of them on one database, what one starts by itself, keeps and shows, and how all of it is deployed.
-//! The real programs; they touch loopback and their own folders.
+//! Controllers that serve: two of them on one database, what one starts by itself, keeps and shows, what its API lets through, and how all
+//! of it is deployed. The real programs; they touch loopback and their own folders.
 
 mod controller;
 mod deploy;
+mod fuzz;
 mod gates;
 mod kept;
 mod logins;
 mod pair;
+mod rest;
 mod schedules;
 mod shop;
 
@@ -20,6 +22,8 @@ fn main() -> ExitCode {
         schedules::trials(),
         logins::trials(),
         gates::trials(),
+        rest::trials(),
+        fuzz::trials(),
         deploy::trials(),
         kept::trials(),
     ];

@@ -38,14 +38,14 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::table::{Row, quantile};
 
-const PORT: u16 = 7419;
+pub(crate) const PORT: u16 = 7419;
 /// How many agents join at the same time.
 const JOINING: usize = 64;
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What agents tell the measurement.
-enum Told {
+pub(crate) enum Told {
     Linked,
     Asked(Instant),
 }
@@ -70,8 +70,8 @@ pub(crate) fn measure(agents: &[usize], runs: usize) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-struct Controller {
-    home: TempDir,
+pub(crate) struct Controller {
+    pub(crate) home: TempDir,
     child: Child,
 }
 
@@ -83,8 +83,8 @@ impl Drop for Controller {
 }
 
 impl Controller {
-    fn serve() -> Result<Self> {
-        let home = TempDir::new()?;
+    /// Starts it where there may be something already.
+    pub(crate) fn serve_in(home: TempDir) -> Result<Self> {
         let mut child = Command::new(program("squall")?)
             .args(["serve", "--listen", &format!("127.0.0.1:{PORT}")])
             .env("SQUALL_DATA", home.path())
@@ -103,7 +103,7 @@ impl Controller {
         Ok(number.ok_or("no VmRSS")?.parse()?)
     }
 
-    fn run(&self, file: &Path) -> Result<Value> {
+    pub(crate) fn run(&self, file: &Path) -> Result<Value> {
         let output = Command::new(program("squall")?)
             .args([
                 "run",
@@ -121,7 +121,7 @@ impl Controller {
 
 /// What all of them cost the controller in KiB of memory, and the other figures.
 async fn one(count: usize, runs: usize) -> Result<(f64, Vec<Row>)> {
-    let controller = Controller::serve()?;
+    let controller = Controller::serve_in(TempDir::new()?)?;
     let (told, mut tell) = mpsc::unbounded_channel();
     let connectors = join(controller.home.path(), count).await?;
     let before = controller.resident()?;
@@ -181,7 +181,7 @@ async fn one(count: usize, runs: usize) -> Result<(f64, Vec<Row>)> {
 }
 
 /// Lets all agents dial, some at a time.
-fn start(connectors: Vec<TlsConnector>, told: &mpsc::UnboundedSender<Told>) {
+pub(crate) fn start(connectors: Vec<TlsConnector>, told: &mpsc::UnboundedSender<Told>) {
     let room = Arc::new(Semaphore::new(JOINING));
     for (number, connector) in connectors.into_iter().enumerate() {
         let (told, room) = (told.clone(), Arc::clone(&room));
@@ -193,7 +193,7 @@ fn start(connectors: Vec<TlsConnector>, told: &mpsc::UnboundedSender<Told>) {
     }
 }
 
-fn experiment() -> String {
+pub(crate) fn experiment() -> String {
     format!(
         "apiVersion: squall/v1
 kind: Experiment
@@ -208,7 +208,7 @@ recovery: 10s
 }
 
 /// Makes members of all of them, with one key: what is measured is the link.
-async fn join(directory: &Path, count: usize) -> Result<Vec<TlsConnector>> {
+pub(crate) async fn join(directory: &Path, count: usize) -> Result<Vec<TlsConnector>> {
     let store = Store::open(directory).await?;
     let authority = Authority::open(directory)?;
     let key = KeyPair::generate()?;

@@ -6,6 +6,7 @@
 )]
 
 mod agent;
+mod api;
 mod fleet;
 mod judge;
 mod kills;
@@ -38,7 +39,7 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Of `judge`: how many healthy days are simulated (100000); what is not rare gets a fiftieth of them. Of `stops`: how many
-    /// runs, shared out evenly among the rates of failure (200). Of `kills`: how many runs (200). Of `fleet`: how many runs, one after the other (5).
+    /// runs, shared out evenly among the rates of failure (200). Of `kills`: how many runs (200). Of `fleet` and `api`: how many runs, one after the other (5).
     #[arg(long)]
     runs: Option<u64>,
     /// Of `fleet`: how many agents, one after the other.
@@ -80,6 +81,8 @@ enum Benchmark {
     Fleet,
     /// Runs over ten agents while controllers, database and agents are killed: what each kind of kill ends in.
     Kills,
+    /// The API: how long reads take under load, and whether a run's stop is later for it.
+    Api,
     /// A load: whether it keeps its rate and sends on time, and what it costs.
     Load,
 }
@@ -127,6 +130,10 @@ fn here(arguments: &Arguments) -> Result<()> {
             let runs = arguments.runs.unwrap_or(5);
             fleet::measure(&arguments.agents, usize::try_from(runs)?)?
         }
+        Benchmark::Api => {
+            build("squall-controller", "squall")?;
+            api::measure(usize::try_from(arguments.runs.unwrap_or(5))?)?
+        }
         Benchmark::Load => load::measure()?,
         Benchmark::Kills => {
             build("squall-controller", "squall")?;
@@ -154,6 +161,7 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
         Benchmark::Judge => Some("`judge` is arithmetic and the same everywhere"),
         Benchmark::Fleet => Some("`fleet` touches no kernel object and is the same everywhere"),
         Benchmark::Kills => Some("`kills` takes real time, and emulated it would take hours"),
+        Benchmark::Api => Some("`api` touches no kernel object and is the same everywhere"),
         Benchmark::Load => Some("the rival of `load`, wrk, is not in the VM"),
         Benchmark::Stops => Some("`stops` takes real time, and emulated it would take hours"),
     };
