@@ -51,7 +51,7 @@ pub(super) fn finish(
     if !facts.not_shown_gone.is_empty() {
         because = format!(
             "{because}. NOT SHOWN GONE: {}; look for `squall-agent:` in ps on the node",
-            facts.not_shown_gone.join(", ")
+            named(&facts.not_shown_gone)
         );
     }
     let first_armed_us = facts.first_armed_us;
@@ -62,6 +62,19 @@ pub(super) fn finish(
         detect_ms: ms_between(first_armed_us, confirmed_us),
         revert_ms: ms_between(first_armed_us.and(stopped_us), facts.gone_us),
         recover_ms: ms_between(facts.gone_us, facts.recovered_us),
+    }
+}
+
+/// So many faults are named in a sentence. The report has all of them, each with what became of it.
+const NAMED_MAX: usize = 10;
+
+/// The first of many, and how many more there are.
+fn named(faults: &[String]) -> String {
+    let first: Vec<&str> = faults.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let first = first.join(", ");
+    match faults.len().saturating_sub(NAMED_MAX) {
+        0 => first,
+        more => format!("{first}, and {more} more"),
     }
 }
 
@@ -137,4 +150,16 @@ fn us_to_s(us: u64) -> f64 {
 fn ms_between(from_us: Option<u64>, to_us: Option<u64>) -> Option<f64> {
     let (from_us, to_us) = from_us.zip(to_us)?;
     Some(us_to_s(to_us.saturating_sub(from_us)) * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_faults_the_first_are_named_and_the_others_counted() {
+        let faults: Vec<String> = (0..10_000).map(|number| format!("f{number}")).collect();
+        assert_eq!(named(&faults[..2]), "f0, f1");
+        assert!(named(&faults).ends_with("f9, and 9990 more"));
+    }
 }
