@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod fleet;
+pub mod gameday;
 pub mod git;
 pub mod judge;
 pub mod leader;

@@ -1,6 +1,6 @@
 //! A game day, checked: who does what, when and why.
 //!
-//! What happens on the day, and how it is told afterwards, is the controller's (`controller/src/calendar/`).
+//! What happens on the day, and how it is told afterwards, is the controller's (`controller/src/gameday/`).
 
 use crate::experiment::Metadata;
 use jiff::civil::Date;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A day on which people break something together, to learn from it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GameDay {
     /// Who it belongs to.

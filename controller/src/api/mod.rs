@@ -15,6 +15,7 @@ mod access;
 mod agents;
 mod audit;
 mod caller;
+mod game_days;
 mod gates;
 pub mod git_hook;
 mod halts;
@@ -34,6 +35,7 @@ mod tokens;
 
 use crate::fleet::authority::Authority;
 use crate::fleet::registry::Registry;
+use crate::gameday::Days;
 use crate::leader::Leadership;
 use crate::login::Logins;
 use crate::practice::Practice;
@@ -52,6 +54,8 @@ use std::sync::Arc;
 
 pub use access::{AccessMade, AccessWanted, Whoami};
 pub use agents::AgentSeen;
+pub use game_days::say::{ActionWanted, GoWanted, HandOverWanted, NoGoWanted, NoteWanted, Remark};
+pub use game_days::{GameDayOpened, GameDaySeen};
 pub use gates::{GateSeen, Question, Release};
 pub use halts::{HaltSeen, HaltWanted};
 pub use login::PATH as LOGIN_PATH;
@@ -85,6 +89,8 @@ pub struct Api {
     pub desk: Desk,
     /// Logins of people, where they are taken.
     pub logins: Logins,
+    /// Where game days are held.
+    pub days: Days,
 }
 
 /// All that is served.
@@ -138,7 +144,7 @@ fn people() -> Paths {
         .get("/join-tokens", tokens::list)
         .post("/join-tokens", tokens::create)
         .delete("/join-tokens/{id}", tokens::revoke);
-    who_may(earning(of_schedules(paths)))
+    who_may(earning(of_game_days(of_schedules(paths))))
 }
 
 /// Ready is who can do its part: the leader, and one that stands by for a leader that is alive. Both need the database.
@@ -160,6 +166,23 @@ fn of_schedules(paths: Paths) -> Paths {
         .post("/schedules/{name}/suspend", schedules::suspend)
         .post("/schedules/{name}/resume", schedules::resume)
         .get("/schedules/{name}/starts", schedules::starts)
+}
+
+fn of_game_days(paths: Paths) -> Paths {
+    paths
+        .get("/gamedays", game_days::list)
+        .post("/gamedays", game_days::open)
+        .get("/gamedays/{day}", game_days::one)
+        .get("/gamedays/{day}/events", game_days::told::events)
+        .get("/gamedays/{day}/report", game_days::told::report)
+        .post("/gamedays/{day}/go", game_days::say::go)
+        .post("/gamedays/{day}/no-go", game_days::say::no_go)
+        .post("/gamedays/{day}/skip", game_days::say::skip)
+        .post("/gamedays/{day}/notes", game_days::say::note)
+        .post("/gamedays/{day}/actions", game_days::say::action)
+        .post("/gamedays/{day}/lead", game_days::say::hand_over)
+        .post("/gamedays/{day}/stop", game_days::say::stop)
+        .post("/gamedays/{day}/end", game_days::say::end)
 }
 
 /// How a file earns its stage.
@@ -204,6 +227,8 @@ fn now_us() -> i64 {
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod game_days_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

@@ -120,8 +120,8 @@ impl From<PracticeError> for Problem {
 
 /// An experiment file that was sent, and that the caller may have to do with.
 pub(super) struct Sent {
-    experiment: Experiment,
-    digest: String,
+    pub(super) experiment: Experiment,
+    pub(super) digest: String,
 }
 
 pub(super) fn sent(

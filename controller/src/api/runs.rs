@@ -198,7 +198,7 @@ async fn named(api: &Api, name: &str) -> Result<RunId, Problem> {
 }
 
 /// Everything that happened in a run so far.
-async fn events_of(api: &Api, run: &RunId) -> Result<Vec<Event>, Problem> {
+pub(super) async fn events_of(api: &Api, run: &RunId) -> Result<Vec<Event>, Problem> {
     match api.desk.subscribe(run) {
         Some(feed) => Ok(feed.all()),
         None => Ok(api.store.events(run).await?),
@@ -308,7 +308,7 @@ pub(super) async fn report(
 }
 
 /// The last event that a reader has seen.
-pub(super) struct LastSeen(Option<usize>);
+pub(super) struct LastSeen(pub(super) Option<usize>);
 
 impl<S: Sync> FromRequestParts<S> for LastSeen {
     type Rejection = Infallible;

@@ -39,9 +39,11 @@ impl World {
         let still = StandStill::open(store.clone(), folder.path())
             .await
             .unwrap();
+        let desk = Desk::new(store.clone(), registry.clone(), Default::default(), still);
         let api = Api {
             logins: Default::default(),
-            desk: Desk::new(store.clone(), registry.clone(), Default::default(), still),
+            days: crate::gameday::Days::new(store.clone(), desk.clone()),
+            desk,
             practice: Practice::open(folder.path(), None, Vec::new()).unwrap(),
             authority: Arc::new(Authority::open(folder.path()).unwrap()),
             leader: crate::leader::Leadership::alone(),

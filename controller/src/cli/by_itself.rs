@@ -1,7 +1,8 @@
-//! What a controller that serves does by itself: keeps schedules, follows Git, tells others.
+//! What a controller that serves does by itself: keeps schedules and game days, follows Git, tells others.
 
 use crate::api::git_hook;
 use crate::calendar::{GitRights, Keeper, NotStarted, Order, Starter};
+use crate::gameday::Days;
 use crate::git::{Follower, GitError, Hook, Repository, Source};
 use crate::leader::Leadership;
 use crate::notify::{BadReceiver, Notices, Receiver, Senders};
@@ -48,6 +49,7 @@ pub(super) enum CannotStart {
 /// All of it, ready.
 pub(super) struct Itself {
     keeper: Keeper<Desk>,
+    days: Days,
     follower: Option<(Arc<Follower>, Duration)>,
     hook: Option<Hook>,
     _senders: Senders,
@@ -57,7 +59,7 @@ pub(super) async fn start(
     receivers: &[Receiver],
     git: Option<GitWanted>,
     store: &Store,
-    desk: &Desk,
+    (desk, days): (&Desk, &Days),
     directory: &Path,
 ) -> Result<Itself, CannotStart> {
     let (notices, senders) = Notices::start(receivers)?;
@@ -74,6 +76,7 @@ pub(super) async fn start(
     }
     Ok(Itself {
         keeper: Keeper::new(store.clone(), desk.clone(), notices, rights),
+        days: days.clone(),
         follower,
         hook,
         _senders: senders,
@@ -115,7 +118,7 @@ impl Itself {
                 follower.keep(*every).await;
             }
         };
-        tokio::join!(self.keeper.keep(), follow);
+        tokio::join!(self.keeper.keep(), self.days.keep(), follow);
     }
 }
 

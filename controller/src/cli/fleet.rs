@@ -15,9 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 
 /// A controller that is away is asked again after this.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// So often in a row, before its absence is the result: half a minute.
-const AGAIN_MAX: u32 = 60;
+pub(super) const AGAIN_MAX: u32 = 60;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArgs {
@@ -163,7 +163,7 @@ async fn hear(
     loop {
         let before = events.len();
         let heard = at
-            .events(&path, before.checked_sub(1), |event| {
+            .events(&path, before.checked_sub(1), |event: Event| {
                 let _nobody_watches = feed.send(event.clone());
                 events.push(event);
             })

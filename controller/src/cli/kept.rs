@@ -34,7 +34,7 @@ pub(super) struct ReportArgs {
 /// How it is told; as Markdown where nothing is said.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
-struct Form {
+pub(super) struct Form {
     /// As one HTML file
     #[arg(long)]
     html: bool,
@@ -44,6 +44,19 @@ struct Form {
     /// As one JSON document
     #[arg(long)]
     json: bool,
+}
+
+impl Form {
+    /// As HTTP names it.
+    pub(super) const fn media_type(&self) -> &'static str {
+        if self.json {
+            "application/json"
+        } else if self.html {
+            "text/html"
+        } else {
+            "text/markdown"
+        }
+    }
 }
 
 pub(super) async fn runs(args: &RunsArgs) -> ExitCode {

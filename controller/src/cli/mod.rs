@@ -13,6 +13,8 @@ mod enough;
 mod evidence;
 mod files;
 mod fleet;
+mod game_day;
+mod game_day_watch;
 mod git;
 mod kept;
 mod login;
@@ -89,6 +91,8 @@ enum Verb {
     Token(agents::TokenArgs),
     /// Shows a schedule's next times; puts schedules into force, suspends and resumes them
     Schedule(schedule::Args),
+    /// Holds a game day: go and no-go, notes, the lead, the report of it
+    Gameday(game_day::Args),
     /// Shows what a Git repository would put into force
     Git(git::Args),
     /// Says what a file has earned and what it needs to run in an environment, and asks for approval
@@ -166,6 +170,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Agents(args) => block_on(agents::agents(&args)),
         Verb::Token(args) => block_on(agents::token(&args)),
         Verb::Schedule(args) => block_on(schedule::schedule(&args)),
+        Verb::Gameday(args) => block_on(game_day::game_day(&args)),
         Verb::Git(args) => block_on(git::git(&args)),
         Verb::Promote(args) => block_on(promote::promote(&args)),
         Verb::Approve(args) => block_on(promote::approve(&args)),
@@ -246,6 +251,12 @@ mod tests {
             "audit verify --noted 7:00",
             "login --controller https://c:1",
             "whoami --json",
+            "gameday open f.yaml --controller https://c:1 --json",
+            "gameday go last --step 2 --because x",
+            "gameday no-go last --because x",
+            "gameday action last x --owner ann --due 2026-12-31",
+            "gameday hand-over last --to bob --because x",
+            "gameday report last --html",
         ] {
             let words = std::iter::once("squall").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
@@ -254,6 +265,9 @@ mod tests {
             "promote f.yaml",
             "checklist f.yaml --answer 1=yes",
             "checklist f.yaml --answer 1=maybe --because x",
+            "gameday no-go last",
+            "gameday action last x",
+            "gameday action last x --owner ann --due soon",
         ] {
             let words = std::iter::once("squall").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -21,7 +21,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use squall_experiments::event::Event;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,6 +166,15 @@ impl At {
         self.send(method, path, None::<&()>).await.map(drop)
     }
 
+    /// Reads a text of this media type.
+    pub(super) async fn text(&self, path: &str, kind: &str) -> Result<String, RemoteError> {
+        let request = self.request(Method::GET, path).await?.header(ACCEPT, kind);
+        let request = request.body(Full::new(Bytes::new()));
+        let request = request.map_err(|_| RemoteError::Address(self.controller.clone()))?;
+        let answer = self.answered(request).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -218,11 +226,11 @@ impl At {
     }
 
     /// Hears server-sent events until the controller has no more to say, from the one after `seen` on.
-    pub(super) async fn events(
+    pub(super) async fn events<E: DeserializeOwned>(
         &self,
         path: &str,
         seen: Option<usize>,
-        mut hear: impl FnMut(Event),
+        mut hear: impl FnMut(E),
     ) -> Result<(), RemoteError> {
         let mut request = self.request(Method::GET, path).await?;
         request = request.header(ACCEPT, "text/event-stream");

@@ -15,6 +15,7 @@ mod tests;
 
 use crate::report::Telling;
 use paint::Paint;
+pub(crate) use paint::clean;
 use screen::Screen;
 use squall_experiments::event::{Event, Happening, Window};
 use squall_experiments::experiment::Experiment;
@@ -156,7 +157,7 @@ impl Live {
                 Verdict::Broken => self.paint.bad(&word),
                 _ => self.paint.unsure(&word),
             };
-            let because = paint::clean(&said.because);
+            let because = clean(&said.because);
             self.screen.line(&format!("{word}  {because}"));
         }
     }

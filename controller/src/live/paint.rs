@@ -43,7 +43,7 @@ impl Paint {
 }
 
 /// Text from a file, a node or a service, without what would move the cursor or set a title.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         Cow::Owned(
             text.chars()

@@ -155,7 +155,7 @@ fn longest_run(text: &str) -> usize {
 }
 
 /// Text that is only text: on one line, no mark-up, no HTML, no mention.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -176,7 +176,7 @@ fn plain(text: &str) -> String {
 }
 
 /// A code span that no text can close.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let line = text.replace(['\n', '\r'], " ");
     let fence = "`".repeat(longest_run(&line) + 1);
     if line.starts_with('`') || line.ends_with('`') {

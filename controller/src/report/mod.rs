@@ -27,6 +27,7 @@ mod tests;
 pub use fold::Telling;
 pub use html::html;
 pub use markdown::markdown;
+pub(crate) use markdown::{code, plain};
 pub use summary::{
     Environment, ExpectationReport, FaultOutcome, FaultReport, FileReport, FirstBroken, Moment,
     PhaseKind, PhaseReport, Point, StageReport, Summary, Timings, Unit, ViolationReport,

@@ -184,7 +184,7 @@ async fn append(desk: &Desk, sequence: i64, event: &Event) -> Result<(), Trouble
 }
 
 /// Whether the leader with this token still leads. It does until the transaction is over: who wants to lead waits for it.
-async fn leads(
+pub(super) async fn leads(
     transaction: &mut AnyConnection,
     dialect: Dialect,
     term: i64,

@@ -53,6 +53,14 @@ impl Service {
         succeeds: Arc<Succeeds>,
     ) -> Result<Self> {
         let listener = netns.enter(|| Ok(TcpListener::bind((address, port))?))?;
+        Self::on(listener, succeeds)
+    }
+
+    /// The same where somebody listens already.
+    ///
+    /// # Errors
+    /// When the kernel does not let it.
+    pub fn on(listener: TcpListener, succeeds: Arc<Succeeds>) -> Result<Self> {
         listener.set_nonblocking(true)?;
         let (over, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (until, count) = (Arc::clone(&over), Arc::clone(&answered));

@@ -1,9 +1,11 @@
-//! Controllers that serve: two of them on one database, what one starts by itself, keeps and shows, what its API lets through, and how all
-//! of it is deployed. The real programs; they touch loopback and their own folders.
+//! Controllers that serve: two of them on one database, what one starts by itself, keeps and shows, what its API lets through, a
+//! game day that is held on one, and how all of it is deployed. The real programs; they touch loopback, their own folders, and
+//! processes of their own.
 
 mod controller;
 mod deploy;
 mod fuzz;
+mod gameday;
 mod gates;
 mod kept;
 mod logins;
@@ -16,6 +18,9 @@ use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = lab::world::victim::main_if_victim() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let trials = [
         pair::trials(),
@@ -26,6 +31,7 @@ fn main() -> ExitCode {
         fuzz::trials(),
         deploy::trials(),
         kept::trials(),
+        gameday::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

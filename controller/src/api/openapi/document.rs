@@ -27,6 +27,7 @@ is said of each endpoint (`x-squall-role`, `x-squall-scope`).
 
 /// What parameters of paths are, by their names.
 const NAMED: &[(&str, &str)] = &[
+    ("day", "A game day's name, the beginning of it, or `last`"),
     ("environment", "An environment of the policy"),
     ("id", "What was answered as `id` when it was made"),
     ("name", "Its name"),
