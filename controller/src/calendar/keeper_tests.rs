@@ -78,7 +78,7 @@ impl Starter for Engine {
 }
 
 async fn keep(store: &Store, run: &RunId, verdict: Option<Verdict>) {
-    let mut writer = store.writer(run);
+    let mut writer = store.writer(run, 0);
     let what = match verdict {
         None => Happening::Created(Box::new(Created {
             run: run.clone(),

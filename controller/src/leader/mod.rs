@@ -153,6 +153,7 @@ impl Candidate {
         tokio::pin!(over);
         loop {
             let token = tokio::select! {
+                biased;
                 () = &mut over => return,
                 token = self.follow() => token,
             };
@@ -171,6 +172,7 @@ impl Candidate {
                 tracing::warn!(token, "this controller does not lead any more");
             };
             let ended = tokio::select! {
+                biased;
                 () = &mut over => true,
                 () = led => false,
             };

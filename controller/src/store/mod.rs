@@ -16,6 +16,8 @@ mod once;
 mod place;
 mod rights;
 mod schedules;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod started;
 mod writer;
 
@@ -28,7 +30,8 @@ pub use once::Known;
 pub use place::place;
 pub use schedules::{Claim, NamedText, Origin, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use started::Started;
-pub use writer::{Trouble, Writer};
+pub(crate) use started::interrupted;
+pub use writer::{Kept as KeptEvents, Trouble, Writer};
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row, query};
@@ -151,6 +154,23 @@ pub enum StoreError {
     Ambiguous(String),
 }
 
+impl StoreError {
+    /// Whether another controller leads by now, so that this one is to write nothing.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        let source = match self {
+            Self::Append { source, .. } => return matches!(source, Trouble::Superseded),
+            Self::Use { source, .. } => source,
+            _ => return false,
+        };
+        let sqlx::Error::AnyDriverError(source) = source else {
+            return false;
+        };
+        let trouble = source.downcast_ref::<Trouble>();
+        matches!(trouble, Some(Trouble::Superseded))
+    }
+}
+
 /// Where runs are kept. Cloning it is another handle to the same.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -158,6 +178,9 @@ pub struct Store {
     dialect: Dialect,
     /// The token of this process's leadership; 0 where it writes for itself alone.
     term: Arc<AtomicI64>,
+    /// In a simulation: what is asked instead of the database, as far as runs, halts and the lead go.
+    #[cfg(test)]
+    simulated: Option<Arc<simulated::Session>>,
 }
 
 /// One run, in a line.
