@@ -7,6 +7,7 @@ mod audit;
 #[cfg(test)]
 pub(crate) mod both;
 mod callers;
+mod change;
 mod copy;
 mod database;
 mod earned;

@@ -1,5 +1,6 @@
 //! Runs that were started on a controller, and the halt of all of them.
 
+use super::change::Change;
 use super::{Kept, Store, StoreError, Trouble, failed};
 use crate::run::Halted;
 use sqlx::any::AnyRow;
@@ -205,7 +206,7 @@ impl Store {
         query("UPDATE halts SET lifted_by = $1, lifted_us = $2 WHERE lifted_us IS NULL")
             .bind(by)
             .bind(now_us)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("the halt cannot be lifted", source))?;
         Ok(())

@@ -163,3 +163,39 @@ async fn a_run_on_a_laptop_is_nobody_elses_to_end() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_leader_changes_is_refused_once_another_leads_but_a_halt() {
+    on_both(async |place| {
+        let (old, new) = (place.open().await, place.open().await);
+        let hour = std::time::Duration::from_secs(3600);
+        let token = old.take_lead("https://a", hour, false).await.unwrap();
+        old.write_as(token.unwrap());
+        let hash = crate::fleet::secret::ApiSecret::new().hash();
+        old.add_api_token("first", hash, "ann", 1, None)
+            .await
+            .unwrap();
+        let token = new.take_lead("https://b", hour, true).await.unwrap();
+        new.write_as(token.unwrap());
+        let refused = [
+            old.add_api_token("second", hash, "ann", 1, None)
+                .await
+                .err(),
+            old.revoke_api_token("first", 2).await.err(),
+            old.seen("node-7", 2).await.err(),
+            old.lift_halt("ann", 2).await.err(),
+        ];
+        for error in refused {
+            assert!(error.unwrap().is_superseded());
+        }
+        assert_eq!(new.api_tokens((i64::MAX, ""), 10).await.unwrap().len(), 1);
+        let halted = crate::run::Halted {
+            by: "ann".into(),
+            because: String::new(),
+            at_us: 3,
+        };
+        old.halt(&halted).await.unwrap();
+        assert_eq!(new.halted().await.unwrap(), Some(halted));
+    })
+    .await;
+}

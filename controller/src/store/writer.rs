@@ -284,7 +284,7 @@ async fn start(transaction: &mut AnyConnection, started: &Started) -> Result<(),
 }
 
 /// Whether the leader with this token still leads. It does until the transaction is over: who wants to lead waits for it.
-async fn leads(
+pub(super) async fn leads(
     transaction: &mut AnyConnection,
     dialect: Dialect,
     term: i64,
