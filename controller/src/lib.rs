@@ -23,6 +23,8 @@ pub mod practice;
 pub mod probe;
 pub mod report;
 pub mod run;
+#[cfg(test)]
+mod simulation;
 pub mod stage;
 pub mod store;
 mod words;

@@ -14,6 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, NoContent, Response};
 use axum::{Extension, Json};
+use hyper_util::rt::TokioIo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::join::{Fingerprint, Join, Joined, Renewal, check_node};
@@ -140,7 +141,10 @@ pub(super) async fn link(
     api.store.seen(&node, now_us()).await?;
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => api.registry.serve(node, peer.address, upgraded).await,
+            Ok(upgraded) => {
+                let stream = TokioIo::new(upgraded);
+                api.registry.serve(node, peer.address, stream).await;
+            }
             Err(error) => tracing::debug!(node, %error, "a link was not opened"),
         }
     });

@@ -78,7 +78,8 @@ impl Starter for Engine {
 }
 
 async fn keep(store: &Store, run: &RunId, verdict: Option<Verdict>) {
-    let mut writer = store.writer(run);
+    // After the run's first event, where it is its end.
+    let mut writer = store.writer(run, i64::from(verdict.is_some()));
     let what = match verdict {
         None => Happening::Created(Box::new(Created {
             run: run.clone(),
@@ -103,13 +104,6 @@ async fn keep(store: &Store, run: &RunId, verdict: Option<Verdict>) {
             recover_ms: None,
         }),
     };
-    if verdict.is_some() {
-        // In the place of the run's first event, which is there already and stays.
-        writer.append(&Event {
-            at_us: 1,
-            what: Happening::Recovered,
-        });
-    }
     writer.append(&Event { at_us: 1, what });
     writer.close().await;
 }

@@ -89,7 +89,7 @@ impl Overtaken {
 
 /// How the framing is to be set on either side.
 #[must_use]
-pub(super) fn framing() -> WebSocketConfig {
+pub(crate) fn framing() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX))

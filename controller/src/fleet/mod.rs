@@ -9,6 +9,8 @@ mod session;
 pub mod shared;
 
 pub use lend::{Lent, Present, Word};
+#[cfg(test)]
+pub(crate) use link::framing;
 pub use link::{Heard, Sayer};
 pub use session::{Session, greet};
 

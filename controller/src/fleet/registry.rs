@@ -4,8 +4,6 @@ use super::lend::{self, Addressee, Lent, Mailboxes, Word};
 use super::session::{self, Session};
 use super::{FleetError, Heard, Present, Sayer, link};
 use crate::leader::Term;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::capability::Capabilities;
@@ -15,6 +13,7 @@ use squall_experiments::wire::{FromAgent, FromController, Stop};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -82,8 +81,10 @@ impl Registry {
 
     /// Serves one agent's link until it is gone, or another of the same node takes its place: an agent that lost its
     /// link may be back before the controller knows.
-    pub async fn serve(&self, node: String, address: SocketAddr, upgraded: Upgraded) {
-        let stream = TokioIo::new(upgraded);
+    pub async fn serve<S>(&self, node: String, address: SocketAddr, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let framing = Some(link::framing());
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, framing).await;
         match session::greet_on(socket, self.term.clone())
@@ -154,7 +155,7 @@ impl Registry {
         let hello = &session.hello;
         let connected = Connected {
             address,
-            since_us: jiff::Timestamp::now().as_microsecond(),
+            since_us: crate::clock::kept_us(),
             version: hello.version.clone(),
             kernel: hello.capabilities.kernel.clone(),
             labels: hello.labels.clone(),

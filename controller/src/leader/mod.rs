@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The leader alone has agents and runs. What it does is bounded in two ways, so that one which stood still and wakes
-//! changes nothing: events carry its token and are refused by the database once another leads, and agents are told nothing
+//! changes nothing: what it writes carries its token and is refused by the database once another leads, and agents are told nothing
 //! but stops after its term, which it counts from *before* it asked for it. An SQLite file has one controller, which leads.
 
 mod term;
@@ -153,6 +153,7 @@ impl Candidate {
         tokio::pin!(over);
         loop {
             let token = tokio::select! {
+                biased;
                 () = &mut over => return,
                 token = self.follow() => token,
             };
@@ -171,6 +172,7 @@ impl Candidate {
                 tracing::warn!(token, "this controller does not lead any more");
             };
             let ended = tokio::select! {
+                biased;
                 () = &mut over => true,
                 () = led => false,
             };

@@ -1,13 +1,13 @@
 //! Until when this controller leads, by a clock that nobody sets and that goes on while a machine sleeps.
 
-use nix::time::{ClockId, clock_gettime};
+use crate::clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Time since this machine was started (CLOCK_BOOTTIME). Zero where the kernel does not tell: then nobody leads for long.
+/// Now. Where the kernel does not tell, nobody leads for long.
 pub(super) fn now() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+    clock::since_boot()
 }
 
 /// Until when this controller may act as the leader. Cloning it is another handle to the same. A process that was stopped

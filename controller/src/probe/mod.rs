@@ -270,16 +270,27 @@ impl Attempt {
 #[derive(Debug)]
 pub struct Probes(#[expect(dead_code, reason = "held for its drop")] JoinSet<()>);
 
+impl Probes {
+    /// Tasks that report as probes do.
+    #[cfg(test)]
+    pub(crate) const fn of(tasks: JoinSet<()>) -> Self {
+        Self(tasks)
+    }
+}
+
+/// What observes a steady state: [`start`], but in a simulation, where there is nothing to ask.
+pub type Observe =
+    Arc<dyn Fn(&[SteadyState], Clock, &Trials) -> Result<Probes, ProbeError> + Send + Sync>;
+
+/// Where probes report: the number of a probe, and what it says.
+pub type Trials = mpsc::Sender<(usize, Report)>;
+
 /// Starts the probes of an experiment. A trial's number is its probe's place in `steady`, or its control's; see
 /// [`Experiment::place_of_control`].
 ///
 /// # Errors
 /// The first probe that cannot begin.
-pub fn start(
-    steady: &[SteadyState],
-    clock: Clock,
-    trials: &mpsc::Sender<(usize, Report)>,
-) -> Result<Probes, ProbeError> {
+pub fn start(steady: &[SteadyState], clock: Clock, trials: &Trials) -> Result<Probes, ProbeError> {
     let mut tasks = JoinSet::new();
     let ready: Result<Vec<_>, _> = steady.iter().map(groups).collect();
     for (place, groups) in ready?.into_iter().enumerate() {

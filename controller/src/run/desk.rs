@@ -8,16 +8,18 @@
 
 use super::budget::{Bounded, Budget, LastReplica, Limits};
 use super::crew::Crew;
+use super::drive::{self, By};
 use super::halt::Halt;
 use super::planning::{Bounds, Planned, planned};
 use super::reach::Reach;
 use super::record::Feed;
 use super::stand_still::StandStill;
-use super::{Order, drive, new_id};
+use super::{Order, new_id};
+use crate::clock::Clock;
 use crate::fleet::Present;
 use crate::fleet::registry::Registry;
 use crate::metrics::Metrics;
-use crate::probe::{self, ProbeError};
+use crate::probe::{self, Observe, ProbeError};
 use crate::store::{Started, Store, StoreError};
 use futures_util::future::BoxFuture;
 use squall_experiments::event::{Event, Happening};
@@ -35,6 +37,9 @@ pub const ENVIRONMENT: &str = "default";
 
 /// How often it is looked whether runs have ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How soon it is asked again what became of a start that was not answered.
+const UNKNOWN_AGAIN: Duration = Duration::from_secs(1);
 
 pub use crate::stage::{Together, Trigger};
 
@@ -143,6 +148,7 @@ struct Inner {
     rules: Rules,
     gate: Mutex<Option<Gate>>,
     ended: Mutex<Option<Ended>>,
+    observe: Mutex<Observe>,
     budget: Arc<Mutex<Budget>>,
     metrics: Metrics,
     under_way: Mutex<BTreeMap<RunId, UnderWay>>,
@@ -167,6 +173,7 @@ impl Desk {
             rules,
             gate: Mutex::new(None),
             ended: Mutex::new(None),
+            observe: Mutex::new(Arc::new(probe::start)),
             budget: Arc::default(),
             metrics: Metrics::default(),
             under_way: Mutex::default(),
@@ -182,6 +189,12 @@ impl Desk {
     /// Whom to tell of each run that ended.
     pub fn set_ended(&self, ended: Ended) {
         *lock(&self.0.ended) = Some(ended);
+    }
+
+    /// By what steady states are observed instead.
+    #[cfg(test)]
+    pub(crate) fn set_observe(&self, observe: Observe) {
+        *lock(&self.0.observe) = observe;
     }
 
     /// What runs are and were, in figures.
@@ -222,21 +235,11 @@ impl Desk {
                 environment: wanted.environment.clone(),
                 by: wanted.by.clone(),
                 trigger: wanted.trigger,
-                present,
+                present: present.clone(),
                 together: self.with_budget(|budget| budget.together(&wanted.environment)),
             };
             gate(asking).await.map_err(Refused::Gate)?;
         }
-        let started = Started {
-            run: run.clone(),
-            environment: wanted.environment.clone(),
-            by: wanted.by.clone(),
-            at_us: jiff::Timestamp::now().as_microsecond(),
-        };
-        if !self.0.store.start_run(&started).await? {
-            return Err(Refused::Taken(run));
-        }
-        tracing::info!(%run, by = wanted.by, environment = wanted.environment, "a run starts");
         let order = Order {
             run: run.clone(),
             experiment,
@@ -247,7 +250,9 @@ impl Desk {
             environment: Some(wanted.environment),
             by: Some(wanted.by),
         };
-        self.begin(order, bounded);
+        let begun = self.keep(&order, &present).await?;
+        tracing::info!(%run, by = order.by, environment = order.environment, "a run starts");
+        self.begin(order, begun, bounded);
         // Somebody may have said halt since it was asked, and not have seen this run.
         if self.0.still.is().is_some() {
             self.stop(&run);
@@ -281,7 +286,32 @@ impl Desk {
         Ok((experiment, digest, planned))
     }
 
-    fn begin(&self, order: Order, bounded: Bounded) {
+    /// Keeps that a run starts, and its first event: from then on it has begun, and must end.
+    async fn keep(&self, order: &Order, present: &[Present]) -> Result<(Event, Clock), Refused> {
+        let clock = Clock::start();
+        let created = Event {
+            at_us: clock.now_us(),
+            what: drive::created(order, present),
+        };
+        let started = Started {
+            run: order.run.clone(),
+            environment: order.environment.clone().unwrap_or_default(),
+            by: order.by.clone().unwrap_or_default(),
+            at_us: crate::clock::kept_us(),
+        };
+        match self.0.store.start_run(&started, &created).await {
+            Ok(true) => Ok((created, clock)),
+            Ok(false) => Err(Refused::Taken(started.run)),
+            Err(error) if error.is_superseded() => Err(Refused::StandsBy),
+            Err(error) => {
+                // Kept or not: nobody drives it.
+                tokio::spawn(never_begun(self.0.store.clone(), started, created));
+                Err(error.into())
+            }
+        }
+    }
+
+    fn begin(&self, order: Order, begun: (Event, Clock), bounded: Bounded) {
         let run = order.run.clone();
         let lent = self.0.registry.lend(&run);
         let crew = Crew::lent(lent, |one| has(&bounded, one));
@@ -301,8 +331,13 @@ impl Desk {
         };
         let desk = self.clone();
         tokio::spawn(async move {
-            let store = &desk.0.store;
-            let ended = drive::through(order, crew, Some(share), Some(store), feed, halting).await;
+            let by = By {
+                store: Some(&desk.0.store),
+                share: Some(share),
+                begun: Some(begun),
+                observe: Arc::clone(&lock(&desk.0.observe)),
+            };
+            let ended = drive::through(order, crew, by, feed, halting).await;
             match ended {
                 Ok(outcome) => {
                     let finished = outcome.finished;
@@ -392,6 +427,28 @@ impl Desk {
         match self.0.still.is() {
             Some(halted) => Err(Refused::Halted(halted.to_string())),
             None => Ok(()),
+        }
+    }
+}
+
+/// Ends a run that may be kept as started, and is not: for want of an answer that is not known.
+async fn never_begun(store: Store, started: Started, created: Event) {
+    let end = async || {
+        // Kept now, unless another run has its name.
+        if store.start_run(&started, &created).await? {
+            let now_us = crate::clock::kept_us();
+            store.interrupt_run(&started.run, now_us).await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    loop {
+        tokio::time::sleep(UNKNOWN_AGAIN).await;
+        match end().await {
+            Ok(()) => return,
+            Err(error) if error.is_superseded() => return,
+            Err(error) => {
+                tracing::warn!(run = %started.run, %error, "a run that did not begin cannot be ended; it is tried again")
+            }
         }
     }
 }

@@ -8,13 +8,14 @@ use super::planning::{Bounds, Planned, planned};
 use super::record::{Feed, Record};
 use super::{Order, Outcome, RunError, watch};
 use crate::clock::Clock;
-use crate::fleet::{Agent, FleetError, Program};
-use crate::probe::{self, Probes, Report, TRIALS_WAITING_MAX};
+use crate::fleet::{Agent, FleetError, Present, Program};
+use crate::probe::{self, Observe, Probes, Report, TRIALS_WAITING_MAX, Trials};
 use crate::store::Store;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::event::{Created, Event, Happening};
 use squall_experiments::wire::{FromAgent, FromController, Refused};
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
@@ -44,24 +45,50 @@ pub async fn here(
 ) -> Result<Outcome, RunError> {
     probe::check(&order.experiment.steady_state)?;
     let crew = Crew::here(Agent::start(agent).await?);
-    through(order, crew, None, store, Feed::through(feed), halting).await
+    let by = By {
+        store,
+        share: None,
+        begun: None,
+        observe: Arc::new(probe::start),
+    };
+    through(order, crew, by, Feed::through(feed), halting).await
 }
 
-/// Runs an experiment with a crew, within its share of the budget where it has one.
+/// By what a run is kept, bounded and observed.
+pub(super) struct By<'a> {
+    /// Where it is kept, if it is.
+    pub(super) store: Option<&'a Store>,
+    /// Its share of the budget, where it has one.
+    pub(super) share: Option<Share>,
+    /// Its first event and its clock, where that event is kept already.
+    pub(super) begun: Option<(Event, Clock)>,
+    /// What its steady state is observed by.
+    pub(super) observe: Observe,
+}
+
+/// Runs an experiment with a crew.
 ///
 /// # Errors
 /// A probe cannot begin.
 pub(super) async fn through(
     order: Order,
     mut crew: Crew,
-    share: Option<Share>,
-    store: Option<&Store>,
+    by: By<'_>,
     feed: Feed,
     mut halting: Halting,
 ) -> Result<Outcome, RunError> {
-    let clock = Clock::start();
-    let mut record = Record::new(&order.run, clock, feed, store);
-    record.say(Happening::Created(Box::new(created(&order, &crew))));
+    let By {
+        store,
+        share,
+        begun,
+        observe,
+    } = by;
+    let (first, clock) = begun.unzip();
+    let (is_new, clock) = (first.is_none(), clock.unwrap_or_else(Clock::start));
+    let mut record = Record::new(&order.run, clock, feed, store, first);
+    if is_new {
+        record.say(created(&order, &crew.present()));
+    }
     let spare_last_replica = share.as_ref().is_some_and(Share::spares_last_replica);
     let bounds = Bounds { spare_last_replica };
     let (experiment, seed) = (&order.experiment, order.seed);
@@ -72,6 +99,7 @@ pub(super) async fn through(
         machine,
         clock,
         order: &order,
+        observe,
         say_trial,
         probes: None,
         record,
@@ -81,15 +109,15 @@ pub(super) async fn through(
         .through(first, &mut crew, hear_trial, &mut halting)
         .await?;
     crew.end().await;
-    let finished = record.finished().cloned();
-    let events = record.close().await;
+    let (events, finished) = record.close().await;
     let finished = finished.ok_or(RunError::NoVerdict)?;
     Ok(Outcome { events, finished })
 }
 
-fn created(order: &Order, crew: &Crew) -> Created {
-    let (node, capabilities) = nodes(crew);
-    Created {
+/// A run's first event.
+pub(super) fn created(order: &Order, present: &[Present]) -> Happening {
+    let (node, capabilities) = nodes(present);
+    Happening::Created(Box::new(Created {
         run: order.run.clone(),
         name: order.experiment.metadata.name.clone(),
         hypothesis: order.experiment.hypothesis.clone(),
@@ -103,13 +131,12 @@ fn created(order: &Order, crew: &Crew) -> Created {
         expectations: watch::expectations(&order.experiment),
         environment: order.environment.clone(),
         by: order.by.clone(),
-    }
+    }))
 }
 
 /// The nodes in words, and what they can do: of several, what they have in common is not worked out.
-fn nodes(crew: &Crew) -> (String, Capabilities) {
-    let present = crew.present();
-    if let [one] = present.as_slice() {
+fn nodes(present: &[Present]) -> (String, Capabilities) {
+    if let [one] = present {
         return (one.node.clone(), (*one.capabilities).clone());
     }
     let some = |all: BTreeSet<&str>, what: &str| {
@@ -172,7 +199,8 @@ struct Running<'a> {
     machine: Machine,
     clock: Clock,
     order: &'a Order,
-    say_trial: mpsc::Sender<(usize, Report)>,
+    observe: Observe,
+    say_trial: Trials,
     probes: Option<Probes>,
     record: Record,
     share: Option<Share>,
@@ -191,7 +219,7 @@ impl Running<'_> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (mut halted, mut kept) = (Urgency::None, true);
-        while self.record.finished().is_none() {
+        while !self.record.has_ended() {
             if kept && let Some(why) = self.record.trouble() {
                 kept = false;
                 self.take(Input::Unkept(why), crew)?;
@@ -247,7 +275,7 @@ impl Running<'_> {
                     }
                     Effect::Observe => {
                         let steady = &self.order.experiment.steady_state;
-                        self.probes = Some(probe::start(steady, self.clock, &self.say_trial)?);
+                        self.probes = Some((self.observe)(steady, self.clock, &self.say_trial)?);
                     }
                     Effect::Send(..) => {}
                 }
@@ -309,7 +337,7 @@ pub async fn plan_here(
         Bounds::default(),
     )
     .await;
-    let (node, capabilities) = nodes(&crew);
+    let (node, capabilities) = nodes(&crew.present());
     crew.end().await;
     match planned.silent {
         Some((node, why)) => Err(FleetError::Silent { node, why }),

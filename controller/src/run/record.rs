@@ -2,7 +2,7 @@
 
 use super::FEED_EVENTS_MAX;
 use crate::clock::Clock;
-use crate::store::{Store, Writer};
+use crate::store::{KeptEvents, Store, Writer, interrupted};
 use squall_experiments::event::{Event, Finished, Happening};
 use squall_experiments::ids::RunId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,16 +79,26 @@ pub(super) struct Record {
     clock: Clock,
     feed: Feed,
     writer: Option<Writer>,
-    finished: Option<Finished>,
+    /// The last one: told once it is kept, so that nobody hears a verdict that is not in the record.
+    end: Option<Event>,
 }
 
 impl Record {
-    pub(super) fn new(run: &RunId, clock: Clock, feed: Feed, store: Option<&Store>) -> Self {
+    /// Of a run whose first event is kept already, where there is one.
+    pub(super) fn new(
+        run: &RunId,
+        clock: Clock,
+        feed: Feed,
+        store: Option<&Store>,
+        first: Option<Event>,
+    ) -> Self {
+        let after = i64::from(first.is_some());
+        first.into_iter().for_each(|first| feed.say(first));
         Self {
             clock,
             feed,
-            writer: store.map(|store| store.writer(run)),
-            finished: None,
+            writer: store.map(|store| store.writer(run, after)),
+            end: None,
         }
     }
 
@@ -97,17 +107,18 @@ impl Record {
             at_us: self.clock.now_us(),
             what,
         };
-        if let Happening::Finished(finished) = &event.what {
-            self.finished = Some(finished.clone());
-        }
         if let Some(writer) = &mut self.writer {
             writer.append(&event);
         }
-        self.feed.say(event);
+        if matches!(event.what, Happening::Finished(_)) {
+            self.end = Some(event);
+        } else {
+            self.feed.say(event);
+        }
     }
 
-    pub(super) const fn finished(&self) -> Option<&Finished> {
-        self.finished.as_ref()
+    pub(super) const fn has_ended(&self) -> bool {
+        self.end.is_some()
     }
 
     /// Why the store does not keep the events any more, if it does not.
@@ -116,11 +127,21 @@ impl Record {
         Some(crate::words::chain(trouble))
     }
 
-    /// Everything, once the store has it.
-    pub(super) async fn close(self) -> Vec<Event> {
-        if let Some(writer) = self.writer {
-            writer.close().await;
-        }
-        self.feed.all()
+    /// Everything, once the store has it; and how it ended, if it did.
+    pub(super) async fn close(self) -> (Vec<Event>, Option<Finished>) {
+        let kept = match self.writer {
+            Some(writer) => writer.close().await,
+            None => KeptEvents::All,
+        };
+        let end = self.end.map(|end| match kept {
+            KeptEvents::All | KeptEvents::NotAll => end,
+            // The next leader's word counts, and is this.
+            KeptEvents::Superseded => Event {
+                what: Happening::Finished(interrupted()),
+                ..end
+            },
+        });
+        end.into_iter().for_each(|end| self.feed.say(end));
+        (self.feed.all(), self.feed.finished())
     }
 }

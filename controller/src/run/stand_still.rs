@@ -3,6 +3,7 @@
 //! It is kept in the store, where every controller of the same store sees it; and a file `halt` in the data directory halts, too, for whoever
 //! has a shell and nothing else. Both must be gone before anything starts.
 
+use crate::clock;
 use crate::store::{Store, StoreError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,7 @@ impl StandStill {
         let halted = Halted {
             by: by.to_owned(),
             because: because.to_owned(),
-            at_us: jiff::Timestamp::now().as_microsecond(),
+            at_us: clock::kept_us(),
         };
         self.now.send_replace(Some(halted.clone()));
         let _turn = self.turn.lock().await;
@@ -106,7 +107,7 @@ impl StandStill {
     /// The store does not take it, or the file cannot be removed: then it stays.
     pub async fn lift(&self, by: &str) -> Result<(), StoreError> {
         let turn = self.turn.lock().await;
-        let at_us = jiff::Timestamp::now().as_microsecond();
+        let at_us = clock::kept_us();
         self.store.lift_halt(by, at_us).await?;
         match std::fs::remove_file(&self.file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,5 +1,6 @@
 //! What lets people and programs speak to the API.
 
+use super::change::Change;
 use super::{Store, StoreError, failed};
 use crate::access::{Caller, Grant, Grants, Role};
 use schemars::JsonSchema;
@@ -93,7 +94,7 @@ impl Store {
             .bind(token.now_us)
             .bind(token.expires_us)
             .bind(grants)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(failed)?;
         Ok(())
@@ -172,7 +173,7 @@ impl Store {
             query("UPDATE api_tokens SET revoked_us = coalesce(revoked_us, $1) WHERE id = $2")
                 .bind(now_us)
                 .bind(id)
-                .execute(&self.pool)
+                .change(self)
                 .await
                 .map_err(|source| failed("an API token cannot be revoked", source))?;
         Ok(done.rows_affected() == 1)

@@ -196,7 +196,23 @@ impl Store {
             pool,
             dialect,
             term: Arc::default(),
+            #[cfg(test)]
+            simulated: None,
         })
+    }
+
+    /// One that asks a simulated database. Whatever that does not know of fails.
+    #[cfg(test)]
+    pub(crate) fn simulated(session: super::simulated::Session) -> Self {
+        sqlx::any::install_default_drivers();
+        let nowhere = "postgres://nobody@127.0.0.1:1/nothing".parse();
+        let pool = AnyPoolOptions::new().idle_timeout(None).max_lifetime(None);
+        Self {
+            pool: pool.connect_lazy_with(nowhere.unwrap()),
+            dialect: Dialect::Postgres,
+            term: Arc::default(),
+            simulated: Some(Arc::new(session)),
+        }
     }
 }
 

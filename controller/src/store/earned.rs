@@ -1,5 +1,6 @@
 //! What digests have earned: evidence, approvals, answers, and why each run was allowed to start.
 
+use super::change::Change;
 use super::{Store, StoreError, failed};
 use crate::stage::{Answer, Approval, Decision, Evidence, Vote};
 use serde::Serialize;
@@ -77,7 +78,7 @@ impl Store {
             .bind(&evidence.environment)
             .bind(evidence.ended_us)
             .bind(to_json(evidence)?)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("evidence cannot be kept", source))?;
         Ok(done.rows_affected() == 1)
@@ -157,7 +158,7 @@ impl Store {
             .bind(&approval.requested_by)
             .bind(&approval.because)
             .bind(approval.requested_us)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("the request for approval cannot be kept", source))?;
         Ok(())
@@ -177,7 +178,7 @@ impl Store {
             .bind(&vote.because)
             .bind(vote.at_us)
             .bind(vote.seen)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("the vote cannot be kept", source))?;
         Ok(done.rows_affected() == 1)
@@ -276,7 +277,7 @@ impl Store {
             .bind(&answer.because)
             .bind(&answer.by)
             .bind(answer.at_us)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("the answer cannot be kept", source))?;
         Ok(())
@@ -320,7 +321,7 @@ impl Store {
         )
         .bind(&run.0)
         .bind(to_json(decision)?)
-        .execute(&self.pool)
+        .change(self)
         .await
         .map_err(|source| failed("why the run may start cannot be kept", source))?;
         Ok(())

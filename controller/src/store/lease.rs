@@ -41,6 +41,13 @@ impl Store {
         time: Duration,
         whoever: bool,
     ) -> Result<Option<i64>, StoreError> {
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            return simulated
+                .take_lead(address, time, whoever)
+                .await
+                .map_err(|source| failed("the lead cannot be taken", source));
+        }
         let now = self.dialect.now_us();
         let taken = query(AssertSqlSafe(format!(
             "UPDATE leader SET token = token + 1, address = $1, until_us = {now} + $2 \
@@ -60,6 +67,13 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn keep_lead(&self, token: i64, time: Duration) -> Result<bool, StoreError> {
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            return simulated
+                .keep_lead(token, time)
+                .await
+                .map_err(|source| failed("the lead cannot be kept", source));
+        }
         let now = self.dialect.now_us();
         let kept = query(AssertSqlSafe(format!(
             "UPDATE leader SET until_us = {now} + $2 WHERE token = $1"
@@ -77,6 +91,11 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn leave_lead(&self, token: i64) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            let left = simulated.leave_lead(token).await;
+            return left.map_err(|source| failed("the lead cannot be left", source));
+        }
         query("UPDATE leader SET until_us = 0 WHERE token = $1")
             .bind(token)
             .execute(&self.pool)
@@ -90,6 +109,13 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn leader(&self) -> Result<Lease, StoreError> {
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            return simulated
+                .leader()
+                .await
+                .map_err(|source| failed("who leads cannot be read", source));
+        }
         let now = self.dialect.now_us();
         let row = query(AssertSqlSafe(format!(
             "SELECT token, address, CASE WHEN until_us > {now} THEN 1 ELSE 0 END AS live FROM leader"

@@ -1,5 +1,6 @@
 //! Which agents have joined, and what lets others join.
 
+use super::change::Change;
 use super::{Store, StoreError, failed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,7 +80,7 @@ impl Store {
             .bind(token.now_us)
             .bind(token.expires_us)
             .bind(i64::from(token.uses))
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("a join token cannot be kept", source))?;
         Ok(())
@@ -121,7 +122,7 @@ impl Store {
             query("UPDATE join_tokens SET revoked_us = coalesce(revoked_us, $1) WHERE id = $2")
                 .bind(now_us)
                 .bind(id)
-                .execute(&self.pool)
+                .change(self)
                 .await
                 .map_err(|source| failed("a join token cannot be revoked", source))?;
         Ok(done.rows_affected() == 1)
@@ -189,7 +190,7 @@ impl Store {
             query("UPDATE agents SET former_key = NULL WHERE node = $1 AND key = $2 AND former_key IS NOT NULL")
                 .bind(node)
                 .bind(key)
-                .execute(&self.pool)
+                .change(self)
                 .await
                 .map_err(failed)?;
         }
@@ -212,7 +213,7 @@ impl Store {
         .bind(present.0.as_slice())
         .bind(next.0.as_slice())
         .bind(node)
-        .execute(&self.pool)
+        .change(self)
         .await
         .map_err(|source| failed("an agent's key cannot be changed", source))?;
         Ok(done.rows_affected() == 1)
@@ -226,7 +227,7 @@ impl Store {
         query("UPDATE agents SET seen_us = $1 WHERE node = $2")
             .bind(now_us)
             .bind(node)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("an agent's visit cannot be kept", source))?;
         Ok(())
@@ -268,7 +269,7 @@ impl Store {
         let done = query("UPDATE agents SET revoked_us = coalesce(revoked_us, $1) WHERE node = $2")
             .bind(now_us)
             .bind(node)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("an agent cannot be shut out", source))?;
         Ok(done.rows_affected() == 1)
@@ -281,7 +282,7 @@ impl Store {
     pub async fn forget_agent(&self, node: &str) -> Result<bool, StoreError> {
         let done = query("DELETE FROM agents WHERE node = $1")
             .bind(node)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("an agent cannot be forgotten", source))?;
         Ok(done.rows_affected() == 1)

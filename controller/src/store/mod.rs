@@ -7,6 +7,7 @@ mod audit;
 #[cfg(test)]
 pub(crate) mod both;
 mod callers;
+mod change;
 mod copy;
 mod database;
 mod earned;
@@ -17,6 +18,8 @@ mod once;
 mod place;
 mod rights;
 mod schedules;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod started;
 mod writer;
 
@@ -30,7 +33,8 @@ pub use once::Known;
 pub use place::place;
 pub use schedules::{Claim, NamedText, Origin, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use started::Started;
-pub use writer::{Trouble, Writer};
+pub(crate) use started::interrupted;
+pub use writer::{Kept as KeptEvents, Trouble, Writer};
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row, query};
@@ -153,6 +157,23 @@ pub enum StoreError {
     Ambiguous(String),
 }
 
+impl StoreError {
+    /// Whether another controller leads by now, so that this one is to write nothing.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        let source = match self {
+            Self::Append { source, .. } => return matches!(source, Trouble::Superseded),
+            Self::Use { source, .. } => source,
+            _ => return false,
+        };
+        let sqlx::Error::AnyDriverError(source) = source else {
+            return false;
+        };
+        let trouble = source.downcast_ref::<Trouble>();
+        matches!(trouble, Some(Trouble::Superseded))
+    }
+}
+
 /// Where runs are kept. Cloning it is another handle to the same.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -160,6 +181,9 @@ pub struct Store {
     dialect: Dialect,
     /// The token of this process's leadership; 0 where it writes for itself alone.
     term: Arc<AtomicI64>,
+    /// In a simulation: what is asked instead of the database, as far as runs, halts and the lead go.
+    #[cfg(test)]
+    simulated: Option<Arc<simulated::Session>>,
 }
 
 /// One run, in a line.

@@ -1,5 +1,6 @@
 //! Requests that are done once, however often they are sent (`Idempotency-Key`).
 
+use super::change::Change;
 use super::{Store, StoreError, failed};
 use sqlx::{Row, query};
 use squall_experiments::join::Fingerprint;
@@ -35,7 +36,7 @@ impl Store {
         let failed = |source| failed("whether a request was done cannot be kept", source);
         query("DELETE FROM idempotency WHERE at_us < $1")
             .bind(now_us - KEPT_US)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(failed)?;
         let done = query("INSERT INTO idempotency (who, name, request, at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (who, name) DO NOTHING")
@@ -43,7 +44,7 @@ impl Store {
             .bind(name)
             .bind(request.0.as_slice())
             .bind(now_us)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(failed)?;
         if done.rows_affected() == 1 {
@@ -86,14 +87,14 @@ impl Store {
                     .bind(name)
                     .bind(i64::from(status))
                     .bind(body)
-                    .execute(&self.pool)
+                    .change(self)
                     .await
             }
             None => {
                 query("DELETE FROM idempotency WHERE who = $1 AND name = $2")
                     .bind(who)
                     .bind(name)
-                    .execute(&self.pool)
+                    .change(self)
                     .await
             }
         };

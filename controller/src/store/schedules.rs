@@ -9,6 +9,7 @@
 //!
 //! The row is the claim: one key for each time, so that of all controllers one starts it.
 
+use super::change::Change;
 use super::{Store, StoreError, failed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -190,7 +191,7 @@ impl Store {
         .bind(source)
         .bind(now_us)
         .bind(owner)
-        .execute(&self.pool)
+        .change(self)
         .await
         .map_err(|source| failed("a schedule cannot be kept", source))?;
         Ok(())
@@ -231,7 +232,7 @@ impl Store {
     pub async fn remove_schedule(&self, name: &str) -> Result<bool, StoreError> {
         let done = query("DELETE FROM schedules WHERE name = $1")
             .bind(name)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("a schedule cannot be removed", source))?;
         Ok(done.rows_affected() == 1)
@@ -255,7 +256,7 @@ impl Store {
         .bind(because)
         .bind(now_us)
         .bind(name)
-        .execute(&self.pool)
+        .change(self)
         .await
         .map_err(|source| failed("a schedule cannot be suspended", source))?;
         Ok(done.rows_affected() == 1)
@@ -272,7 +273,7 @@ impl Store {
         )
         .bind(now_us)
         .bind(name)
-        .execute(&self.pool)
+        .change(self)
         .await
         .map_err(|source| failed("a schedule cannot be resumed", source))?;
         Ok(done.rows_affected() == 1)
@@ -286,7 +287,7 @@ impl Store {
         query("UPDATE schedules SET settled_us = $1 WHERE name = $2 AND settled_us < $1")
             .bind(due_us)
             .bind(schedule)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("a schedule's times cannot be settled", source))?;
         Ok(())
@@ -313,7 +314,7 @@ impl Store {
         .bind(claim.holder)
         .bind(claim.now_us)
         .bind(claim.because)
-        .execute(&self.pool)
+        .change(self)
         .await
         .map_err(|source| failed("a start cannot be claimed", source))?;
         Ok(done.rows_affected() == 1)
@@ -339,7 +340,7 @@ impl Store {
         .bind(start.due_us)
         .bind(&start.holder)
         .bind(start.claimed_us)
-        .execute(&self.pool)
+        .change(self)
         .await
         .map_err(|source| failed("a start cannot be taken over", source))?;
         Ok(done.rows_affected() == 1)
@@ -361,7 +362,7 @@ impl Store {
             .bind(because)
             .bind(schedule)
             .bind(due_us)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("a start cannot be noted", source))?;
         Ok(())

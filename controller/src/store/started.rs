@@ -1,6 +1,7 @@
 //! Runs that were started on a controller, and the halt of all of them.
 
-use super::{Kept, Store, StoreError, failed};
+use super::change::Change;
+use super::{Kept, Store, StoreError, Trouble, failed};
 use crate::run::Halted;
 use sqlx::any::AnyRow;
 use sqlx::{Row, query};
@@ -42,20 +43,32 @@ fn listed(row: &AnyRow) -> Listed {
 }
 
 impl Store {
-    /// Keeps that a run starts; `false` where its name was used before.
+    /// Keeps that a run starts, with its first event: a run that is known has begun, and one that has begun is known. `false` where its
+    /// name was used before. Saying it again, for want of an answer, changes nothing.
     ///
     /// # Errors
-    /// The database does not take it.
-    pub async fn start_run(&self, started: &Started) -> Result<bool, StoreError> {
-        let done = query("INSERT INTO started_runs (run, environment, started_by, at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (run) DO NOTHING")
-            .bind(&started.run.0)
-            .bind(&started.environment)
-            .bind(&started.by)
-            .bind(started.at_us)
-            .execute(&self.pool)
-            .await
-            .map_err(|source| failed("that a run starts cannot be kept", source))?;
-        Ok(done.rows_affected() == 1)
+    /// The database does not take it, or another controller leads by now.
+    pub async fn start_run(&self, started: &Started, created: &Event) -> Result<bool, StoreError> {
+        match self.begin(started, created).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Append {
+                source: Trouble::Taken,
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a run that nobody drives, if it is there and has no end.
+    ///
+    /// # Errors
+    /// The database does not take it, or another controller leads by now.
+    pub async fn interrupt_run(&self, run: &RunId, now_us: i64) -> Result<(), StoreError> {
+        let all = self.without_an_end(i64::MAX).await?;
+        for (one, last) in all.iter().filter(|(one, _)| one == run) {
+            self.append(one, last + 1, &interruption(now_us)).await?;
+        }
+        Ok(())
     }
 
     /// Who started a run, and where, if a controller did.
@@ -126,28 +139,33 @@ impl Store {
     /// # Errors
     /// The database does not take it, or another controller leads by now.
     pub async fn interrupt_runs(&self, now_us: i64) -> Result<Vec<RunId>, StoreError> {
-        let failed = |source| failed("runs that were interrupted cannot be ended", source);
+        let term = self.term().unwrap_or(i64::MAX);
+        let mut runs = Vec::new();
+        for (run, last) in self.without_an_end(term).await? {
+            self.append(&run, last + 1, &interruption(now_us)).await?;
+            runs.push(run);
+        }
+        Ok(runs)
+    }
+
+    /// Runs of earlier leaders than that of `term` that have no end, and the number of the last event of each.
+    async fn without_an_end(&self, term: i64) -> Result<Vec<(RunId, i64)>, StoreError> {
+        let failed = |source| failed("runs that were interrupted cannot be read", source);
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            return simulated.interrupted(term).await.map_err(failed);
+        }
         let rows = query(
             "SELECT r.id AS id, (SELECT COALESCE(MAX(e.sequence), -1) FROM events e WHERE e.run = r.id) AS last \
              FROM runs r JOIN started_runs s ON s.run = r.id \
              WHERE r.verdict IS NULL AND (r.term IS NULL OR r.term < $1) ORDER BY r.created_us",
         )
-        .bind(self.term().unwrap_or(i64::MAX))
+        .bind(term)
         .fetch_all(&self.pool)
         .await
         .map_err(failed)?;
-        let mut runs = Vec::new();
-        for row in rows {
-            let run = RunId(row.get("id"));
-            let event = Event {
-                at_us: u64::try_from(now_us).unwrap_or_default(),
-                what: Happening::Finished(interrupted()),
-            };
-            let next = row.get::<i64, _>("last") + 1;
-            self.append(&run, next, &event).await?;
-            runs.push(run);
-        }
-        Ok(runs)
+        let run = |row: &AnyRow| (RunId(row.get("id")), row.get("last"));
+        Ok(rows.iter().map(run).collect())
     }
 
     /// Halts everything; a halt that is in force already stays as it was said.
@@ -155,6 +173,13 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn halt(&self, halted: &Halted) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            return simulated
+                .halt(halted)
+                .await
+                .map_err(|source| failed("the halt cannot be kept", source));
+        }
         query("INSERT INTO halts (id, said_by, because, at_us) VALUES ($1, $2, $3, $4)")
             .bind(crate::run::new_id().0)
             .bind(&halted.by)
@@ -171,10 +196,17 @@ impl Store {
     /// # Errors
     /// The database does not take it.
     pub async fn lift_halt(&self, by: &str, now_us: i64) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            return simulated
+                .lift_halt()
+                .await
+                .map_err(|source| failed("the halt cannot be lifted", source));
+        }
         query("UPDATE halts SET lifted_by = $1, lifted_us = $2 WHERE lifted_us IS NULL")
             .bind(by)
             .bind(now_us)
-            .execute(&self.pool)
+            .change(self)
             .await
             .map_err(|source| failed("the halt cannot be lifted", source))?;
         Ok(())
@@ -185,6 +217,13 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn halted(&self) -> Result<Option<Halted>, StoreError> {
+        #[cfg(test)]
+        if let Some(simulated) = &self.simulated {
+            return simulated
+                .halted()
+                .await
+                .map_err(|source| failed("whether everything is halted cannot be read", source));
+        }
         let row = query("SELECT said_by, because, at_us FROM halts WHERE lifted_us IS NULL ORDER BY at_us LIMIT 1")
             .fetch_optional(&self.pool)
             .await
@@ -197,7 +236,15 @@ impl Store {
     }
 }
 
-fn interrupted() -> Finished {
+fn interruption(now_us: i64) -> Event {
+    Event {
+        at_us: u64::try_from(now_us).unwrap_or_default(),
+        what: Happening::Finished(interrupted()),
+    }
+}
+
+/// How a run ends whose controller did before it.
+pub(crate) fn interrupted() -> Finished {
     Finished {
         verdict: Verdict::Inconclusive,
         because: "interrupted: the controller ended while the run was under way; whatever was in force ended with its lease, \

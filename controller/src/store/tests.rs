@@ -41,7 +41,7 @@ pub(crate) async fn keep(
     happenings: Vec<Happening>,
     at_us: u64,
 ) -> Vec<Event> {
-    let mut writer = store.writer(&RunId::from(run));
+    let mut writer = store.writer(&RunId::from(run), 0);
     let events: Vec<Event> = happenings
         .into_iter()
         .zip(at_us..)
@@ -105,14 +105,15 @@ async fn what_a_leader_writes_is_refused_once_another_leads() {
             by: "ann".into(),
             at_us: 1,
         };
-        assert!(old.start_run(&started).await.unwrap());
-        let mut writer = old.writer(&run);
         let event = |at_us, what| Event { at_us, what };
-        writer.append(&event(1, created(&run)));
-        // Written before another leads, which it does in the middle of the run.
-        while old.events(&run).await.unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        let first = event(1, created(&run));
+        assert!(old.start_run(&started, &first).await.unwrap());
+        // Not heard, and said again; but another's run of that name is another.
+        assert!(old.start_run(&started, &first).await.unwrap());
+        let other = event(7, created(&run));
+        assert!(!old.start_run(&started, &other).await.unwrap());
+        let mut writer = old.writer(&run, 1);
+        // Another leads in the middle of the run.
         let term = new.take_lead("https://b", hour, true).await.unwrap();
         new.write_as(term.unwrap());
         writer.append(&event(2, Happening::Recovered));
@@ -122,6 +123,17 @@ async fn what_a_leader_writes_is_refused_once_another_leads() {
         }
         assert!(matches!(writer.trouble(), Some(Trouble::Superseded)));
         writer.close().await;
+        let (late, created) = (
+            RunId::from("2026-b"),
+            event(4, created(&RunId::from("2026-b"))),
+        );
+        let started = Started {
+            run: late.clone(),
+            ..started
+        };
+        let refused = old.start_run(&started, &created).await.unwrap_err();
+        assert!(crate::words::chain(&refused).contains("another controller leads"));
+        assert!(new.started(&late).await.unwrap().is_none());
         assert_eq!(new.events(&run).await.unwrap().len(), 1);
         assert_eq!(new.runs(1).await.unwrap()[0].verdict, None);
         // The new leader ends it; the old one's late words change nothing.
@@ -148,6 +160,42 @@ async fn a_run_on_a_laptop_is_nobody_elses_to_end() {
         controller.write_as(term.unwrap());
         assert!(controller.interrupt_runs(9).await.unwrap().is_empty());
         assert_eq!(controller.runs(1).await.unwrap()[0].verdict, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_leader_changes_is_refused_once_another_leads_but_a_halt() {
+    on_both(async |place| {
+        let (old, new) = (place.open().await, place.open().await);
+        let hour = std::time::Duration::from_secs(3600);
+        let token = old.take_lead("https://a", hour, false).await.unwrap();
+        old.write_as(token.unwrap());
+        let hash = crate::fleet::secret::ApiSecret::new().hash();
+        old.add_api_token("first", hash, "ann", 1, None)
+            .await
+            .unwrap();
+        let token = new.take_lead("https://b", hour, true).await.unwrap();
+        new.write_as(token.unwrap());
+        let refused = [
+            old.add_api_token("second", hash, "ann", 1, None)
+                .await
+                .err(),
+            old.revoke_api_token("first", 2).await.err(),
+            old.seen("node-7", 2).await.err(),
+            old.lift_halt("ann", 2).await.err(),
+        ];
+        for error in refused {
+            assert!(error.unwrap().is_superseded());
+        }
+        assert_eq!(new.api_tokens((i64::MAX, ""), 10).await.unwrap().len(), 1);
+        let halted = crate::run::Halted {
+            by: "ann".into(),
+            because: String::new(),
+            at_us: 3,
+        };
+        old.halt(&halted).await.unwrap();
+        assert_eq!(new.halted().await.unwrap(), Some(halted));
     })
     .await;
 }

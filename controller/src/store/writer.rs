@@ -1,12 +1,14 @@
 //! Writes one run's events behind the run's back: a slow disk must not hold up a stop.
 
-use super::{Dialect, Store, StoreError};
-use sqlx::{AnyConnection, AnyPool, query};
+use super::{Dialect, Started, Store, StoreError};
+use sqlx::{AnyConnection, AnyPool, Row, query};
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::RunId;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// So many events may wait for the disk: minutes of a large run. What does not fit is lost from the store, which is logged.
 const WAITING_MAX: usize = 65_536;
@@ -17,6 +19,9 @@ pub enum Trouble {
     /// The controller was taken for dead while it stood still: its leadership is over, and so are its runs.
     #[error("another controller leads now; this one writes nothing any more")]
     Superseded,
+    /// Somebody else wrote in its place.
+    #[error("another event is kept in its place: two programs write one run")]
+    Taken,
     /// The database does not take them: a full disk, a server that is gone.
     #[error(
         "the run's events cannot be kept: look at the disk of the data directory, or at the database's server"
@@ -27,13 +32,34 @@ pub enum Trouble {
 /// What the task and its handle share: the first trouble there was.
 type First = Arc<OnceLock<Trouble>>;
 
+/// An event that the database does not take is brought again after so long, until it does.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// So long it may take none before the run hears of it: a server that is started again takes seconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whoever waits for a run on a laptop does so no longer than this for a disk that is full. A controller's runs wait for it: only so does
+/// each have an end.
+const LAPTOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of a run's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Each is kept, once.
+    All,
+    /// Some, or all from one on, are not.
+    NotAll,
+    /// Another controller leads, and has said how the run ended.
+    Superseded,
+}
+
 /// Writes the events of one run, in order.
 #[derive(Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Event>,
     lost: u64,
     trouble: First,
-    task: JoinHandle<()>,
+    task: JoinHandle<Kept>,
 }
 
 /// Where, as what, and as whom.
@@ -42,15 +68,17 @@ struct Desk {
     dialect: Dialect,
     run: RunId,
     term: Option<i64>,
+    #[cfg(test)]
+    simulated: Option<Arc<super::simulated::Session>>,
 }
 
 impl Store {
-    /// What writes one run's events.
+    /// What writes one run's events, after so many that are kept already.
     #[must_use]
-    pub fn writer(&self, run: &RunId) -> Writer {
+    pub fn writer(&self, run: &RunId, after: i64) -> Writer {
         let (queue, events) = mpsc::channel(WAITING_MAX);
         let trouble = First::default();
-        let task = tokio::spawn(write(self.desk(run), events, Arc::clone(&trouble)));
+        let task = tokio::spawn(write(self.desk(run), after, events, Arc::clone(&trouble)));
         Writer {
             queue,
             lost: 0,
@@ -65,6 +93,8 @@ impl Store {
             dialect: self.dialect,
             run: run.clone(),
             term: self.term(),
+            #[cfg(test)]
+            simulated: self.simulated.clone(),
         }
     }
 
@@ -75,12 +105,23 @@ impl Store {
         sequence: i64,
         event: &Event,
     ) -> Result<(), StoreError> {
-        let appended = append(&self.desk(run), sequence, event).await;
-        appended.map_err(|source| StoreError::Append {
-            run: run.0.clone(),
-            sequence,
-            source,
-        })
+        let appended = append(&self.desk(run), sequence, event, None).await;
+        appended.map_err(|source| unkept(run, sequence, source))
+    }
+
+    /// The same of its first event, with what is kept of its start.
+    pub(super) async fn begin(&self, started: &Started, created: &Event) -> Result<(), StoreError> {
+        let run = &started.run;
+        let appended = append(&self.desk(run), 0, created, Some(started)).await;
+        appended.map_err(|source| unkept(run, 0, source))
+    }
+}
+
+fn unkept(run: &RunId, sequence: i64, source: Trouble) -> StoreError {
+    StoreError::Append {
+        run: run.0.clone(),
+        sequence,
+        source,
     }
 }
 
@@ -99,7 +140,7 @@ impl Writer {
     }
 
     /// Waits until everything is written.
-    pub async fn close(self) {
+    pub async fn close(self) -> Kept {
         drop(self.queue);
         if self.lost > 0 {
             tracing::error!(
@@ -107,72 +148,77 @@ impl Writer {
                 "the disk was too slow: events are missing from the store"
             );
         }
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the run's events could not be kept");
+        match self.task.await {
+            Ok(Kept::All) if self.lost > 0 => Kept::NotAll,
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(%error, "the run's events could not be kept");
+                Kept::NotAll
+            }
         }
     }
 }
 
-async fn write(desk: Desk, mut events: mpsc::Receiver<Event>, first: First) {
-    let mut sequence = 0_i64;
-    let mut failed = 0_u64;
+async fn write(desk: Desk, after: i64, mut events: mpsc::Receiver<Event>, first: First) -> Kept {
+    let mut sequence = after;
     while let Some(event) = events.recv().await {
-        match append(&desk, sequence, &event).await {
-            Ok(()) => {}
-            Err(trouble) => {
-                failed += 1;
-                // Said once: a full disk would say it each second.
-                if failed == 1 {
-                    let error = crate::words::chain(&trouble);
-                    tracing::error!(run = %desk.run, error, "an event could not be kept");
-                }
-                let superseded = matches!(trouble, Trouble::Superseded);
-                let _later = first.set(trouble);
-                if superseded {
-                    return;
-                }
+        let began = Instant::now();
+        let mut said = false;
+        loop {
+            let trouble = match append(&desk, sequence, &event, None).await {
+                Ok(()) => break,
+                Err(trouble) => trouble,
+            };
+            // Said once: a full disk would say it each second.
+            if !std::mem::replace(&mut said, true) {
+                let error = crate::words::chain(&trouble);
+                tracing::error!(run = %desk.run, sequence, error, "an event could not be kept");
             }
+            let waited = began.elapsed();
+            let again = matches!(trouble, Trouble::Database(_));
+            let superseded = matches!(trouble, Trouble::Superseded);
+            if !again || waited >= PATIENCE {
+                let _later = first.set(trouble);
+            }
+            if superseded {
+                return Kept::Superseded;
+            }
+            if !again || (desk.term.is_none() && waited >= LAPTOP_PATIENCE) {
+                tracing::error!(run = %desk.run, sequence, "events are missing from the store, from this one on");
+                return Kept::NotAll;
+            }
+            tokio::time::sleep(AGAIN).await;
         }
         sequence += 1;
     }
-    if failed > 0 {
-        tracing::error!(run = %desk.run, failed, "events are missing from the store");
-    }
+    Kept::All
 }
 
-/// One event and what it changes, or nothing.
-async fn append(desk: &Desk, sequence: i64, event: &Event) -> Result<(), Trouble> {
+/// One event and what it changes, or nothing; with the run's start, where it is its first. Saying it again, for want of an answer, changes
+/// nothing.
+async fn append(
+    desk: &Desk,
+    sequence: i64,
+    event: &Event,
+    started: Option<&Started>,
+) -> Result<(), Trouble> {
+    #[cfg(test)]
+    if let Some(simulated) = &desk.simulated {
+        let kept = simulated.append(&desk.run, desk.term, sequence, event, started);
+        return kept.await;
+    }
     let at_us = i64::try_from(event.at_us).unwrap_or(i64::MAX);
     let what = serde_json::to_string(&event.what).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
     let mut transaction = desk.pool.begin().await?;
-    match &event.what {
-        Happening::Created(created) => {
-            query(
-                "INSERT INTO runs (id, name, digest, created_us, term) VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(&desk.run.0)
-            .bind(&created.name)
-            .bind(&created.digest)
-            .bind(at_us)
-            .bind(desk.term)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        Happening::Finished(finished) => {
-            query("UPDATE runs SET verdict = $1, because = $2 WHERE id = $3")
-                .bind(finished.verdict.to_string())
-                .bind(&finished.because)
-                .bind(&desk.run.0)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        _ => {}
+    if let Some(started) = started {
+        start(&mut transaction, started).await?;
     }
-    query("INSERT INTO events (run, sequence, at_us, what) VALUES ($1, $2, $3, $4)")
+    fold(&mut transaction, desk, event, at_us).await?;
+    let done = query("INSERT INTO events (run, sequence, at_us, what) VALUES ($1, $2, $3, $4) ON CONFLICT (run, sequence) DO NOTHING")
         .bind(&desk.run.0)
         .bind(sequence)
         .bind(at_us)
-        .bind(what)
+        .bind(&what)
         .execute(&mut *transaction)
         .await?;
     if let Some(term) = desk.term
@@ -180,7 +226,61 @@ async fn append(desk: &Desk, sequence: i64, event: &Event) -> Result<(), Trouble
     {
         return Err(Trouble::Superseded);
     }
+    if done.rows_affected() == 0 {
+        let there = query("SELECT at_us, what FROM events WHERE run = $1 AND sequence = $2")
+            .bind(&desk.run.0)
+            .bind(sequence)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if there.get::<i64, _>("at_us") != at_us || there.get::<String, _>("what") != what {
+            return Err(Trouble::Taken);
+        }
+    }
     Ok(transaction.commit().await?)
+}
+
+/// What an event changes in its run's own line.
+async fn fold(
+    transaction: &mut AnyConnection,
+    desk: &Desk,
+    event: &Event,
+    at_us: i64,
+) -> Result<(), sqlx::Error> {
+    match &event.what {
+        Happening::Created(created) => {
+            query(
+                "INSERT INTO runs (id, name, digest, created_us, term) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(&desk.run.0)
+            .bind(&created.name)
+            .bind(&created.digest)
+            .bind(at_us)
+            .bind(desk.term)
+            .execute(transaction)
+            .await?;
+        }
+        Happening::Finished(finished) => {
+            query("UPDATE runs SET verdict = $1, because = $2 WHERE id = $3")
+                .bind(finished.verdict.to_string())
+                .bind(&finished.because)
+                .bind(&desk.run.0)
+                .execute(transaction)
+                .await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn start(transaction: &mut AnyConnection, started: &Started) -> Result<(), sqlx::Error> {
+    query("INSERT INTO started_runs (run, environment, started_by, at_us) VALUES ($1, $2, $3, $4) ON CONFLICT (run) DO NOTHING")
+        .bind(&started.run.0)
+        .bind(&started.environment)
+        .bind(&started.by)
+        .bind(started.at_us)
+        .execute(transaction)
+        .await
+        .map(drop)
 }
 
 /// Whether the leader with this token still leads. It does until the transaction is over: who wants to lead waits for it.
