@@ -133,7 +133,7 @@ async fn of_many_who_say_go_at_once_one_begins() {
             begun += u32::from(one.await.unwrap().is_ok());
         }
         assert_eq!(begun, 1);
-        assert_eq!(store.started_runs(10).await.unwrap().len(), 1);
+        assert_eq!(store.runs(10).await.unwrap().len(), 1);
     })
     .await;
 }

@@ -1,10 +1,10 @@
 //! A whole game day: a controller, an agent, a service and what it leans on, and five people, each with a token of their own.
 
-use crate::controller::{Controller, Ended, LIMIT};
+use crate::controller::{Controller, LIMIT};
 use lab::world::agent::program;
 use lab::world::http::Service;
 use lab::world::victim::Victim;
-use lab::world::{Result, until};
+use lab::world::{Ended, Result, until};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;

@@ -147,7 +147,9 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<GameDayKept>>, Problem> {
-    let days = api.store.game_days(wanted.after.as_deref(), wanted.most()?);
+    // Names begin with the time at which they were given: the page behind begins with what is older.
+    let before = Some(wanted.after_name()).filter(|name| !name.is_empty());
+    let days = api.store.game_days(before, wanted.most()?);
     let mut page = wanted.page(days.await?, |day| day.id.0.clone())?;
     page.items.retain(|day| sees(&caller, day));
     Ok(Json(page))
