@@ -148,11 +148,14 @@ async fn keep_many(directory: &Path) -> Result<()> {
             by: "ann".into(),
             at_us,
         };
-        store.start_run(&started).await?;
-        let mut writer = store.writer(&run);
-        for what in happenings(&run) {
-            let at_us = u64::try_from(at_us)?;
-            writer.append(&Event { at_us, what });
+        let at_us = u64::try_from(at_us)?;
+        let all = happenings(&run).into_iter();
+        let mut events = all.map(|what| Event { at_us, what });
+        let created = events.next().ok_or("a run begins with an event")?;
+        store.start_run(&started, &created).await?;
+        let mut writer = store.writer(&run, 1);
+        for event in events {
+            writer.append(&event);
         }
         writer.close().await;
     }
