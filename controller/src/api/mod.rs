@@ -51,6 +51,7 @@ use problem::Problem;
 use squall_experiments::join::{JOIN_PATH, LINK_PATH, RENEW_PATH};
 use squall_experiments::language::FILE_BYTES_MAX;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use access::{AccessMade, AccessWanted, Whoami};
 pub use agents::AgentSeen;
@@ -71,6 +72,9 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The same where an experiment file is in it, with every character escaped.
 const FILE_BODY_BYTES_MAX: usize = 2 * FILE_BYTES_MAX + BODY_BYTES_MAX;
+
+/// How long the database is waited for by who asks whether this controller is ready: a kubelet waits for 3 s.
+const READY_MAX: Duration = Duration::from_secs(2);
 
 /// What every answer is made from. Cloning it is another handle to the same.
 #[derive(Clone)]
@@ -149,7 +153,9 @@ fn people() -> Paths {
 
 /// Ready is who can do its part: the leader, and one that stands by for a leader that is alive. Both need the database.
 async fn ready(State(api): State<Api>) -> Result<String, Problem> {
-    api.store.leader().await?;
+    let asked = tokio::time::timeout(READY_MAX, api.store.leader()).await;
+    let silent = "the database does not answer: see whether it runs";
+    asked.map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, silent))??;
     if api.leader.leads() {
         return Ok("ready: leads\n".into());
     }

@@ -456,6 +456,9 @@ impl<S: Starter> Keeper<S> {
         self.store
             .note_start(&kept.name, start.due_us, StartState::Ended, Some(&because))
             .await?;
+        let text = format!("Run {run} of schedule `{}` was {verdict}.", kept.name);
+        self.notices
+            .say(Notice::new(Event::RunFinished, text).about(&kept.name, Some(run)));
         Ok(if suspends {
             Open::Suspended
         } else {

@@ -173,18 +173,10 @@ impl Service {
     pub fn stopped(&self, test: impl FnOnce() -> Result<()>) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
         let children = self.children();
-        // Ended meanwhile is as good.
-        let all = |signal| {
-            children
-                .iter()
-                .filter(|child| kill(**child, signal).is_err())
-                .count()
-        };
-        let _ended = all(Signal::SIGSTOP);
-        let result = test();
-        let _ended = all(Signal::SIGCONT);
-        self.signal(Signal::SIGCONT)?;
-        result
+        say(&children, Signal::SIGSTOP);
+        // However the test ends: who stands still could not be ended in order.
+        let _goes_on = GoesOn(self, children);
+        test()
     }
 
     fn children(&self) -> Vec<Pid> {
@@ -198,6 +190,24 @@ impl Service {
     fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);
         Ok(kill(pid, signal)?)
+    }
+}
+
+/// Goes on when this is dropped.
+struct GoesOn<'a>(&'a Service, Vec<Pid>);
+
+impl Drop for GoesOn<'_> {
+    fn drop(&mut self) {
+        say(&self.1, Signal::SIGCONT);
+        // Ended meanwhile is as good.
+        let _ended = self.0.signal(Signal::SIGCONT);
+    }
+}
+
+/// Ended meanwhile is as good.
+fn say(pids: &[Pid], signal: Signal) {
+    for pid in pids {
+        let _ended = kill(*pid, signal);
     }
 }
 

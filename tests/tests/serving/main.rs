@@ -17,11 +17,15 @@ mod shop;
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
+/// So many tests run at once: they mostly wait, some of them for the next minute of a schedule.
+const AT_ONCE: usize = 5;
+
 fn main() -> ExitCode {
     if let Some(code) = lab::world::victim::main_if_victim() {
         return code;
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
     let trials = [
         pair::trials(),
         schedules::trials(),

@@ -48,7 +48,6 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(at_once());
     let mut trials = lab_itself::trials();
     // Those that may run beside others first, and of them the ones that wait longest.
-    trials.extend(node_end::trials());
     trials.extend(node::trials());
     match Agent::start() {
         Ok(agent) => {
@@ -81,6 +80,7 @@ fn main() -> ExitCode {
     if !dose::emulated() {
         trials.extend(library::trials(&arguments));
         trials.extend(steps::trials());
+        trials.extend(node_end::trials());
         trials.extend(runs::trials());
     }
     let mut exit = libtest_mimic::run(&arguments, trials).exit_code();

@@ -20,7 +20,7 @@ use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::target::Target;
 use squall_experiments::wire::{Armed, EndCause, Ended};
 
-use crate::{beside_others, dose};
+use crate::{as_root, dose};
 
 /// The argument by which this program plays the part that is played inside the machine; the kind of fault follows.
 const WORD: &str = "--end-this-machine";
@@ -38,14 +38,25 @@ pub(crate) fn trials() -> Vec<Trial> {
     if dose::emulated() {
         return Vec::new();
     }
-    vec![
-        beside_others("node_end::a_reboot_that_is_ordered_and_no_other", || {
-            ends(FaultKind::Reboot, "Restarting system")
-        }),
-        beside_others("node_end::a_shutdown_that_is_ordered_and_no_other", || {
-            ends(FaultKind::Shutdown, "Power down")
-        }),
-    ]
+    vec![as_root(
+        "node_end::what_is_ordered_ends_the_machine_and_nothing_else",
+        both,
+    )]
+}
+
+/// Two machines, one for each way: beside anything else they would take its processors.
+fn both() -> Result<()> {
+    let ways = [
+        (FaultKind::Reboot, "Restarting system"),
+        (FaultKind::Shutdown, "Power down"),
+    ];
+    thread::scope(|scope| {
+        let ended = |(kind, says)| scope.spawn(move || ends(kind, says).map_err(|e| e.to_string()));
+        ways.map(ended).into_iter().try_for_each(|way| {
+            let told = way.join().map_err(|_| "it panicked".to_owned());
+            Ok(told.flatten()?)
+        })
+    })
 }
 
 /// Boots a machine, has it ended, and looks at what was said before.
