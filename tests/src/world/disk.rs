@@ -73,8 +73,11 @@ pub fn full<T: Send>(work: impl FnOnce(File) -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// Writes until there is no room for another byte.
-fn fill_up(file: &Path) -> Result<()> {
+/// Writes a file until there is no room for another byte.
+///
+/// # Errors
+/// It cannot be made, or writing fails otherwise.
+pub fn fill_up(file: &Path) -> Result<()> {
     let mut file = fs::File::create(file)?;
     loop {
         match file.write(&[0; 4096]) {

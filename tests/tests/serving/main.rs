@@ -4,9 +4,11 @@
 
 mod controller;
 mod deploy;
+mod full_disk;
 mod fuzz;
 mod gameday;
 mod gates;
+mod in_flight;
 mod kept;
 mod logins;
 mod pair;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         deploy::trials(),
         kept::trials(),
         gameday::trials(),
+        full_disk::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

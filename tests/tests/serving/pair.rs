@@ -1,6 +1,7 @@
 //! Two controllers on one PostgreSQL: one leads, and the other does when that one dies, stands still or ends.
 
 use crate::controller::{Controller, LIMIT, join, linked};
+use crate::in_flight::InFlight;
 use crate::shop::{ENVIRONMENTS, SCHEDULE, Shop, root};
 use lab::world::postgres::{open_to_all, programs};
 use lab::world::service::{Service, needing};
@@ -29,6 +30,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             "postgresql, and root",
             "pair::a_time_is_started_once_though_its_leader_dies",
             a_time_is_started_once,
+        ),
+        needing(
+            programs().filter(|_| root().is_some()),
+            "postgresql, and root",
+            "pair::a_leader_that_stood_still_in_a_run_says_and_writes_nothing_when_it_wakes",
+            stands_still_in_a_run,
         ),
     ]
 }
@@ -71,6 +78,37 @@ fn leads_soon(controller: &Controller, since: Instant) -> Result<()> {
     if took > TAKEN_OVER_MAX {
         return Err(format!("another leads only after {took:?}").into());
     }
+    Ok(())
+}
+
+/// The run ends with its lease, the next leader says how, and the first one changes nothing when it wakes.
+fn stands_still_in_a_run(programs: &Path) -> Result<()> {
+    let mut pair = Pair::start(programs, &[])?;
+    pair.join()?;
+    let mut run = InFlight::start(&pair.first)?;
+    let stopped = Instant::now();
+    pair.first.signal(Signal::SIGSTOP)?;
+    leads_soon(&pair.second, stopped)?;
+    run.let_go()?;
+    let ended = || run.end(&pair.first, &pair.second.url());
+    let (verdict, because) = until("the run's end", LIMIT, ended)?;
+    assert_eq!(verdict, "inconclusive", "{because}");
+    assert!(because.starts_with("interrupted"), "{because}");
+
+    pair.first.signal(Signal::SIGCONT)?;
+    // Whoever watched hears what is kept, and nothing of what the first one thought.
+    assert_eq!(run.watched()?.code(), Some(3));
+    let follows = || {
+        pair.first
+            .follows()
+            .filter(|leader| *leader == pair.second.url())
+    };
+    until("the first's following", LIMIT, follows)?;
+    assert!(!run.is_held(), "it was armed again");
+    assert_eq!(
+        run.end(&pair.first, &pair.second.url()),
+        Some((verdict, because))
+    );
     Ok(())
 }
 

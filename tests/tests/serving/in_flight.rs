@@ -1,0 +1,133 @@
+//! A run in flight: a real agent holds a process of the test's own, and a person watches.
+
+use crate::controller::{Controller, LIMIT};
+use lab::world::agent::program;
+use lab::world::{Ended, Result, until};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A process, the experiment that lets it stand still for a minute, and who started it.
+pub(crate) struct InFlight {
+    victim: Ended,
+    watcher: Child,
+    /// The run's name.
+    pub(crate) run: String,
+}
+
+impl InFlight {
+    /// Starts a run at a controller that has an agent; it returns once the process stands still. Its steady state is that the controller's
+    /// port is open.
+    pub(crate) fn start(controller: &Controller) -> Result<Self> {
+        let home = controller.home.path();
+        let name = format!("sq{}", std::process::id());
+        let still = home.join(&name);
+        fs::copy("/usr/bin/sleep", &still)?;
+        let victim = Ended(Command::new(still).arg("1000").spawn()?);
+        let file = home.join("in-flight.yaml");
+        fs::write(&file, experiment(&name, &controller.url()))?;
+        let mut watcher = Command::new(program("squall")?)
+            .arg("run")
+            .arg(&file)
+            .args(["--controller", &controller.url()])
+            .env("SQUALL_DATA", controller.data())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let said = watcher
+            .stderr
+            .take()
+            .ok_or("its standard error is no pipe")?;
+        let mut in_flight = Self {
+            victim,
+            watcher,
+            run: String::new(),
+        };
+        in_flight.run = run_name(said)?;
+        until("the victim's standing still", LIMIT, || {
+            in_flight.is_held().then_some(())
+        })?;
+        Ok(in_flight)
+    }
+
+    /// Whether the victim stands still in a tracer's hands (proc(5): `t`).
+    pub(crate) fn is_held(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.victim.0.id()));
+        stat.is_ok_and(|stat| {
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('t'))
+        })
+    }
+
+    /// Waits until it goes on.
+    pub(crate) fn let_go(&self) -> Result<()> {
+        until("the victim's going on", LIMIT, || {
+            (!self.is_held()).then_some(())
+        })
+    }
+
+    /// Waits until whoever watches has seen the end.
+    pub(crate) fn watched(&mut self) -> Result<ExitStatus> {
+        until("the watcher's end", LIMIT, || {
+            self.watcher.try_wait().ok()?
+        })
+    }
+
+    /// How the run ended, as the controller at `url` answers whoever is on the machine of another; none while it has not.
+    pub(crate) fn end(&self, from: &Controller, url: &str) -> Option<(String, String)> {
+        let runs = from.squalls(&["runs", "--json", "--controller", url]);
+        let runs: Value = serde_json::from_str(&runs.ok()?).ok()?;
+        let run = runs
+            .as_array()?
+            .iter()
+            .find(|run| run["run"] == *self.run)?;
+        let word = |name: &str| run[name].as_str().map(str::to_owned);
+        Some((word("verdict")?, word("because")?))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let _gone = self.watcher.kill();
+        let _reaped = self.watcher.wait();
+    }
+}
+
+/// The first word on a watcher's screen; the rest is read by nobody, and must go somewhere.
+fn run_name(said: impl std::io::Read + Send + 'static) -> Result<String> {
+    let mut said = BufReader::new(said);
+    let mut line = String::new();
+    said.read_line(&mut line)?;
+    let name = line
+        .trim()
+        .strip_prefix("run ")
+        .ok_or(format!("no run: {line}"))?;
+    let name = name.to_owned();
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    Ok(name)
+}
+
+fn experiment(victim: &str, controller: &str) -> String {
+    let address = controller.trim_start_matches("https://");
+    format!(
+        "apiVersion: squall/v1
+kind: Experiment
+metadata: {{ name: in-flight }}
+hypothesis: The port stays open.
+steadyState:
+  - name: port
+    probe: {{ tcp: {{ address: \"{address}\", every: 200ms, timeout: 2s }} }}
+    expect: [ success >= 50% ]
+method:
+  - fault: pause
+    on: {{ process: {{ name: {victim} }} }}
+    share: 1
+    hold: 2min
+baseline: 5s
+recovery: 5s
+lease: 2s
+"
+    )
+}
