@@ -8,14 +8,14 @@
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
+use super::safeguard::Safeguard;
 use super::speech::{HoldSpec, Prey};
 use crate::inventory::process::{Identity, identity};
-use crate::journal::guard::Guard;
-use crate::journal::{self, Entry, Journal, Kept, Undo};
+use crate::journal::Undo;
 use crate::kernel::freezer::{self, Freezer};
 use squall_experiments::dose::{Dose, Evidence, FreezeDose};
 use squall_experiments::wire::EndCause;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// How long it is waited for everything to stand still: that takes milliseconds but for what waits inside the kernel and
@@ -31,8 +31,7 @@ struct Frozen {
     prey: Prey,
     /// Who was inside when it froze: with the last of them it ends. Nobody frozen starts another.
     processes: Vec<Identity>,
-    kept: Kept,
-    guard: Guard,
+    safeguard: Safeguard,
     next: Instant,
     /// When it was last looked at, and whether all of it stood still then.
     seen: (Instant, bool),
@@ -58,18 +57,13 @@ pub(crate) fn arm(
             "cgroup {path} is frozen already, by somebody else or with one above it: thaw that first"
         )));
     }
-    let kept = write_down(spec, &freezer, &path)?;
-    // From here on dropping `kept` thaws, and so does the guard.
-    let guard = Guard::start(&kept).map_err(HoldError::kernel(
-        "start",
-        "the guard of the journal's entry",
-    ))?;
+    // From here on dropping this thaws, and so does its guard.
+    let safeguard = Safeguard::stand(spec, undo(&freezer, &path)?)?;
     let mut frozen = Frozen {
         freezer,
         prey,
         processes: Vec::new(),
-        kept,
-        guard,
+        safeguard,
         next: Instant::now() + LOOK_EVERY,
         seen: (Instant::now(), false),
         dose: FreezeDose::default(),
@@ -82,7 +76,7 @@ pub(crate) fn arm(
         means: format!(
             "the freezer of cgroup {}; {} says how it was",
             if frozen.freezer.is_v2() { "v2" } else { "v1" },
-            frozen.kept.path().display()
+            frozen.safeguard.path().display()
         ),
         read_back: vec![format!(
             "the kernel says that cgroup {} is {}, with {} processes in it",
@@ -126,28 +120,16 @@ fn freezer_of(grip: &mut Grip) -> Result<(Freezer, String), HoldError> {
     }))
 }
 
-fn write_down(spec: &HoldSpec, freezer: &Freezer, path: &str) -> Result<Kept, HoldError> {
+fn undo(freezer: &Freezer, path: &str) -> Result<Undo, HoldError> {
     let (folder, inode) = freezer.place().map_err(HoldError::kernel(
         "find the folder of",
         format!("cgroup {path}"),
     ))?;
-    let folder_of_entries = spec.journal.clone().ok_or_else(|| {
-        HoldError::Unable("no journal was named, and nothing is frozen without".to_owned())
-    })?;
-    let entry = Entry {
-        boot: journal::boot(),
-        fault: spec.id.clone(),
-        holder: std::process::id(),
-        started: identity(std::process::id()).map_or(0, |id| id.started),
-        undo: Undo::Thaw {
-            folder,
-            inode,
-            v2: freezer.is_v2(),
-        },
-    };
-    Journal::new(folder_of_entries)
-        .write(entry)
-        .map_err(|error| HoldError::Unable(super::held::chain(&error)))
+    Ok(Undo::Thaw {
+        folder,
+        inode,
+        v2: freezer.is_v2(),
+    })
 }
 
 /// Says no where something is inside that must not be hit.
@@ -227,7 +209,7 @@ impl Frozen {
 
 impl Held for Frozen {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.guard.pidfd().as_fd()]
+        vec![self.safeguard.descriptor()]
     }
 
     fn next_turn(&self) -> Option<Instant> {
@@ -235,11 +217,7 @@ impl Held for Frozen {
     }
 
     fn turn(&mut self) -> Result<(), HoldError> {
-        if self.guard.has_ended() {
-            return Err(HoldError::Unable(
-                "its guard was ended, and without one nothing stays frozen".to_owned(),
-            ));
-        }
+        self.safeguard.stands()?;
         if Instant::now() >= self.next {
             self.next = Instant::now() + LOOK_EVERY;
             self.look()?;
@@ -260,10 +238,7 @@ impl Held for Frozen {
         if self.over.is_none() {
             self.look()?;
         }
-        self.kept
-            .give_back()
-            .map_err(|error| HoldError::Unable(super::held::chain(&error)))?;
-        self.guard.end();
+        self.safeguard.give_back()?;
         Ok(Dose::Freeze(self.dose))
     }
 }

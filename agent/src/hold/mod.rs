@@ -32,6 +32,7 @@ mod pulse;
 pub(crate) mod queue;
 pub(crate) mod redirect;
 mod replacement;
+mod safeguard;
 pub(crate) mod speech;
 pub(crate) mod steer;
 pub(crate) mod strain;

@@ -4,10 +4,9 @@
 //! disk before the interface is set down, and a guard is ready to set it up and to give all of it back.
 
 use super::held::{Held, HoldError};
+use super::safeguard::Safeguard;
 use super::speech::HoldSpec;
-use crate::inventory::process::identity;
-use crate::journal::guard::Guard;
-use crate::journal::{self, Entry, Journal, Kept, Undo};
+use crate::journal::Undo;
 use crate::kernel::net::forgotten;
 use crate::kernel::net::links::{self, Link};
 use crate::kernel::net::netlink::{Netlink, Protocol};
@@ -16,14 +15,13 @@ use squall_experiments::dose::{Dose, Evidence, NicDownDose};
 use squall_experiments::fault::NicDown;
 use squall_experiments::filter::ResolvedEndpoint;
 use squall_experiments::wire::EndCause;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 struct Down {
     route: Netlink,
     link: Link,
-    kept: Kept,
-    guard: Guard,
+    safeguard: Safeguard,
     /// When the kernel last said that it is down.
     seen: Instant,
     dose: NicDownDose,
@@ -50,12 +48,14 @@ pub(crate) fn arm(nic: &NicDown, spec: &HoldSpec) -> Result<(Box<dyn Held>, Evid
     spared(&mut route, &link, &all, &spec.filter.spare)?;
     let known = forgotten::with(&mut route, &forgotten::stack_on(&all, link.index))?;
     let count = known.len();
-    let kept = write_down(spec, &link, known)?;
-    // From here on dropping `kept` sets it up, and so does the guard.
-    let guard = Guard::start(&kept).map_err(HoldError::kernel(
-        "start",
-        "the guard of the journal's entry",
-    ))?;
+    // From here on dropping this sets it up, and so does its guard.
+    let undo = Undo::LinkUp {
+        netns: Netns::current()?.identity().inode,
+        index: link.index,
+        name: link.name.clone(),
+        forgotten: known,
+    };
+    let safeguard = Safeguard::stand(spec, undo)?;
     links::set_down(&mut route, &link)?;
     let mut down = Down {
         seen: Instant::now(),
@@ -66,8 +66,7 @@ pub(crate) fn arm(nic: &NicDown, spec: &HoldSpec) -> Result<(Box<dyn Held>, Evid
         over: None,
         route,
         link,
-        kept,
-        guard,
+        safeguard,
     };
     down.look()?;
     if down.over.is_some() {
@@ -78,7 +77,7 @@ pub(crate) fn arm(nic: &NicDown, spec: &HoldSpec) -> Result<(Box<dyn Held>, Evid
     let evidence = Evidence {
         means: format!(
             "the interface is set down; {} says how it was",
-            down.kept.path().display()
+            down.safeguard.path().display()
         ),
         read_back: vec![format!(
             "the kernel says that {name} (number {}) is down",
@@ -111,31 +110,6 @@ fn spared(
     Ok(())
 }
 
-fn write_down(
-    spec: &HoldSpec,
-    link: &Link,
-    forgotten: Vec<forgotten::Forgotten>,
-) -> Result<Kept, HoldError> {
-    let folder = spec.journal.clone().ok_or_else(|| {
-        HoldError::Unable("no journal was named, and nothing is set down without".to_owned())
-    })?;
-    let entry = Entry {
-        boot: journal::boot(),
-        fault: spec.id.clone(),
-        holder: std::process::id(),
-        started: identity(std::process::id()).map_or(0, |id| id.started),
-        undo: Undo::LinkUp {
-            netns: Netns::current()?.identity().inode,
-            index: link.index,
-            name: link.name.clone(),
-            forgotten,
-        },
-    };
-    Journal::new(folder)
-        .write(entry)
-        .map_err(|error| HoldError::Unable(super::held::chain(&error)))
-}
-
 impl Down {
     /// Asks the kernel whether it is down, and counts the time since it last was.
     fn look(&mut self) -> Result<(), HoldError> {
@@ -158,16 +132,11 @@ impl Down {
 
 impl Held for Down {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.guard.pidfd().as_fd()]
+        vec![self.safeguard.descriptor()]
     }
 
     fn turn(&mut self) -> Result<(), HoldError> {
-        if self.guard.has_ended() {
-            return Err(HoldError::Unable(
-                "its guard was ended, and without one no interface stays down".to_owned(),
-            ));
-        }
-        Ok(())
+        self.safeguard.stands()
     }
 
     fn dose(&mut self) -> Result<Dose, HoldError> {
@@ -183,10 +152,7 @@ impl Held for Down {
         if self.over.is_none() {
             self.look()?;
         }
-        self.kept
-            .give_back()
-            .map_err(|error| HoldError::Unable(super::held::chain(&error)))?;
-        self.guard.end();
+        self.safeguard.give_back()?;
         Ok(Dose::NicDown(self.dose))
     }
 }
