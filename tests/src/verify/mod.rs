@@ -2,6 +2,7 @@
 
 mod again;
 mod build;
+mod guest;
 mod packages;
 mod run;
 mod tally;
@@ -19,6 +20,7 @@ pub use tally::{Failure, Skip, Tally};
 use crate::world::postgres;
 use crate::world::service::Service;
 use build::TestBinary;
+use guest::Guest;
 
 /// What the person asked for.
 #[derive(Clone, Debug, Default)]
@@ -186,17 +188,22 @@ impl Verify<'_> {
         let files = programs(&binaries);
         let mut booted = None;
         self.check("vm: boot", || {
-            run::boot(&binaries, &files).map(|machine| booted = Some(machine))
+            Guest::boot(&binaries, files).map(|guest| booted = Some(guest))
         });
-        let Some(mut machine) = booted else { return };
+        let Some(mut guest) = booted else { return };
         for binary in binaries {
             let mut told = Vec::new();
             self.step(
                 &format!("vm: {}/{}", binary.package, binary.target),
                 |args, each| {
-                    let first = run::in_vm(&mut machine, binary, args, &mut *each);
-                    let run = |args: &[String]| run::in_vm(&mut machine, binary, args, &mut *each);
-                    again::settle(first, run, |text| told.push(text.to_owned()))
+                    let mut run = |args: &[String]| {
+                        guest.run(binary, args, &mut *each, |text| told.push(text.to_owned()))
+                    };
+                    let first = run(args);
+                    let mut settled = Vec::new();
+                    let tally = again::settle(first, run, |text| settled.push(text.to_owned()));
+                    told.extend(settled);
+                    tally
                 },
             );
             told.iter().for_each(|text| (self.say)(text));

@@ -1,7 +1,6 @@
-//! Runs a test binary in one of the worlds; what comes out reads the same from both.
+//! Runs a test binary on this machine; what comes out reads as it does from the VM.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -10,11 +9,9 @@ use std::time::Duration;
 use super::build::TestBinary;
 use super::tally::Tally;
 use super::transcript::Transcript;
-use crate::chain;
-use crate::vm::{Boot, Job, Machine};
 
 /// How long one test binary may run. The longest, the worlds under emulation, should need half.
-const BINARY_LIMIT: Duration = Duration::from_secs(35 * 60);
+pub(super) const BINARY_LIMIT: Duration = Duration::from_secs(35 * 60);
 
 /// The environment variable by which a test learns where it is.
 pub const WORLD: &str = "SQUALL_WORLD";
@@ -94,46 +91,7 @@ fn stream(mut command: Command, transcript: &mut impl Write) -> String {
     }
 }
 
-/// Boots a VM with `files` and all `binaries` in it.
-pub(super) fn boot(binaries: &[&TestBinary], files: &[PathBuf]) -> Result<Machine, String> {
-    let mut inside: Vec<PathBuf> = binaries.iter().map(|binary| binary.path.clone()).collect();
-    inside.extend_from_slice(files);
-    Machine::boot(&Boot {
-        files: inside,
-        ..Boot::default()
-    })
-    .map_err(|error| chain(&error))
-}
-
-/// Runs `binary` in the VM.
-pub(super) fn in_vm(
-    machine: &mut Machine,
-    binary: &TestBinary,
-    args: &[String],
-    each: impl FnMut(&str, &str) + Send,
-) -> Tally {
-    let mut transcript = Transcript::new(prefix(World::Vm, binary), each);
-    let program = binary.path.display().to_string();
-    let mut job = Job::new(
-        std::iter::once(program)
-            .chain(args.iter().cloned())
-            .collect(),
-    );
-    job.folder.clone_from(&binary.folder);
-    job.env.insert(
-        "CARGO_MANIFEST_DIR".to_owned(),
-        binary.folder.display().to_string(),
-    );
-    job.env
-        .insert(WORLD.to_owned(), World::Vm.name().to_owned());
-    let ending = match machine.run(&job, &mut transcript, io::stderr(), BINARY_LIMIT) {
-        Ok(0) => String::new(),
-        Ok(code) => format!("with exit status: {code}"),
-        Err(error) => format!("as {}", chain(&error)),
-    };
-    transcript.end(&ending)
-}
-
-fn prefix(world: World, binary: &TestBinary) -> String {
+/// What stands before the names of the tests of `binary` in `world`.
+pub(super) fn prefix(world: World, binary: &TestBinary) -> String {
     format!("{}: {}/{}: ", world.name(), binary.package, binary.target)
 }

@@ -11,7 +11,18 @@ pub(super) struct Transcript<F> {
     rest: Vec<u8>,
     part: Part,
     finished: bool,
+    passed: Vec<String>,
     tally: Tally,
+}
+
+/// What a test binary had come to when the machine under it died.
+pub(super) struct Cut {
+    /// The names of its tests that had passed, as the binary writes them.
+    pub(super) passed: Vec<String>,
+    /// Those it had skipped.
+    pub(super) skipped: Vec<Skip>,
+    /// How the machine died.
+    pub(super) ending: String,
 }
 
 /// Where in the output we are.
@@ -35,7 +46,17 @@ impl<F: FnMut(&str, &str)> Transcript<F> {
             rest,
             part,
             finished: false,
+            passed: Vec::new(),
             tally,
+        }
+    }
+
+    /// What there is of the results of a binary that never came to its end. Failures count for nothing: what they said is lost.
+    pub(super) fn cut(self, ending: String) -> Cut {
+        Cut {
+            passed: self.passed,
+            skipped: self.tally.skipped,
+            ending,
         }
     }
 
@@ -96,6 +117,8 @@ impl<F: FnMut(&str, &str)> Transcript<F> {
                 reason: reason.to_owned(),
             };
             self.tally.skipped.push(skip);
+        } else if result == "ok" {
+            self.passed.push(name.to_owned());
         }
         (self.each)(name, result);
     }
@@ -198,6 +221,16 @@ mod tests {
             1
         );
         assert_eq!(read("", "").failed.len(), 1);
+    }
+
+    #[test]
+    fn what_had_passed_is_known_of_a_binary_whose_machine_died() {
+        let mut transcript = Transcript::new("vm: ".to_owned(), |_, _| {});
+        let text = b"running 9 tests\ntest a ... ok\ntest b ... FAILED\ntest c ... ignored, no netem\ntest d ... o";
+        transcript.write_all(text).unwrap();
+        let cut = transcript.cut("as the VM died".to_owned());
+        assert_eq!(cut.passed, ["a"]);
+        assert_eq!(cut.skipped[0].name, "vm: c");
     }
 
     #[test]

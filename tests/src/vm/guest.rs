@@ -39,7 +39,7 @@ const SET_UP: [&[&str]; 2] = [&["ip", "link", "set", "lo", "up"], &["nft", HOOKS
 /// A chain that does nothing at every hook that faults use. The first chain at a hook, and the last, make the kernel write over its
 /// own running code (a static key: Documentation/staging/static-keys.rst); an emulated processor that runs that very
 /// instruction on another thread can keep the breakpoint it saw there for ever ("soft lockup" in `__netif_receive_skb_core`, about
-/// once in a thousand faults). With these the code is written once.
+/// once in a thousand faults). With these the code is written once. [`keep_a_group`] does the same for cgroups.
 const HOOKS: &str = "add table netdev lab; \
     add chain netdev lab in { type filter hook ingress device lo priority 0; }; \
     add chain netdev lab out { type filter hook egress device lo priority 0; }; \
@@ -83,6 +83,7 @@ fn serve() -> io::Result<std::convert::Infallible> {
     run_quietly("modprobe", &[&["-a"], &DRIVERS[..]].concat());
     let [control, stdout, stderr] = ports()?;
     give_every_controller("/sys/fs/cgroup")?;
+    keep_a_group("/sys/fs/cgroup/lab")?;
     nix::unistd::sethostname("vm")?;
     for command in SET_UP {
         run_quietly(command[0], &command[1..]);
@@ -131,6 +132,14 @@ fn give_every_controller(root: &str) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// A group with a limit of its own, for as long as the VM lives: the first group and the last one switch the keys of memory accounting,
+/// socket accounting and cpusets, the first limit of processor time and the last one that of bandwidth (`mem_cgroup_css_alloc` in
+/// mm/memcontrol.c, `cpuset_css_online`, `cfs_bandwidth_usage_inc`), which hangs emulated processors as [`HOOKS`] says.
+fn keep_a_group(path: &str) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::write(format!("{path}/cpu.max"), "50000 100000")
 }
 
 /// The three ports, found by name: without udev there are no links in /dev.

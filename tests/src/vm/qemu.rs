@@ -69,9 +69,10 @@ impl Qemu {
             .arg("-initrd")
             .arg(initramfs);
         // Self-tests, audit and CPU bug work-arounds only cost boot time in a VM that runs our own tests.
+        // A processor that makes no headway for a minute (twice watchdog_thresh) will make none: the VM ends, and its user hears why.
         qemu.args([
             "-append",
-            "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off audit=0 psi=1",
+            "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off audit=0 psi=1 softlockup_panic=1 watchdog_thresh=30",
         ]);
         qemu.arg("-serial")
             .arg(format!("file:{}", console(scratch).display()));
