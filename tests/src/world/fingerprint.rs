@@ -19,6 +19,15 @@ pub fn mark() -> String {
 /// How the names of the lab's namespaces and cgroups begin; the number of the process that made them follows.
 const LABS: &str = "sqt-";
 
+/// What the names of Squall's own cgroups have in them.
+const OURS: &str = "squall";
+
+/// Whether this lab or Squall made the cgroup: whatever else runs on the machine makes and removes its own at any time.
+fn is_ours(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    path.contains(LABS) && !of_another_lab(path) || name.contains(OURS)
+}
+
 /// Whether a mount or cgroup is another lab's that runs at the same time.
 fn of_another_lab(line: &str) -> bool {
     line.split_once(LABS)
@@ -32,7 +41,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Takes the host's fingerprint: this process's network namespace and the given ones, cgroups, mounts,
+    /// Takes the host's fingerprint: this process's network namespace and the given ones, the lab's and Squall's cgroups, mounts,
     /// Squall's processes and their open files.
     ///
     /// # Errors
@@ -56,7 +65,7 @@ impl Fingerprint {
         );
         let mut cgroups = Vec::new();
         folders(Path::new("/sys/fs/cgroup"), &mut cgroups);
-        cgroups.retain(|path| !of_another_lab(path));
+        cgroups.retain(|path| is_ours(path));
         sections.insert("cgroups".to_owned(), cgroups);
         sections.extend(processes());
         for lines in sections.values_mut() {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use lab::world::Result;
@@ -129,39 +129,51 @@ impl Gate {
     }
 }
 
-/// Runs side by side, by the name of their test.
+/// Runs side by side, by the name of their test, and what each came to.
 struct Runs {
     asked: Vec<(String, PathBuf)>,
-    under_way: Mutex<BTreeMap<String, Option<JoinHandle<Told>>>>,
+    told: Mutex<BTreeMap<String, Told>>,
 }
 
 impl Runs {
     fn new(asked: Vec<(String, PathBuf)>) -> Arc<Self> {
         Arc::new(Self {
             asked,
-            under_way: Mutex::default(),
+            told: Mutex::default(),
         })
     }
 
-    /// Waits for one of them; whoever is first starts them all.
+    /// What one of them came to. Whoever is first has the host to itself, and keeps it until the last of them is over: others look
+    /// at the host as a whole.
     fn end(&self, name: &str) -> Result<()> {
-        let own = {
-            let mut runs = self.under_way.lock().map_err(|_| "the runs are lost")?;
-            if runs.is_empty() {
-                let gate = Arc::new(Gate {
-                    free: Mutex::new(AT_ONCE),
-                    freed: Condvar::new(),
-                });
-                runs.extend(self.asked.iter().enumerate().map(|(number, (name, file))| {
-                    let (gate, file) = (Arc::clone(&gate), file.clone());
-                    let ran = move || gate.pass(|| run(&file, number)).map_err(|e| e.to_string());
-                    (name.clone(), Some(thread::spawn(ran)))
-                }));
-            }
-            runs.get_mut(name).and_then(Option::take)
+        let mut told = self.told.lock().map_err(|_| "the runs are lost")?;
+        if told.is_empty() {
+            *told = self.all();
+        }
+        Ok(told.remove(name).ok_or("its run was not started")??)
+    }
+
+    fn all(&self) -> BTreeMap<String, Told> {
+        let gate = Gate {
+            free: Mutex::new(AT_ONCE),
+            freed: Condvar::new(),
         };
-        let own = own.ok_or("its run was not started")?;
-        Ok(own.join().map_err(|_| "the run panicked")??)
+        thread::scope(|scope| {
+            let gate = &gate;
+            let begun: Vec<_> = (self.asked.iter().enumerate())
+                .map(|(number, (name, file))| {
+                    let ran = move || gate.pass(|| run(file, number)).map_err(|e| e.to_string());
+                    (name, scope.spawn(ran))
+                })
+                .collect();
+            let ended = begun.into_iter().map(|(name, run)| {
+                let told = run
+                    .join()
+                    .unwrap_or_else(|_| Err("the run panicked".to_owned()));
+                (name.clone(), told)
+            });
+            ended.collect()
+        })
     }
 }
 
