@@ -6,6 +6,7 @@
 mod halts;
 mod line;
 mod protected;
+mod skew;
 mod watched;
 
 use crate::admit::{self, Admission, Asked, Live, Site};
@@ -22,6 +23,7 @@ use crate::names;
 use crate::notify::Systemd;
 use crate::rhythm::Rhythm;
 use halts::Halts;
+use skew::{VERSION, welcomed};
 use squall_experiments::capability::Means;
 use squall_experiments::fault::Holding;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
@@ -147,6 +149,7 @@ impl Agent {
                 self.hello();
             }
             News::Said(message) => return self.hear(message).err().map(|error| Err(error.into())),
+            News::NotUnderstood(unread) => self.not_understood(&unread),
             News::Lost => {
                 tracing::warn!(
                     faults = self.faults.len(),
@@ -163,7 +166,8 @@ impl Agent {
     fn hello(&mut self) {
         self.say(FromAgent::Hello(wire::Hello {
             protocol: wire::PROTOCOL,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol_least: Some(wire::PROTOCOL_LEAST),
+            version: VERSION.to_owned(),
             node: self.ready.node.clone(),
             pid: std::process::id(),
             capabilities: self.ready.capabilities.clone(),
@@ -187,12 +191,7 @@ impl Agent {
     fn hear(&mut self, message: FromController) -> Result<(), LinkError> {
         match message {
             FromController::Welcome(welcome) => {
-                if welcome.protocol != wire::PROTOCOL {
-                    return Err(LinkError::Version {
-                        theirs: welcome.protocol,
-                        ours: wire::PROTOCOL,
-                    });
-                }
+                welcomed(&welcome)?;
                 self.spare_pids = welcome.spare_pids;
             }
             FromController::Stop(stop) => self.stop(&stop),

@@ -22,6 +22,7 @@ pub mod notify;
 pub mod practice;
 pub mod probe;
 pub mod report;
+pub mod retention;
 pub mod run;
 #[cfg(test)]
 mod simulation;

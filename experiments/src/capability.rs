@@ -1,6 +1,7 @@
 //! What a node can inject, by which means, and why not where it cannot.
 
 use crate::fault::{FaultKind, Holding};
+use crate::wire::skew::known;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,8 @@ pub enum Means {
 pub struct Capability {
     /// Which fault.
     pub fault: FaultKind,
-    /// By which means, the preferred one first; empty when it cannot.
+    /// By which means, the preferred one first; empty when it cannot. Those of a newer agent that are not known here are left out.
+    #[serde(deserialize_with = "known")]
     pub means: Vec<Means>,
     /// What takes it back when its holder dies; the kernel where nothing is said.
     #[serde(default, skip_serializing_if = "Holding::is_kernel")]
@@ -48,7 +50,8 @@ pub struct Capabilities {
     pub kernel: String,
     /// `v1`, `v2` or `hybrid`.
     pub cgroup: String,
-    /// One entry per kind of fault.
+    /// One entry per kind of fault that is known here; a newer agent may have more.
+    #[serde(deserialize_with = "known")]
     pub faults: Vec<Capability>,
 }
 

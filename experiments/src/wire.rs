@@ -2,7 +2,11 @@
 //!
 //! The agent dials, says [`FromAgent::Hello`] and waits for [`FromController::Welcome`]. After that either
 //! side speaks when it has something to say. Every message about a fault names it, and saying it twice is
-//! saying it once: a message that is repeated after a lost link does no harm.
+//! saying it once: a message that is repeated after a lost link does no harm. What versions that differ make of each other is in [`skew`].
+
+pub mod skew;
+
+pub use skew::{PROTOCOL, PROTOCOL_LEAST};
 
 use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
@@ -14,9 +18,7 @@ use crate::target::{Candidate, Target};
 use crate::units::Lease;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// The version of this language. Raised when an old reader would misunderstand; additions do not raise it.
-pub const PROTOCOL: u32 = 1;
+use skew::Speaks;
 
 /// The most bytes one message may have. A node with 10,000 candidates answers in under 4 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -41,11 +43,29 @@ pub enum FromController {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome {
-    /// The version the controller speaks.
+    /// The version that both speak; where there is none, the newest that the controller does, and the link ends.
     pub protocol: u32,
+    /// The oldest that the controller speaks; `protocol` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_least: Option<u32>,
+    /// The controller's own version.
+    #[serde(default)]
+    pub version: String,
     /// Processes of the controller on this node, which no fault may hit.
     #[serde(default)]
     pub spare_pids: Vec<u32>,
+}
+
+impl Welcome {
+    /// What the controller says that it speaks.
+    #[must_use]
+    pub fn speaks(&self) -> Speaks {
+        Speaks {
+            version: self.version.clone(),
+            newest: self.protocol,
+            least: self.protocol_least.unwrap_or(self.protocol),
+        }
+    }
 }
 
 /// What is there to hit?
@@ -60,9 +80,9 @@ pub struct Resolve {
     pub faults: Vec<FaultKind>,
 }
 
-/// Inject a fault.
+/// Inject a fault. With a field that it does not know an agent does not arm: half of what was asked for is another fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Arm {
     /// Its name.
     pub id: FaultId,
@@ -133,8 +153,11 @@ pub enum FromAgent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hello {
-    /// The version the agent speaks.
+    /// The newest version the agent speaks.
     pub protocol: u32,
+    /// The oldest; `protocol` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_least: Option<u32>,
     /// The agent's own version.
     pub version: String,
     /// The node's name.
@@ -146,6 +169,18 @@ pub struct Hello {
     /// What the node is labelled with: its zone, its pool.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+}
+
+impl Hello {
+    /// What the agent says that it speaks.
+    #[must_use]
+    pub fn speaks(&self) -> Speaks {
+        Speaks {
+            version: self.version.clone(),
+            newest: self.protocol,
+            least: self.protocol_least.unwrap_or(self.protocol),
+        }
+    }
 }
 
 /// The answer to `Resolve`.

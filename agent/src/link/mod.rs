@@ -8,6 +8,7 @@ use crate::kernel::channel;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::body::Bytes;
+use squall_experiments::wire::skew::{self, Noticed, TooFar, Unread};
 use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -48,16 +49,9 @@ pub(crate) enum LinkError {
     /// Not the link's fault: what would end a hanging agent is gone.
     #[error("its watchdog is gone, and the agent does not go on without it: start it again")]
     Watchdog,
-    /// The controller speaks another version.
-    #[error(
-        "the controller speaks version {theirs} of the protocol, this agent {ours}: install the same version of both"
-    )]
-    Version {
-        /// The controller's.
-        theirs: u32,
-        /// Ours.
-        ours: u32,
-    },
+    /// The controller speaks another language.
+    #[error(transparent)]
+    Version(#[from] TooFar),
 }
 
 impl LinkError {
@@ -88,6 +82,8 @@ pub(crate) struct Inbox {
     frames: SplitStream<Socket>,
     /// When the last was heard, where silence means that the controller is gone.
     heard: Option<Instant>,
+    /// What was passed over.
+    noticed: Noticed,
 }
 
 /// A link that stands.
@@ -136,6 +132,7 @@ async fn shake_hands(
         inbox: Inbox {
             frames: stream,
             heard: far.then(Instant::now),
+            noticed: Noticed::default(),
         },
         outbox,
         writer: tokio::spawn(write(sink, receiver, far)),
@@ -199,8 +196,9 @@ impl Inbox {
         frame
     }
 
-    /// The next message; `None` when the link is lost, or talks nonsense.
-    pub(crate) async fn next(&mut self) -> Option<FromController> {
+    /// The next message, or what of it is not understood; `None` when the link is lost, or talks nonsense. A newer controller may say what
+    /// this agent does not know: kinds of messages that are not known are passed over.
+    pub(crate) async fn next(&mut self) -> Option<Result<FromController, Unread>> {
         loop {
             let text = match self.frame().await? {
                 Ok(Message::Text(text)) => text,
@@ -216,11 +214,20 @@ impl Inbox {
                     return None;
                 }
             };
-            match serde_json::from_str(text.as_str()) {
-                Ok(message) => return Some(message),
-                // A newer controller may say what this agent does not know; what is known keeps working.
-                Err(error) => {
-                    tracing::warn!(%error, "a message of the controller's is not understood")
+            match skew::of_controller(text.as_str()) {
+                Ok(message) => return Some(Ok(message)),
+                Err(Unread::Kind(kind)) => {
+                    if self.noticed.is_first(&kind) {
+                        tracing::warn!(
+                            kind,
+                            "the controller is newer, and says what this agent does not know: it is passed over"
+                        );
+                    }
+                }
+                Err(unread @ Unread::Content { .. }) => return Some(Err(unread)),
+                Err(error @ Unread::Nonsense(_)) => {
+                    tracing::error!(%error, "the controller's words make no sense: the link is closed");
+                    return None;
                 }
             }
         }

@@ -6,6 +6,7 @@ use crate::hold::held::chain;
 use crate::link::dial::{Address, DialError};
 use crate::link::{self, Inbox, Link, LinkError};
 use rand::RngExt;
+use squall_experiments::wire::skew::Unread;
 use squall_experiments::wire::{FromAgent, FromController};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -35,6 +36,8 @@ pub(super) enum News {
     Opened(Opened),
     /// The controller said something.
     Said(FromController),
+    /// It said something of which not all is understood.
+    NotUnderstood(Unread),
     /// The link is gone; there will be another.
     Lost,
     /// There will be none any more.
@@ -99,7 +102,8 @@ impl Line {
         loop {
             match &mut self.state {
                 State::Open(inbox) => match inbox.next().await {
-                    Some(message) => return News::Said(message),
+                    Some(Ok(message)) => return News::Said(message),
+                    Some(Err(unread)) => return News::NotUnderstood(unread),
                     None => return self.lose(),
                 },
                 State::Opening(opening) => {

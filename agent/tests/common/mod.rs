@@ -166,6 +166,8 @@ impl Agent {
         };
         let welcome = Welcome {
             protocol: PROTOCOL,
+            protocol_least: None,
+            version: "0".into(),
             spare_pids: vec![std::process::id()],
         };
         agent.say(FromController::Welcome(welcome)).await;

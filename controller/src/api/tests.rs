@@ -213,6 +213,7 @@ impl World {
         let (mut socket, _) = opened.map_err(|e| e.to_string())?;
         let hello = FromAgent::Hello(Hello {
             protocol: PROTOCOL,
+            protocol_least: None,
             version: "0".into(),
             node: says.into(),
             pid: 1,

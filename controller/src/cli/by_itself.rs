@@ -1,4 +1,4 @@
-//! What a controller that serves does by itself: keeps schedules and game days, follows Git, tells others.
+//! What a controller that serves does by itself: keeps schedules and game days, follows Git, tells others, removes what is old.
 
 use crate::api::git_hook;
 use crate::calendar::{GitRights, Keeper, NotStarted, Order, Starter};
@@ -7,6 +7,7 @@ use crate::git::{Follower, GitError, Hook, Repository, Source};
 use crate::leader::Leadership;
 use crate::notify::{BadReceiver, Notices, Receiver, Senders};
 use crate::probe::ProbeError;
+use crate::retention::Remover;
 use crate::run::desk::{Desk, ENVIRONMENT, Refused, Trigger, Wanted};
 use crate::store::Store;
 use axum::Router;
@@ -50,6 +51,7 @@ pub(super) enum CannotStart {
 pub(super) struct Itself {
     keeper: Keeper<Desk>,
     days: Days,
+    remover: Remover,
     follower: Option<(Arc<Follower>, Duration)>,
     hook: Option<Hook>,
     _senders: Senders,
@@ -60,7 +62,7 @@ pub(super) async fn start(
     git: Option<GitWanted>,
     store: &Store,
     (desk, days): (&Desk, &Days),
-    directory: &Path,
+    (remover, directory): (Remover, &Path),
 ) -> Result<Itself, CannotStart> {
     let (notices, senders) = Notices::start(receivers)?;
     let mut follower = None;
@@ -77,6 +79,7 @@ pub(super) async fn start(
     Ok(Itself {
         keeper: Keeper::new(store.clone(), desk.clone(), notices, rights),
         days: days.clone(),
+        remover,
         follower,
         hook,
         _senders: senders,
@@ -118,7 +121,12 @@ impl Itself {
                 follower.keep(*every).await;
             }
         };
-        tokio::join!(self.keeper.keep(), self.days.keep(), follow);
+        tokio::join!(
+            self.keeper.keep(),
+            self.days.keep(),
+            self.remover.keep(),
+            follow
+        );
     }
 }
 

@@ -23,6 +23,7 @@ mod node;
 mod plan;
 mod promote;
 mod remote;
+mod retention;
 mod run;
 mod say;
 mod schedule;
@@ -119,6 +120,8 @@ enum Verb {
     Backup(backup::Args),
     /// Takes everything of a backup into a new data directory or database, before a controller serves from it
     Restore(backup::Args),
+    /// Shows which runs and game days have been kept for long enough; removes them where no controller does
+    Retention(retention::Args),
     /// Prints a shell's completions
     Completions {
         /// Which shell
@@ -183,6 +186,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, agent: &Program) -> ExitCo
         Verb::Audit(args) => block_on(access::audit(&args)),
         Verb::Backup(args) => block_on(backup::backup(&args)),
         Verb::Restore(args) => block_on(backup::restore(&args)),
+        Verb::Retention(args) => block_on(retention::retention(&args)),
         Verb::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();
@@ -249,6 +253,7 @@ mod tests {
             "evidence verify f.json --key k",
             "access create ann --role operator --environment staging --namespace shop --days 3",
             "audit verify --noted 7:00",
+            "retention --config c.yaml --policy p.yaml --most 5 --json",
             "login --controller https://c:1",
             "whoami --json",
             "gameday open f.yaml --controller https://c:1 --json",

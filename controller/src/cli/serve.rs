@@ -14,6 +14,7 @@ use crate::leader::{self, Candidate, Leadership};
 use crate::login::{Login, Logins};
 use crate::notify::Receiver;
 use crate::practice::{BlackoutFile, Practice, PracticeError};
+use crate::retention::{Remover, Retention};
 use crate::run::budget::Bounded;
 use crate::run::desk::{Desk, Rules};
 use crate::run::{Reach, StandStill};
@@ -49,7 +50,8 @@ pub(super) struct Args {
     /// The policy: environments, what each asks of an experiment, and whose signed evidence counts
     #[arg(long, value_name = "FILE.yaml")]
     policy: Option<PathBuf>,
-    /// A YAML file: which agents belong to each environment, how much of it may be hit at once, and what of this machine probes may use
+    /// A YAML file: which agents belong to each environment, how much of it may be hit at once, what of this machine probes may use, how
+    /// long runs are kept
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -57,7 +59,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ServeError {
+pub(super) enum ServeError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error(transparent)]
@@ -173,7 +175,9 @@ impl Opened {
         let desk = Desk::new(store.clone(), registry.clone(), rules, self.still);
         let days = Days::new(store.clone(), desk.clone());
         let (desks, git) = ((&desk, &days), config.git);
-        let itself = by_itself::start(&config.notify, git, &store, desks, directory).await?;
+        let remover = Remover::new(store.clone(), self.practice.clone(), config.retention);
+        let beside = (remover, directory);
+        let itself = by_itself::start(&config.notify, git, &store, desks, beside).await?;
         let practice = self.practice.with_blackouts(config.blackouts);
         let practice = practice.with_repository(itself.follower());
         desk.set_gate(practice.gate(&store));
@@ -272,6 +276,12 @@ struct Config {
     login: Option<Login>,
     blackouts: Vec<BlackoutFile>,
     git: Option<by_itself::GitWanted>,
+    retention: Retention,
+}
+
+/// How long things are kept, as a controller's configuration says.
+pub(super) fn retention(path: Option<&Path>) -> Result<Retention, ServeError> {
+    Ok(config(path)?.retention)
 }
 
 fn config(path: Option<&Path>) -> Result<Config, ServeError> {

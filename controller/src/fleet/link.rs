@@ -2,6 +2,7 @@
 
 use crate::leader::Term;
 use futures_util::{SinkExt, StreamExt};
+use squall_experiments::wire::skew::{self, Noticed, Unread};
 use squall_experiments::wire::{FromAgent, FromController, MESSAGE_BYTES_MAX, Stop};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -137,6 +138,7 @@ where
         let _closed = write.close().await;
     });
     tokio::spawn(async move {
+        let mut noticed = Noticed::default();
         let lost = loop {
             let message = match read.next().await {
                 None => break "it closed the link".to_owned(),
@@ -145,13 +147,21 @@ where
                 Some(Ok(Message::Close(_))) => break "it closed the link".to_owned(),
                 Some(Ok(_)) => continue,
             };
-            match serde_json::from_str(&message) {
+            match skew::of_agent(&message) {
                 Ok(message) => {
                     if tell.send(Heard::Message(Box::new(message))).await.is_err() {
                         return;
                     }
                 }
-                Err(error) => break format!("it said something unintelligible: {error}"),
+                Err(Unread::Kind(kind)) => {
+                    if noticed.is_first(&kind) {
+                        tracing::warn!(
+                            kind,
+                            "an agent is newer, and says what this controller does not know: it is passed over"
+                        );
+                    }
+                }
+                Err(error) => break error.to_string(),
             }
         };
         let _nobody_listens = tell.send(Heard::Lost(lost)).await;

@@ -14,6 +14,7 @@ pub(crate) use link::framing;
 pub use link::{Heard, Sayer};
 pub use session::{Session, greet};
 
+use squall_experiments::wire::skew::TooFar;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -55,15 +56,8 @@ pub enum FleetError {
         why: String,
     },
     /// It speaks another language.
-    #[error(
-        "the agent speaks version {theirs} of the protocol and this controller version {ours}: install the same Squall on both"
-    )]
-    Protocol {
-        /// The agent's.
-        theirs: u32,
-        /// Ours.
-        ours: u32,
-    },
+    #[error(transparent)]
+    Protocol(#[from] TooFar),
     /// It calls itself by another's name.
     #[error("the agent says that it is `{says}`, and its certificate that it is `{is}`")]
     Forged {

@@ -3,7 +3,8 @@
 use super::FleetError;
 use super::link::{self, Heard, Sayer};
 use crate::leader::Term;
-use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL, Welcome};
+use squall_experiments::wire::skew::{Speaks, agree};
+use squall_experiments::wire::{FromAgent, FromController, Hello, PROTOCOL_LEAST, Welcome};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -11,6 +12,9 @@ use tokio_tungstenite::WebSocketStream;
 
 /// An agent tries out what its node can do before it says hello; that takes milliseconds, and seconds on a busy machine.
 const HELLO_MAX: Duration = Duration::from_secs(15);
+
+/// The controller's own.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// An agent that said hello.
 #[derive(Debug)]
@@ -67,19 +71,27 @@ where
     let greeted = tokio::time::timeout(HELLO_MAX, greeting).await;
     let greeted = greeted.unwrap_or_else(|_| Err(no_hello(format!("nothing for {HELLO_MAX:?}"))));
     let (hello, sayer, heard) = greeted?;
-    if hello.protocol != PROTOCOL {
-        return Err(FleetError::Protocol {
-            theirs: hello.protocol,
-            ours: PROTOCOL,
-        });
+    let (theirs, ours) = (hello.speaks(), Speaks::ours(VERSION));
+    let agreed = agree(&theirs, &ours);
+    if theirs.version != VERSION {
+        tracing::info!(
+            node = hello.node,
+            agent = theirs.version,
+            controller = VERSION,
+            "an agent is of another version: what one does not know of the other's words is passed over"
+        );
     }
     let welcome = FromController::Welcome(Welcome {
-        protocol: PROTOCOL,
+        // Where there is none, the agent learns from this why its link ends, and says so on its node.
+        protocol: *agreed.as_ref().unwrap_or(&ours.newest),
+        protocol_least: Some(PROTOCOL_LEAST),
+        version: VERSION.to_owned(),
         spare_pids: vec![std::process::id()],
     });
     if !sayer.say(welcome) {
         return Err(no_hello("it hung up at once".into()));
     }
+    agreed?;
     Ok(Session {
         hello,
         sayer,

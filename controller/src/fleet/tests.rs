@@ -3,7 +3,7 @@
 use super::link::framing;
 use super::{Agent, FleetError, Heard, Program, greet};
 use futures_util::{SinkExt, StreamExt};
-use squall_experiments::capability::Capabilities;
+use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::FaultKind;
 use squall_experiments::ids::RunId;
 use squall_experiments::target::{HostTarget, Target};
@@ -23,6 +23,7 @@ async fn dial(stream: UnixStream, protocol: u32) -> Socket {
             .unwrap();
     let hello = FromAgent::Hello(Hello {
         protocol,
+        protocol_least: None,
         version: "0".into(),
         node: "node".into(),
         pid: 1,
@@ -109,12 +110,76 @@ async fn a_stop_overtakes_what_waits() {
 }
 
 #[tokio::test]
-async fn another_version_is_refused() {
+async fn an_agent_that_is_too_new_is_refused_and_told_why() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let dialled = tokio::spawn(dial(theirs, PROTOCOL + 1));
     let refused = greet(ours).await.unwrap_err();
-    assert!(matches!(refused, FleetError::Protocol { .. }), "{refused}");
-    drop(dialled.await);
+    assert!(matches!(refused, FleetError::Protocol(_)), "{refused}");
+    let said = refused.to_string();
+    assert!(
+        said.contains("the agent is Squall 0, which speaks version 2"),
+        "{said}"
+    );
+    assert!(said.ends_with("upgrade the controller"), "{said}");
+    let mut socket = dialled.await.unwrap();
+    let FromController::Welcome(welcome) = hear(&mut socket).await else {
+        panic!("it is not told");
+    };
+    assert_eq!(welcome.protocol, PROTOCOL);
+    assert_eq!(welcome.version, env!("CARGO_PKG_VERSION"));
+    assert!(matches!(
+        socket.next().await,
+        None | Some(Ok(Message::Close(_)))
+    ));
+}
+
+#[tokio::test]
+async fn an_agent_of_the_next_version_is_understood_as_far_as_it_is_known() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let agent = tokio::spawn(async move {
+        let (mut socket, _) = tokio_tungstenite::client_async("ws://squall/agent", theirs)
+            .await
+            .unwrap();
+        let words = [
+            serde_json::json!({ "mood": { "good": true } }),
+            serde_json::json!({ "hello": {
+                "protocol": PROTOCOL + 1, "protocolLeast": PROTOCOL, "version": "99.0.0", "node": "node", "pid": 1, "moon": "full",
+                "capabilities": { "kernel": "9", "cgroup": "v3", "faults": [
+                    { "fault": "eclipse", "means": ["moon"] },
+                    { "fault": "delay", "means": ["moon", "queue"], "held": "kernel", "phase": 7 },
+                ] },
+            } }),
+            serde_json::json!("mood"),
+            serde_json::json!({ "resolved": { "request": 7, "candidates": [], "excluded": [], "took": 3 } }),
+            serde_json::json!({ "mood": {} }),
+            serde_json::json!({ "stuck": { "id": "r/0.0.0", "reason": "x", "since": 9 } }),
+        ];
+        for word in words {
+            socket.send(Message::text(word.to_string())).await.unwrap();
+        }
+        let FromController::Welcome(welcome) = hear(&mut socket).await else {
+            panic!("no welcome");
+        };
+        (welcome.protocol, socket)
+    });
+    let mut session = greet(ours).await.unwrap();
+    let able = &session.hello.capabilities.faults;
+    assert_eq!((able.len(), able[0].fault), (1, FaultKind::Delay));
+    assert_eq!(able[0].means, [Means::Queue]);
+    let mut heard = Vec::new();
+    for _ in 0..2 {
+        let Heard::Message(message) = session.hear().await else {
+            panic!("the link is lost");
+        };
+        heard.push(*message);
+    }
+    assert!(matches!(&heard[0], FromAgent::Resolved(resolved) if resolved.request == 7));
+    assert!(matches!(&heard[1], FromAgent::Stuck(_)));
+    let (agreed, mut socket) = agent.await.unwrap();
+    assert_eq!(agreed, PROTOCOL);
+    // What makes no sense still ends the link.
+    socket.send(Message::text("{\"armed\": 7}")).await.unwrap();
+    assert!(matches!(session.hear().await, Heard::Lost(why) if why.contains("`armed`")));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The task that owns a run: it hears, asks the machine, and does what the machine says.
 
+use super::awake::Awake;
 use super::crew::Crew;
 use super::desk::Share;
 use super::halt::{Halting, Urgency};
@@ -7,7 +8,7 @@ use super::machine::{Effect, Input, Machine};
 use super::planning::{Bounds, Planned, planned};
 use super::record::{Feed, Record};
 use super::{Order, Outcome, RunError, watch};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::fleet::{Agent, FleetError, Present, Program};
 use crate::probe::{self, Observe, Probes, Report, TRIALS_WAITING_MAX, Trials};
 use crate::store::Store;
@@ -104,6 +105,7 @@ pub(super) async fn through(
         probes: None,
         record,
         share,
+        awake: Awake::default(),
     };
     let record = run
         .through(first, &mut crew, hear_trial, &mut halting)
@@ -204,6 +206,7 @@ struct Running<'a> {
     probes: Option<Probes>,
     record: Record,
     share: Option<Share>,
+    awake: Awake,
 }
 
 impl Running<'_> {
@@ -250,6 +253,9 @@ impl Running<'_> {
     /// Takes an input, and whatever follows from it at once.
     fn take(&mut self, input: Input, crew: &Crew) -> Result<(), RunError> {
         let mut inputs = vec![input];
+        // Known before anything is judged that came in meanwhile, or did not.
+        let still = self.awake.look(clock::since_boot());
+        inputs.extend(still.map(Input::StoodStill));
         while let Some(input) = inputs.pop() {
             let effects = self.machine.take(self.clock.now_us(), input);
             let (unfit, refused) = self.unfit(&effects);

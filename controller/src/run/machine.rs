@@ -68,6 +68,8 @@ pub enum Input {
     Halt,
     /// A person wanted it at once: the agent has been killed, and its faults with it.
     Killed,
+    /// This process stood still for so long, and is awake again: what it did not hear meanwhile says nothing.
+    StoodStill(std::time::Duration),
     /// Time went on.
     Tick,
 }
@@ -200,6 +202,7 @@ impl Machine {
             ),
             Input::Halt => self.halt(now_us, out),
             Input::Killed => self.killed(now_us, out),
+            Input::StoodStill(still) => self.stood_still(now_us, still, out),
             Input::Tick => self.tick(now_us, out),
         }
         effects
@@ -268,6 +271,9 @@ impl Machine {
 
     /// Confirmed violations. The first ends the run; what it means depends on what was in force.
     fn judge(&mut self, now_us: u64, confirmed: Vec<Confirmed>, out: &mut Vec<Effect>) {
+        if self.facts.stood_still.is_some() {
+            return;
+        }
         for confirmed in confirmed {
             let during = self.state;
             // In recovery the steady state is not yet expected: only what was due under a fault comes here.

@@ -1,5 +1,6 @@
 //! A run, from a checked experiment to a verdict.
 
+mod awake;
 pub mod budget;
 mod crew;
 pub mod desk;

@@ -13,6 +13,8 @@ pub(super) struct Facts {
     pub(super) baseline: Option<String>,
     /// The first violation confirmed while a fault was in force, and when.
     pub(super) broken: Option<(Violation, u64)>,
+    /// The controller stood still, and missed what came after.
+    pub(super) stood_still: Option<String>,
     /// Why nothing can be said, in the order in which it came up.
     pub(super) inconclusive: Vec<String>,
     /// A person ended it.
@@ -97,6 +99,9 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
         let because =
             format!("nothing was injected, the steady state did not hold before: {reason}");
         return (Verdict::Inconclusive, because);
+    }
+    if let Some(reason) = &facts.stood_still {
+        return (Verdict::Inconclusive, reason.clone());
     }
     let surely_gone = facts.gone_us.is_some() && facts.not_shown_gone.is_empty();
     if surely_gone && facts.first_armed_us.is_some() && facts.recovered_us.is_none() {

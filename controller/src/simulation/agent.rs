@@ -162,6 +162,7 @@ impl Agent {
         };
         Hello {
             protocol: PROTOCOL,
+            protocol_least: None,
             version: "0".into(),
             node: self.name.clone(),
             pid: 1,

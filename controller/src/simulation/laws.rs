@@ -138,6 +138,10 @@ pub(super) fn after(
             );
             return Err(broken("no event is lost, and none is told twice", how));
         }
+        if kept.verdict == Some(Verdict::Broken) && !scenario.is_weak {
+            let how = format!("{run}: {}", in_short(told));
+            return Err(broken("no run is broken whose service stood it", how));
+        }
         if kept.verdict == Some(Verdict::Held) {
             if known.stopped_us.contains_key(run) {
                 return Err(broken("stop always wins", format!("{run} was held")));

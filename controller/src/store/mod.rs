@@ -16,6 +16,7 @@ mod lease;
 mod members;
 mod once;
 mod place;
+mod retention;
 mod rights;
 mod schedules;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use lease::Lease;
 pub use members::{Admitted, JoinTokenKept, Member, NewJoinToken};
 pub use once::Known;
 pub use place::place;
+pub use retention::{Floors, Old};
 pub use schedules::{Claim, NamedText, Origin, ScheduleFiles, ScheduleKept, StartKept, StartState};
 pub use started::Started;
 pub(crate) use started::interrupted;
@@ -311,5 +313,7 @@ fn kept(row: &AnyRow) -> Kept {
 
 #[cfg(test)]
 mod migration_tests;
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -135,6 +135,8 @@ impl Agent {
         let spare_pids = vec![std::process::id()];
         agent.say(&FromController::Welcome(Welcome {
             protocol: PROTOCOL,
+            protocol_least: None,
+            version: "0".into(),
             spare_pids,
         }))?;
         Ok(agent)

@@ -269,6 +269,7 @@ async fn agent(
     let fault = FaultKind::Delay;
     let hello = FromAgent::Hello(Hello {
         protocol: PROTOCOL,
+        protocol_least: None,
         version: "0".into(),
         node: node.clone(),
         pid: 1,
