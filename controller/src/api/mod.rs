@@ -17,6 +17,7 @@ mod audit;
 mod caller;
 mod game_days;
 mod gates;
+mod git;
 pub mod git_hook;
 mod halts;
 mod led;
@@ -172,6 +173,7 @@ fn of_schedules(paths: Paths) -> Paths {
         .post("/schedules/{name}/suspend", schedules::suspend)
         .post("/schedules/{name}/resume", schedules::resume)
         .get("/schedules/{name}/starts", schedules::starts)
+        .get("/git/plan", git::plan)
 }
 
 fn of_game_days(paths: Paths) -> Paths {

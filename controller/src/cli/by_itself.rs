@@ -3,7 +3,7 @@
 use crate::api::git_hook;
 use crate::calendar::{GitRights, Keeper, NotStarted, Order, Starter};
 use crate::gameday::Days;
-use crate::git::{Follower, GitError, Hook, Repository, Source};
+use crate::git::{Follower, GitError, Hook, Repository, Source, at_commit};
 use crate::leader::Leadership;
 use crate::notify::{BadReceiver, Notices, Receiver, Senders};
 use crate::probe::ProbeError;
@@ -125,14 +125,14 @@ impl Itself {
 /// Schedules start runs where everybody does: at the desk, past its gate and within its budget.
 impl Starter for Desk {
     async fn start(&self, order: Order) -> Result<(), NotStarted> {
-        let commit = order
-            .commit
-            .map(|commit| format!(" at {commit}"))
-            .unwrap_or_default();
+        let file_path = match &order.commit {
+            Some(commit) => at_commit(&order.path, commit),
+            None => order.path,
+        };
         let wanted = Wanted {
             run: Some(order.run),
             file_text: order.text,
-            file_path: format!("{}{commit}", order.path),
+            file_path,
             environment: order.environment.unwrap_or_else(|| ENVIRONMENT.to_owned()),
             by: format!("schedule {}", order.schedule),
             trigger: Trigger::Automated,

@@ -20,8 +20,8 @@ mod plan;
 mod repository;
 
 pub use follow::{FollowError, Followed, Follower, Hook};
-pub use plan::{Broken, Change, Plan, Put, plan};
-pub use repository::{GitError, Repository, Source, Tree};
+pub use plan::{Broken, Change, Plan, Put, Tried, plan};
+pub use repository::{GitError, Repository, Source, Tree, at_commit};
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,13 @@
 use super::repository::Tree;
 use crate::calendar::{PrepareError, Prepared};
 use crate::store::{NamedText, ScheduleFiles, ScheduleKept};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use squall_experiments::language::{self, Colour};
 use std::collections::BTreeMap;
 
-/// What happens to a schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What happens to what a file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
     /// It is not in force yet.
@@ -20,7 +21,7 @@ pub enum Change {
 }
 
 /// A schedule that a commit has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Put {
     /// Its name.
@@ -32,8 +33,23 @@ pub struct Put {
     pub files: ScheduleFiles,
 }
 
+/// An experiment that a commit has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tried {
+    /// Its file.
+    pub path: String,
+    /// Its name.
+    pub name: String,
+    /// SHA-256 over what it does, in hex: what it has earned is of this.
+    pub digest: String,
+    /// Whether it does something else than at the commit in force; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+}
+
 /// A file that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Broken {
     /// Which.
@@ -43,15 +59,20 @@ pub struct Broken {
 }
 
 /// What a commit would change.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// Which.
     pub commit: String,
+    /// The commit that is in force; none as long as there is none, and where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<String>,
     /// Schedules that it has.
     pub put: Vec<Put>,
     /// Schedules that came from Git, and are not in it any more.
     pub remove: Vec<String>,
+    /// Experiments that it has.
+    pub experiments: Vec<Tried>,
     /// Files that cannot be used. What they were when they were last good stays in force.
     pub broken: Vec<Broken>,
     /// Files that are right.
@@ -66,11 +87,14 @@ impl Plan {
     }
 }
 
-/// Works out what a commit would change of the schedules in force.
+/// Works out what a commit would change of the schedules in force, and of the commit that was taken last, where that is known.
 #[must_use]
-pub fn plan(tree: &Tree, in_force: &[ScheduleKept]) -> Plan {
+pub fn plan(tree: &Tree, in_force: &[ScheduleKept], taken: Option<&Tree>) -> Plan {
     let mut plan = Plan {
         commit: tree.commit.clone(),
+        in_force: taken
+            .map(|taken| taken.commit.clone())
+            .filter(|commit| !commit.is_empty()),
         ..Plan::default()
     };
     let mut named: BTreeMap<String, String> = BTreeMap::new();
@@ -88,10 +112,13 @@ pub fn plan(tree: &Tree, in_force: &[ScheduleKept]) -> Plan {
                     .then(|| read.render(text, Colour::Never))
             }
             // Of a file that says no kind, an experiment's reader says what is missing.
-            Some("Experiment") | None => {
-                let read = language::read(path, text);
-                read.is_bad().then(|| read.render(text, Colour::Never))
-            }
+            Some("Experiment") | None => match experiment(path, text, taken) {
+                Ok(one) => {
+                    plan.experiments.push(one);
+                    None
+                }
+                Err(said) => Some(said),
+            },
             // Somebody else's.
             Some(_) => continue,
         };
@@ -110,6 +137,29 @@ pub fn plan(tree: &Tree, in_force: &[ScheduleKept]) -> Plan {
     });
     plan.remove = gone.map(|kept| kept.name.clone()).collect();
     plan
+}
+
+/// Reads an experiment; what is wrong with it otherwise.
+fn experiment(path: &str, text: &str, taken: Option<&Tree>) -> Result<Tried, String> {
+    let read = language::read(path, text);
+    let (Some(experiment), Some(digest)) = (&read.experiment, &read.digest) else {
+        return Err(read.render(text, Colour::Never));
+    };
+    let before = |taken: &Tree| {
+        let text = taken.files.get(path)?;
+        language::read(path, text).digest
+    };
+    let change = taken.map(|taken| match before(taken) {
+        None => Change::New,
+        Some(before) if before == *digest => Change::Same,
+        Some(_) => Change::Changed,
+    });
+    Ok(Tried {
+        path: path.to_owned(),
+        name: experiment.metadata.name.clone(),
+        digest: digest.clone(),
+        change,
+    })
 }
 
 /// Takes in a schedule; what is wrong with it otherwise.

@@ -166,6 +166,67 @@ async fn what_is_good_comes_into_force_and_what_is_broken_stays_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_a_branch_would_change_is_seen_and_changes_nothing() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    theirs.write("chaos/e.yaml", EXPERIMENT);
+    theirs.commit(Some("ann"));
+    let (follower, store) = follower(&theirs, true, ours.path()).await;
+    let new = follower.would(None).await.unwrap();
+    let changes = |plan: &Plan| {
+        plan.experiments
+            .iter()
+            .map(|e| e.change)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (changes(&new), new.in_force),
+        (vec![Some(Change::New)], None)
+    );
+    assert_eq!(
+        follower.commit_of("e.yaml", EXPERIMENT),
+        None,
+        "it is only seen"
+    );
+    let first = applied(&follower).await.commit;
+    assert_eq!(
+        follower.commit_of("e.yaml", EXPERIMENT),
+        Some(first.clone())
+    );
+    assert_eq!(
+        follower.commit_of("e.yaml", &format!("{EXPERIMENT} ")),
+        None
+    );
+    assert_eq!(follower.commit_of("chaos/e.yaml", EXPERIMENT), None);
+    // A comment is no change of what it does; a hold is one.
+    theirs.git(&["checkout", "--quiet", "-b", "next"]);
+    for (text, change) in [
+        (format!("# a comment\n{EXPERIMENT}"), Change::Same),
+        (EXPERIMENT.replace("1min", "2min"), Change::Changed),
+    ] {
+        theirs.write("chaos/e.yaml", &text);
+        theirs.commit(Some("ann"));
+        let plan = follower.would(Some("next")).await.unwrap();
+        assert_eq!(changes(&plan), [Some(change)]);
+        assert_eq!(plan.in_force.as_ref(), Some(&first));
+        assert_ne!(plan.commit, first);
+    }
+    theirs.write("chaos/s.yaml", SCHEDULE);
+    theirs.commit(Some("ann"));
+    assert_eq!(follower.would(Some("next")).await.unwrap().put.len(), 1);
+    assert_eq!(store.schedules().await.unwrap(), []);
+    assert_eq!(follower.look().await.unwrap(), Followed::Nothing);
+    for none in ["other", "next:main", "-x"] {
+        assert!(follower.would(Some(none)).await.is_err(), "{none}");
+    }
+    theirs.commit(Some("mallory"));
+    let unsigned = follower.would(Some("next")).await.unwrap_err();
+    assert!(matches!(
+        unsigned,
+        FollowError::Git(GitError::Unsigned { .. })
+    ));
+}
+
+#[tokio::test]
 async fn only_what_is_signed_by_who_may_is_taken() {
     let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
     theirs.write("chaos/s.yaml", SCHEDULE);
