@@ -59,7 +59,7 @@ pub(super) async fn start(
     receivers: &[Receiver],
     git: Option<GitWanted>,
     store: &Store,
-    (desk, days): (&Desk, &Days),
+    desk: &Desk,
     directory: &Path,
 ) -> Result<Itself, CannotStart> {
     let (notices, senders) = Notices::start(receivers)?;
@@ -75,8 +75,8 @@ pub(super) async fn start(
         hook = wanted.hook.as_ref().map(Hook::new).transpose()?;
     }
     Ok(Itself {
+        days: Days::new(store.clone(), desk.clone(), notices.clone()),
         keeper: Keeper::new(store.clone(), desk.clone(), notices, rights),
-        days: days.clone(),
         follower,
         hook,
         _senders: senders,
@@ -84,6 +84,11 @@ pub(super) async fn start(
 }
 
 impl Itself {
+    /// The game days, which it tells others of.
+    pub(super) fn days(&self) -> Days {
+        self.days.clone()
+    }
+
     /// The repository that is followed.
     pub(super) fn follower(&self) -> Option<Arc<Follower>> {
         self.follower

@@ -9,7 +9,6 @@ use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::fleet::shared::{self, SharedError};
-use crate::gameday::Days;
 use crate::leader::{self, Candidate, Leadership};
 use crate::login::{Login, Logins};
 use crate::notify::Receiver;
@@ -171,9 +170,7 @@ impl Opened {
             reach: config.reach,
         };
         let desk = Desk::new(store.clone(), registry.clone(), rules, self.still);
-        let days = Days::new(store.clone(), desk.clone());
-        let (desks, git) = ((&desk, &days), config.git);
-        let itself = by_itself::start(&config.notify, git, &store, desks, directory).await?;
+        let itself = by_itself::start(&config.notify, config.git, &store, &desk, directory).await?;
         let practice = self.practice.with_blackouts(config.blackouts);
         let practice = practice.with_repository(itself.follower());
         desk.set_gate(practice.gate(&store));
@@ -186,7 +183,7 @@ impl Opened {
             registry,
             leader,
             desk,
-            days,
+            days: itself.days(),
         };
         Ok(Port {
             api,

@@ -7,9 +7,10 @@ use super::fixture::{
 use super::report::{DayReport, Outcome, html, markdown};
 use super::{Day, DayEvent, DayId, Days, DaysError, NotBegun, Phase, What};
 use crate::fleet::registry::Registry;
+use crate::notify::Notices;
 use crate::report::sample;
 use crate::run::StandStill;
-use crate::run::desk::Desk;
+use crate::run::desk::{Desk, Refused};
 use crate::store::Store;
 use crate::store::both::{Place, on_both};
 use squall_experiments::ids::RunId;
@@ -27,7 +28,8 @@ async fn days(store: &Store, folder: &std::path::Path) -> (Days, Desk) {
         Default::default(),
         still,
     );
-    (Days::new(store.clone(), desk.clone()), desk)
+    let notices = Notices::default();
+    (Days::new(store.clone(), desk.clone(), notices), desk)
 }
 
 async fn world(place: &Place) -> (tempfile::TempDir, Store, Days, Desk, DayId) {
@@ -81,6 +83,32 @@ async fn go_is_a_run_at_the_desk_and_its_end_is_kept() {
         let shown = [Verdict::Held, Verdict::Broken, Verdict::Halted];
         assert!(!shown.contains(&ended.verdict.unwrap()), "{ended:?}");
         assert!(!ended.because.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_leads_no_more_opens_no_day_and_says_nothing_on_one() {
+    on_both(async |place| {
+        let (_folder, old, days, _desk, id) = world(place).await;
+        let new = place.open().await;
+        let hour = Duration::from_secs(3600);
+        let token = old.take_lead("https://a", hour, false).await.unwrap();
+        old.write_as(token.unwrap());
+        let over = || {
+            What::Over(Over {
+                by: "ann".into(),
+                because: String::new(),
+            })
+        };
+        new.take_lead("https://b", hour, true).await.unwrap();
+        let stands_by = |error: DaysError| matches!(error, DaysError::Run(Refused::StandsBy));
+        assert!(stands_by(days.say(&id, over()).await.unwrap_err()));
+        let again = days.open(game_day(), planned(), &files(), "ann").await;
+        assert!(stands_by(again.unwrap_err()));
+        assert_eq!(new.game_days(None, 10).await.unwrap().len(), 1);
+        assert_eq!(new.game_day_events(&id, 0).await.unwrap().len(), 1);
+        assert_eq!(new.open_game_days().await.unwrap(), [id]);
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! Game days, and what happens on each. An event has one place in its day: of two who write at once, one is told to look again.
 
+use super::change::commit;
 use super::schedules::NamedText;
-use super::writer::leads;
 use super::{Store, StoreError, failed};
 use crate::gameday::{DayEvent, DayId, What};
 use schemars::JsonSchema;
@@ -46,7 +46,7 @@ impl Store {
     /// Keeps a game day that is opened, with its first event.
     ///
     /// # Errors
-    /// The database does not take it.
+    /// The database does not take it, or another controller leads.
     pub async fn open_game_day(
         &self,
         kept: &GameDayKept,
@@ -69,13 +69,13 @@ impl Store {
         put(&mut transaction, &kept.id, 0, first)
             .await
             .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        commit(transaction, self).await.map_err(failed)
     }
 
-    /// Adds the event number `sequence` to a game day; `false` where there is one of that number already, or another controller leads.
+    /// Adds the event number `sequence` to a game day; `false` where there is one of that number already.
     ///
     /// # Errors
-    /// The database does not take it.
+    /// The database does not take it, or another controller leads.
     pub async fn add_to_game_day(
         &self,
         day: &DayId,
@@ -98,14 +98,7 @@ impl Store {
                 .await
                 .map_err(failed)?;
         }
-        if let Some(term) = self.term()
-            && !leads(&mut transaction, self.dialect, term)
-                .await
-                .map_err(failed)?
-        {
-            return Ok(false);
-        }
-        transaction.commit().await.map_err(failed)?;
+        commit(transaction, self).await.map_err(failed)?;
         Ok(true)
     }
 
