@@ -22,6 +22,7 @@ impl From<FollowError> for Problem {
     fn from(error: FollowError) -> Self {
         let error = match error {
             FollowError::Store(error) => return error.into(),
+            FollowError::Days(error) => return error.into(),
             FollowError::Git(error) => error,
         };
         let status = match error {

@@ -3,9 +3,10 @@
 use crate::api::git_hook;
 use crate::calendar::{GitRights, Keeper, NotStarted, Order, Starter};
 use crate::gameday::Days;
-use crate::git::{Follower, GitError, Hook, Repository, Source, at_commit};
+use crate::git::{Follower, GameDays, GitError, Hook, Repository, Source, at_commit};
 use crate::leader::Leadership;
 use crate::notify::{BadReceiver, Notices, Receiver, Senders};
+use crate::practice::Practice;
 use crate::probe::ProbeError;
 use crate::run::desk::{Desk, ENVIRONMENT, Refused, Trigger, Wanted};
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub(super) struct GitWanted {
     every: Option<Interval>,
     /// The secret of who tells of a push, at `/hooks/git`.
     hook: Option<SecretRef>,
-    /// Where its schedules may start runs; everywhere where nothing is said.
+    /// Where its schedules and game days may start runs; everywhere where nothing is said.
     #[serde(default)]
     rights: GitRights,
 }
@@ -60,22 +61,25 @@ pub(super) async fn start(
     git: Option<GitWanted>,
     store: &Store,
     desk: &Desk,
+    practice: &Practice,
     directory: &Path,
 ) -> Result<Itself, CannotStart> {
     let (notices, senders) = Notices::start(receivers)?;
+    let days = Days::new(store.clone(), desk.clone(), notices.clone());
     let mut follower = None;
     let mut hook = None;
     let mut rights = GitRights::default();
     if let Some(wanted) = git {
         let every = wanted.every.map_or(EVERY, |every| every.duration());
         let repository = Repository::open(wanted.repository, directory).await?;
-        let follows = Follower::new(repository, store.clone(), notices.clone());
-        follower = Some((Arc::new(follows), every));
         rights = wanted.rights;
+        let game_days = GameDays::new(days.clone(), practice.clone(), rights.clone());
+        let follows = Follower::new(repository, store.clone(), notices.clone());
+        follower = Some((Arc::new(follows.with_game_days(game_days)), every));
         hook = wanted.hook.as_ref().map(Hook::new).transpose()?;
     }
     Ok(Itself {
-        days: Days::new(store.clone(), desk.clone(), notices.clone()),
+        days,
         keeper: Keeper::new(store.clone(), desk.clone(), notices, rights),
         follower,
         hook,

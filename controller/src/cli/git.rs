@@ -119,6 +119,13 @@ fn show(plan: &Plan, json: bool) -> ExitCode {
         for name in &plan.remove {
             table.add_row(["schedule", name.as_str(), "is removed"]);
         }
+        for day in &plan.game_days {
+            let what = day.change.map_or("", |change| match change {
+                Change::New => "is opened",
+                Change::Changed | Change::Same => "was opened already",
+            });
+            table.add_row(["game day", day.name.as_str(), what]);
+        }
         for one in &plan.experiments {
             let what = one.change.map_or("", |change| match change {
                 Change::New => "is new",

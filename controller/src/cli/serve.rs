@@ -170,8 +170,9 @@ impl Opened {
             reach: config.reach,
         };
         let desk = Desk::new(store.clone(), registry.clone(), rules, self.still);
-        let itself = by_itself::start(&config.notify, config.git, &store, &desk, directory).await?;
         let practice = self.practice.with_blackouts(config.blackouts);
+        let (git, own) = (config.git, &practice);
+        let itself = by_itself::start(&config.notify, git, &store, &desk, own, directory).await?;
         let practice = practice.with_repository(itself.follower());
         desk.set_gate(practice.gate(&store));
         desk.set_ended(practice.ended(&store));

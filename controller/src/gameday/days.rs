@@ -5,10 +5,11 @@ use super::event::{
     Began, Controller, DayEvent, DayId, Go, NotBegun, Opened, Planned, Stopped, What,
 };
 use super::notices::notice;
+use crate::git::at_commit;
 use crate::notify::Notices;
 use crate::run::desk::{Desk, Refused, Trigger, Wanted};
 use crate::run::new_id;
-use crate::store::{GameDayFiles, GameDayKept, Store, StoreError};
+use crate::store::{GameDayFiles, GameDayKept, Origin, Store, StoreError};
 use squall_experiments::game_day::GameDay;
 use squall_experiments::ids::RunId;
 use std::collections::BTreeMap;
@@ -122,8 +123,12 @@ impl Days {
         game_day: GameDay,
         experiments: Vec<Planned>,
         files: &GameDayFiles,
-        by: &str,
+        from: Origin<'_>,
     ) -> Result<DayId, DaysError> {
+        let (by, source) = match from {
+            Origin::Person(name) => (name, None),
+            Origin::Commit(commit) => ("Git", Some(commit.to_owned())),
+        };
         let at_us = now_us();
         let mut environments: Vec<String> =
             experiments.iter().map(|e| e.environment.clone()).collect();
@@ -143,6 +148,7 @@ impl Days {
             game_day,
             experiments,
             controller: self.controller().await?,
+            source,
         };
         let first = DayEvent {
             at_us,
@@ -339,7 +345,10 @@ fn wanted(day: &Day, files: &GameDayFiles, go: &Go) -> Result<Wanted, No> {
     Ok(Wanted {
         run: Some(go.run.clone()),
         file_text: file.text.clone(),
-        file_path: file.name.clone(),
+        file_path: match &day.opened.source {
+            Some(commit) => at_commit(&file.name, commit),
+            None => file.name.clone(),
+        },
         environment: planned.environment.clone(),
         by: go.by.clone(),
         trigger: Trigger::Hand,

@@ -11,8 +11,8 @@ use crate::notify::Notices;
 use crate::report::sample;
 use crate::run::StandStill;
 use crate::run::desk::{Desk, Refused};
-use crate::store::Store;
 use crate::store::both::{Place, on_both};
+use crate::store::{Origin, Store};
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
 use std::collections::BTreeMap;
@@ -36,7 +36,9 @@ async fn world(place: &Place) -> (tempfile::TempDir, Store, Days, Desk, DayId) {
     let folder = tempfile::tempdir().unwrap();
     let store = place.open().await;
     let (days, desk) = days(&store, folder.path()).await;
-    let id = days.open(game_day(), planned(), &files(), "ann").await;
+    let id = days
+        .open(game_day(), planned(), &files(), Origin::Person("ann"))
+        .await;
     (folder, store, days, desk, id.unwrap())
 }
 
@@ -104,7 +106,9 @@ async fn who_leads_no_more_opens_no_day_and_says_nothing_on_one() {
         new.take_lead("https://b", hour, true).await.unwrap();
         let stands_by = |error: DaysError| matches!(error, DaysError::Run(Refused::StandsBy));
         assert!(stands_by(days.say(&id, over()).await.unwrap_err()));
-        let again = days.open(game_day(), planned(), &files(), "ann").await;
+        let again = days
+            .open(game_day(), planned(), &files(), Origin::Person("ann"))
+            .await;
         assert!(stands_by(again.unwrap_err()));
         assert_eq!(new.game_days(None, 10).await.unwrap().len(), 1);
         assert_eq!(new.game_day_events(&id, 0).await.unwrap().len(), 1);
@@ -210,7 +214,7 @@ async fn days_are_listed_and_found_by_what_their_names_begin_with() {
     on_both(async |place| {
         let (_folder, store, days, _desk, first) = world(place).await;
         let second = days
-            .open(game_day(), planned(), &files(), "bob")
+            .open(game_day(), planned(), &files(), Origin::Person("bob"))
             .await
             .unwrap();
         let (early, late) = if first < second {

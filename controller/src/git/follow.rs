@@ -1,7 +1,9 @@
 //! Follows a branch, and puts what is good into force.
 
-use super::plan::{Plan, plan};
+use super::days::GameDays;
+use super::plan::{Broken, Plan, plan};
 use super::repository::{GitError, Repository, Tree};
+use crate::gameday::DaysError;
 use crate::notify::{Event, Notice, Notices};
 use crate::probe::secret::Secret;
 use crate::store::{Origin, Store, StoreError};
@@ -21,6 +23,9 @@ pub enum FollowError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A game day.
+    #[error("a game day of the commit cannot be opened")]
+    Days(#[from] DaysError),
 }
 
 /// What became of a look.
@@ -38,6 +43,7 @@ pub struct Follower {
     repository: Repository,
     store: Store,
     notices: Notices,
+    game_days: Option<GameDays>,
     /// The commit that was dealt with last, and what was said of it.
     last: tokio::sync::Mutex<Option<String>>,
     /// The commit that is in force.
@@ -53,10 +59,18 @@ impl Follower {
             repository,
             store,
             notices,
+            game_days: None,
             last: tokio::sync::Mutex::default(),
             taken: std::sync::Mutex::default(),
             knock: Notify::new(),
         }
+    }
+
+    /// With what opens game days; without, those of a commit are only checked.
+    #[must_use]
+    pub fn with_game_days(mut self, game_days: GameDays) -> Self {
+        self.game_days = Some(game_days);
+        self
     }
 
     /// Follows until it is dropped: every so often, and whenever somebody knocks.
@@ -109,6 +123,11 @@ impl Follower {
         for name in &plan.remove {
             self.store.remove_schedule(name).await?;
         }
+        if let Some(game_days) = &self.game_days {
+            for day in plan.opens() {
+                game_days.open(day, &commit).await?;
+            }
+        }
         self.tell(&plan);
         *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(tree));
         *last = Some(commit);
@@ -117,11 +136,21 @@ impl Follower {
 
     async fn plan(&self, tree: &Tree) -> Result<Plan, StoreError> {
         let in_force = self.store.schedules().await?;
-        Ok(plan(
-            tree,
-            &in_force,
-            Some(&self.taken().unwrap_or_default()),
-        ))
+        let mut plan = plan(tree, &in_force, Some(&self.taken().unwrap_or_default()));
+        let Some(game_days) = &self.game_days else {
+            return Ok(plan);
+        };
+        for mut day in std::mem::take(&mut plan.game_days) {
+            match game_days.stand(&self.store, &mut day).await? {
+                None => plan.game_days.push(day),
+                Some(said) => {
+                    plan.good -= 1;
+                    let path = day.path;
+                    plan.broken.push(Broken { path, said });
+                }
+            }
+        }
+        Ok(plan)
     }
 
     /// What a branch would change if it were followed from now on: the one that is, or another of the same repository. Changes nothing.

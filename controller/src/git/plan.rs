@@ -2,7 +2,7 @@
 
 use super::repository::Tree;
 use crate::calendar::{PrepareError, Prepared};
-use crate::store::{NamedText, ScheduleFiles, ScheduleKept};
+use crate::store::{GameDayFiles, NamedText, ScheduleFiles, ScheduleKept};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use squall_experiments::language::{self, Colour};
@@ -48,6 +48,24 @@ pub struct Tried {
     pub change: Option<Change>,
 }
 
+/// A game day that a commit has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DayPut {
+    /// Its file.
+    pub path: String,
+    /// Its name.
+    pub name: String,
+    /// When it is: YYYY-MM-DD.
+    pub date: String,
+    /// Whether it is opened or is there already; none where its date is over, and where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// All its files.
+    #[serde(skip)]
+    pub files: GameDayFiles,
+}
+
 /// A file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +91,9 @@ pub struct Plan {
     pub remove: Vec<String>,
     /// Experiments that it has.
     pub experiments: Vec<Tried>,
+    /// Game days that it has.
+    #[serde(default)]
+    pub game_days: Vec<DayPut>,
     /// Files that cannot be used. What they were when they were last good stays in force.
     pub broken: Vec<Broken>,
     /// Files that are right.
@@ -83,7 +104,15 @@ impl Plan {
     /// Whether anything is different afterwards.
     #[must_use]
     pub fn changes(&self) -> bool {
-        !self.remove.is_empty() || self.put.iter().any(|put| put.change != Change::Same)
+        !self.remove.is_empty()
+            || self.put.iter().any(|put| put.change != Change::Same)
+            || self.opens().next().is_some()
+    }
+
+    /// The game days that it opens.
+    pub fn opens(&self) -> impl Iterator<Item = &DayPut> {
+        let all = self.game_days.iter();
+        all.filter(|day| day.change == Some(Change::New))
     }
 }
 
@@ -105,12 +134,13 @@ pub fn plan(tree: &Tree, in_force: &[ScheduleKept], taken: Option<&Tree>) -> Pla
     {
         let said = match language::kind(text).as_deref() {
             Some("Schedule") => schedule(tree, path, in_force, &mut named, &mut plan),
-            Some("GameDay") => {
-                let read = language::read_game_day(path, text);
-                read.value
-                    .is_none()
-                    .then(|| read.render(text, Colour::Never))
-            }
+            Some("GameDay") => match game_day(tree, path, text) {
+                Ok(one) => {
+                    plan.game_days.push(one);
+                    None
+                }
+                Err(said) => Some(said),
+            },
             // Of a file that says no kind, an experiment's reader says what is missing.
             Some("Experiment") | None => match experiment(path, text, taken) {
                 Ok(one) => {
@@ -162,6 +192,47 @@ fn experiment(path: &str, text: &str, taken: Option<&Tree>) -> Result<Tried, Str
     })
 }
 
+/// Reads a game day with its experiments' files; what is wrong with it otherwise.
+fn game_day(tree: &Tree, path: &str, text: &str) -> Result<DayPut, String> {
+    let read = language::read_game_day(path, text);
+    let Some(day) = &read.value else {
+        return Err(read.render(text, Colour::Never));
+    };
+    let mut experiments: Vec<NamedText> = Vec::new();
+    for round in &day.experiments {
+        if experiments.iter().all(|file| file.name != round.file) {
+            experiments.push(beside(tree, path, &round.file)?);
+        }
+    }
+    Ok(DayPut {
+        path: path.to_owned(),
+        name: day.metadata.name.clone(),
+        date: day.date.to_string(),
+        change: None,
+        files: GameDayFiles {
+            game_day: NamedText {
+                name: path.to_owned(),
+                text: text.to_owned(),
+            },
+            experiments,
+        },
+    })
+}
+
+/// A file that another names beside itself.
+fn beside(tree: &Tree, path: &str, name: &str) -> Result<NamedText, String> {
+    let folder = path.rsplit_once('/').map(|(folder, _)| folder);
+    let whole = folder.map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}"));
+    let text = tree.files.get(&whole).cloned().ok_or_else(|| {
+        let commit = &tree.commit;
+        format!("`{path}` names `{name}`, and there is no `{whole}` in commit {commit}")
+    })?;
+    Ok(NamedText {
+        name: name.to_owned(),
+        text,
+    })
+}
+
 /// Takes in a schedule; what is wrong with it otherwise.
 fn schedule(
     tree: &Tree,
@@ -204,29 +275,13 @@ fn gather(tree: &Tree, path: &str) -> Result<(ScheduleFiles, String), String> {
     let Some(schedule) = &read.value else {
         return Err(read.render(&text, Colour::Never));
     };
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let beside = |name: &str| {
-        let whole = if folder.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{folder}/{name}")
-        };
-        let found = tree.files.get(&whole).cloned();
-        let text = found.ok_or_else(|| {
-            format!(
-                "`{path}` names `{name}`, and there is no `{whole}` in commit {}",
-                tree.commit
-            )
-        })?;
-        Ok::<NamedText, String>(NamedText {
-            name: name.to_owned(),
-            text,
-        })
-    };
-    let blackouts: Result<Vec<NamedText>, String> =
-        schedule.blackouts.iter().map(|name| beside(name)).collect();
+    let blackouts: Result<Vec<NamedText>, String> = schedule
+        .blackouts
+        .iter()
+        .map(|name| beside(tree, path, name))
+        .collect();
     let files = ScheduleFiles {
-        experiment: beside(&schedule.experiment)?,
+        experiment: beside(tree, path, &schedule.experiment)?,
         blackouts: blackouts?,
         schedule: NamedText {
             name: path.to_owned(),

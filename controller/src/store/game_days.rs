@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row, query};
 
 /// All files of a game day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GameDayFiles {
     /// The game day's own.
@@ -119,6 +119,25 @@ impl Store {
             .await
             .map_err(unread)?;
         rows.iter().map(kept).collect()
+    }
+
+    /// The game day of a name and a date (YYYY-MM-DD), the newest where there are more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn game_day_held(
+        &self,
+        name: &str,
+        date: &str,
+    ) -> Result<Option<GameDayKept>, StoreError> {
+        let asked = format!("{KEPT} WHERE name = $1 AND held_on = $2 ORDER BY id DESC LIMIT 1");
+        let row = query(sqlx::AssertSqlSafe(asked))
+            .bind(name)
+            .bind(date)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(unread)?;
+        row.as_ref().map(kept).transpose()
     }
 
     /// Game days that are not over.
