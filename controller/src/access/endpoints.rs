@@ -93,6 +93,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     stop(endpoint("POST", "/schedules/{name}/suspend", Operator, Anywhere, "Suspends a schedule: it starts nothing until it is resumed")),
     endpoint("POST", "/schedules/{name}/resume", Operator, Anywhere, "Resumes a schedule"),
     endpoint("GET", "/schedules/{name}/starts", Viewer, Anywhere, "What became of a schedule's past times, the newest first"),
+    // Fetches, and answers about files of all environments.
+    endpoint("GET", "/git/plan", Operator, Everywhere, "What a branch of the repository that is followed would change; changes nothing"),
     endpoint("GET", "/gamedays", Viewer, Anywhere, "The game days, the newest first"),
     endpoint("POST", "/gamedays", Operator, Anywhere, "Opens a game day, with its experiments' files"),
     endpoint("GET", "/gamedays/{day}", Viewer, Anywhere, "A game day, and where it is"),

@@ -9,14 +9,17 @@ use axum::response::{IntoResponse, Response};
 /// What any controller may do: say a halt, which the leader sees in the database.
 const ANYBODYS: &str = "/api/v1/halt";
 
+/// What is read and the leader alone knows: which agents are there, and which commit is in force.
+const LEADERS: [&str; 2] = ["/api/v1/agents", "/api/v1/git/plan"];
+
 /// Lets through what this controller may answer. People and programs are sent on to the leader (307); an agent is told to try
 /// elsewhere, or again (503): it has all the addresses.
 pub(super) async fn led(State(api): State<Api>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let people = path.starts_with("/api/");
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    // Which agents are there and what happens now, the leader alone knows, though it is only read.
-    let live = path == "/api/v1/agents" || path.ends_with("/events");
+    // What happens now the leader alone knows, though it is only read.
+    let live = LEADERS.contains(&path) || path.ends_with("/events");
     let says_halt = path == ANYBODYS && request.method() == Method::POST;
     if api.leader.leads() || (people && ((reads && !live) || says_halt)) {
         return next.run(request).await;

@@ -17,6 +17,7 @@ mod audit;
 mod caller;
 mod game_days;
 mod gates;
+mod git;
 pub mod git_hook;
 mod halts;
 mod led;
@@ -172,6 +173,7 @@ fn of_schedules(paths: Paths) -> Paths {
         .post("/schedules/{name}/suspend", schedules::suspend)
         .post("/schedules/{name}/resume", schedules::resume)
         .get("/schedules/{name}/starts", schedules::starts)
+        .get("/git/plan", git::plan)
 }
 
 fn of_game_days(paths: Paths) -> Paths {
@@ -182,13 +184,25 @@ fn of_game_days(paths: Paths) -> Paths {
         .get("/gamedays/{day}/events", game_days::told::events)
         .get("/gamedays/{day}/report", game_days::told::report)
         .post("/gamedays/{day}/go", game_days::say::go)
-        .post("/gamedays/{day}/no-go", game_days::say::no_go)
-        .post("/gamedays/{day}/skip", game_days::say::skip)
-        .post("/gamedays/{day}/notes", game_days::say::note)
-        .post("/gamedays/{day}/actions", game_days::say::action)
-        .post("/gamedays/{day}/lead", game_days::say::hand_over)
+        .post(
+            "/gamedays/{day}/no-go",
+            game_days::say::says::<game_days::say::NoGo>,
+        )
+        .post(
+            "/gamedays/{day}/skip",
+            game_days::say::says::<game_days::say::Skip>,
+        )
+        .post("/gamedays/{day}/notes", game_days::say::says::<NoteWanted>)
+        .post(
+            "/gamedays/{day}/actions",
+            game_days::say::says::<ActionWanted>,
+        )
+        .post(
+            "/gamedays/{day}/lead",
+            game_days::say::says::<HandOverWanted>,
+        )
         .post("/gamedays/{day}/stop", game_days::say::stop)
-        .post("/gamedays/{day}/end", game_days::say::end)
+        .post("/gamedays/{day}/end", game_days::say::says::<Remark>)
 }
 
 /// How a file earns its stage.

@@ -6,6 +6,7 @@ use super::page::{self, Page};
 use super::problem::Problem;
 use super::{Api, FILE_BODY_BYTES_MAX, practice};
 use crate::access::Role;
+use crate::git::at_commit;
 use crate::report::{self, Summary};
 use crate::run::desk::{ENVIRONMENT, Refused, Trigger, Wanted};
 use crate::store::{Kept, StoreError};
@@ -112,10 +113,16 @@ pub(super) async fn start(
 ) -> Result<Created<RunStarted>, Problem> {
     let (environment, path) = (&wanted.environment, &wanted.path);
     practice::sent(&caller, Role::Operator, environment, path, &wanted.file)?;
+    // Of a file that is in the commit in force, letter by letter, that is said with the run.
+    let repository = api.practice.repository();
+    let commit = repository.and_then(|git| git.commit_of(&wanted.path, &wanted.file));
     let wanted = Wanted {
         run: None,
         file_text: wanted.file,
-        file_path: wanted.path,
+        file_path: match commit {
+            Some(commit) => at_commit(&wanted.path, &commit),
+            None => wanted.path,
+        },
         environment: wanted.environment,
         by: caller.name,
         trigger: Trigger::Hand,

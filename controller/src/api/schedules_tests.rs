@@ -42,7 +42,7 @@ impl World {
         let desk = Desk::new(store.clone(), registry.clone(), Default::default(), still);
         let api = Api {
             logins: Default::default(),
-            days: crate::gameday::Days::new(store.clone(), desk.clone()),
+            days: crate::gameday::Days::new(store.clone(), desk.clone(), Default::default()),
             desk,
             practice: Practice::open(folder.path(), None, Vec::new()).unwrap(),
             authority: Arc::new(Authority::open(folder.path()).unwrap()),

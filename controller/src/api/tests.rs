@@ -89,7 +89,7 @@ impl World {
             registry: registry.clone(),
             leader: crate::leader::Leadership::alone(),
             practice: practice.clone(),
-            days: crate::gameday::Days::new(store.clone(), desk.clone()),
+            days: crate::gameday::Days::new(store.clone(), desk.clone(), Default::default()),
             desk,
         };
         let serving = tokio::spawn(listen::serve(listener, tls, router(api)));

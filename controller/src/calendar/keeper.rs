@@ -467,7 +467,7 @@ impl<S: Starter> Keeper<S> {
     }
 }
 
-/// What schedules of the Git repository may do: `git` in the configuration. Everything where nothing is said.
+/// What schedules and game days of the Git repository may do: `git` in the configuration. Everything where nothing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GitRights {
@@ -478,6 +478,12 @@ pub struct GitRights {
 }
 
 impl GitRights {
+    /// Whether files of the repository may be run there, for targets in these namespaces.
+    #[must_use]
+    pub fn let_run(&self, environment: &str, namespaces: &[Option<String>]) -> bool {
+        self.grants().may(Role::Operator, environment, namespaces)
+    }
+
     fn grants(&self) -> Grants {
         Grants(vec![Grant {
             role: Role::Operator,

@@ -3,11 +3,12 @@
 use crate::api::git_hook;
 use crate::calendar::{GitRights, Keeper, NotStarted, Order, Starter};
 use crate::gameday::Days;
-use crate::git::{Follower, GitError, Hook, Repository, Source};
+use crate::git::{Follower, GameDays, GitError, Hook, Repository, Source, at_commit};
 use crate::leader::Leadership;
 use crate::notify::{BadReceiver, Notices, Receiver, Senders};
+use crate::practice::Practice;
 use crate::probe::ProbeError;
-use crate::retention::Remover;
+use crate::retention::{Remover, Retention};
 use crate::run::desk::{Desk, ENVIRONMENT, Refused, Trigger, Wanted};
 use crate::store::Store;
 use axum::Router;
@@ -31,7 +32,7 @@ pub(super) struct GitWanted {
     every: Option<Interval>,
     /// The secret of who tells of a push, at `/hooks/git`.
     hook: Option<SecretRef>,
-    /// Where its schedules may start runs; everywhere where nothing is said.
+    /// Where its schedules and game days may start runs; everywhere where nothing is said.
     #[serde(default)]
     rights: GitRights,
 }
@@ -61,25 +62,28 @@ pub(super) async fn start(
     receivers: &[Receiver],
     git: Option<GitWanted>,
     store: &Store,
-    (desk, days): (&Desk, &Days),
-    (remover, directory): (Remover, &Path),
+    desk: &Desk,
+    practice: &Practice,
+    (retention, directory): (Retention, &Path),
 ) -> Result<Itself, CannotStart> {
     let (notices, senders) = Notices::start(receivers)?;
+    let days = Days::new(store.clone(), desk.clone(), notices.clone());
     let mut follower = None;
     let mut hook = None;
     let mut rights = GitRights::default();
     if let Some(wanted) = git {
         let every = wanted.every.map_or(EVERY, |every| every.duration());
         let repository = Repository::open(wanted.repository, directory).await?;
-        let follows = Follower::new(repository, store.clone(), notices.clone());
-        follower = Some((Arc::new(follows), every));
         rights = wanted.rights;
+        let game_days = GameDays::new(days.clone(), practice.clone(), rights.clone());
+        let follows = Follower::new(repository, store.clone(), notices.clone());
+        follower = Some((Arc::new(follows.with_game_days(game_days)), every));
         hook = wanted.hook.as_ref().map(Hook::new).transpose()?;
     }
     Ok(Itself {
+        days,
         keeper: Keeper::new(store.clone(), desk.clone(), notices, rights),
-        days: days.clone(),
-        remover,
+        remover: Remover::new(store.clone(), practice.clone(), retention),
         follower,
         hook,
         _senders: senders,
@@ -87,6 +91,11 @@ pub(super) async fn start(
 }
 
 impl Itself {
+    /// The game days, which it tells others of.
+    pub(super) fn days(&self) -> Days {
+        self.days.clone()
+    }
+
     /// The repository that is followed.
     pub(super) fn follower(&self) -> Option<Arc<Follower>> {
         self.follower
@@ -133,14 +142,14 @@ impl Itself {
 /// Schedules start runs where everybody does: at the desk, past its gate and within its budget.
 impl Starter for Desk {
     async fn start(&self, order: Order) -> Result<(), NotStarted> {
-        let commit = order
-            .commit
-            .map(|commit| format!(" at {commit}"))
-            .unwrap_or_default();
+        let file_path = match &order.commit {
+            Some(commit) => at_commit(&order.path, commit),
+            None => order.path,
+        };
         let wanted = Wanted {
             run: Some(order.run),
             file_text: order.text,
-            file_path: format!("{}{commit}", order.path),
+            file_path,
             environment: order.environment.unwrap_or_else(|| ENVIRONMENT.to_owned()),
             by: format!("schedule {}", order.schedule),
             trigger: Trigger::Automated,

@@ -9,12 +9,11 @@ use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
 use crate::fleet::secret::ApiSecret;
 use crate::fleet::shared::{self, SharedError};
-use crate::gameday::Days;
 use crate::leader::{self, Candidate, Leadership};
 use crate::login::{Login, Logins};
 use crate::notify::Receiver;
 use crate::practice::{BlackoutFile, Practice, PracticeError};
-use crate::retention::{Remover, Retention};
+use crate::retention::Retention;
 use crate::run::budget::Bounded;
 use crate::run::desk::{Desk, Rules};
 use crate::run::{Reach, StandStill};
@@ -173,12 +172,10 @@ impl Opened {
             reach: config.reach,
         };
         let desk = Desk::new(store.clone(), registry.clone(), rules, self.still);
-        let days = Days::new(store.clone(), desk.clone());
-        let (desks, git) = ((&desk, &days), config.git);
-        let remover = Remover::new(store.clone(), self.practice.clone(), config.retention);
-        let beside = (remover, directory);
-        let itself = by_itself::start(&config.notify, git, &store, desks, beside).await?;
         let practice = self.practice.with_blackouts(config.blackouts);
+        let (git, beside) = (config.git, (config.retention, directory));
+        let itself =
+            by_itself::start(&config.notify, git, &store, &desk, &practice, beside).await?;
         let practice = practice.with_repository(itself.follower());
         desk.set_gate(practice.gate(&store));
         desk.set_ended(practice.ended(&store));
@@ -190,7 +187,7 @@ impl Opened {
             registry,
             leader,
             desk,
-            days,
+            days: itself.days(),
         };
         Ok(Port {
             api,

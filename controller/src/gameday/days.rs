@@ -4,9 +4,12 @@ use super::day::{Day, No};
 use super::event::{
     Began, Controller, DayEvent, DayId, Go, NotBegun, Opened, Planned, Stopped, What,
 };
+use super::notices::notice;
+use crate::git::at_commit;
+use crate::notify::Notices;
 use crate::run::desk::{Desk, Refused, Trigger, Wanted};
 use crate::run::new_id;
-use crate::store::{GameDayFiles, GameDayKept, Store, StoreError};
+use crate::store::{GameDayFiles, GameDayKept, Origin, Store, StoreError};
 use squall_experiments::game_day::GameDay;
 use squall_experiments::ids::RunId;
 use std::collections::BTreeMap;
@@ -27,7 +30,7 @@ pub enum DaysError {
     Run(#[from] Refused),
     /// It cannot be kept.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// A record that contradicts itself.
     #[error("the record of game day {day} is not whole")]
     Record {
@@ -40,6 +43,15 @@ pub enum DaysError {
     /// It failed within.
     #[error("go was said, and what became of it is not known: look at the game day and its runs")]
     Lost,
+}
+
+impl From<StoreError> for DaysError {
+    fn from(error: StoreError) -> Self {
+        match error.is_superseded() {
+            true => Self::Run(Refused::StandsBy),
+            false => Self::Store(error),
+        }
+    }
 }
 
 /// A day as it stands, and how many events that took.
@@ -56,6 +68,7 @@ pub struct Now {
 pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) desk: Desk,
+    notices: Notices,
     /// Grows with each event, for whoever waits for the next.
     pub(super) changed: watch::Sender<u64>,
     /// The runs for which go was said here, until each has ended: what a stop needs to know, without asking the store.
@@ -78,12 +91,13 @@ fn now_us() -> u64 {
 }
 
 impl Days {
-    /// Those that this store keeps; their runs are this desk's.
+    /// Those that this store keeps; their runs are this desk's, and others are told of them.
     #[must_use]
-    pub fn new(store: Store, desk: Desk) -> Self {
+    pub fn new(store: Store, desk: Desk, notices: Notices) -> Self {
         Self(Arc::new(Inner {
             store,
             desk,
+            notices,
             changed: watch::channel(0).0,
             runs: Mutex::default(),
         }))
@@ -109,8 +123,12 @@ impl Days {
         game_day: GameDay,
         experiments: Vec<Planned>,
         files: &GameDayFiles,
-        by: &str,
+        from: Origin<'_>,
     ) -> Result<DayId, DaysError> {
+        let (by, source) = match from {
+            Origin::Person(name) => (name, None),
+            Origin::Commit(commit) => ("Git", Some(commit.to_owned())),
+        };
         let at_us = now_us();
         let mut environments: Vec<String> =
             experiments.iter().map(|e| e.environment.clone()).collect();
@@ -130,6 +148,7 @@ impl Days {
             game_day,
             experiments,
             controller: self.controller().await?,
+            source,
         };
         let first = DayEvent {
             at_us,
@@ -137,8 +156,18 @@ impl Days {
         };
         self.0.store.open_game_day(&kept, files, &first).await?;
         tracing::info!(day = %kept.id, by, "a game day was opened");
-        self.0.changed.send_modify(|count| *count += 1);
+        if let What::Opened(opened) = &first.what {
+            self.happened(opened, &first.what);
+        }
         Ok(kept.id)
+    }
+
+    /// Tells whoever waits for the next event, and others.
+    fn happened(&self, opened: &Opened, what: &What) {
+        self.0.changed.send_modify(|count| *count += 1);
+        if let Some(notice) = notice(opened, what) {
+            self.0.notices.say(notice);
+        }
     }
 
     /// The controller that leads, which is this one where it does anything.
@@ -181,7 +210,7 @@ impl Days {
                 what: what.clone(),
             };
             if self.0.store.add_to_game_day(id, now.next, &event).await? {
-                self.0.changed.send_modify(|count| *count += 1);
+                self.happened(&day.opened, &what);
                 return Ok(day);
             }
         }
@@ -316,7 +345,10 @@ fn wanted(day: &Day, files: &GameDayFiles, go: &Go) -> Result<Wanted, No> {
     Ok(Wanted {
         run: Some(go.run.clone()),
         file_text: file.text.clone(),
-        file_path: file.name.clone(),
+        file_path: match &day.opened.source {
+            Some(commit) => at_commit(&file.name, commit),
+            None => file.name.clone(),
+        },
         environment: planned.environment.clone(),
         by: go.by.clone(),
         trigger: Trigger::Hand,

@@ -75,6 +75,9 @@ pub struct Opened {
     pub experiments: Vec<Planned>,
     /// On which controller.
     pub controller: Controller,
+    /// The commit that its files come from; none where a person gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// An experiment of the day.

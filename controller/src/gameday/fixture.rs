@@ -76,6 +76,7 @@ pub(super) fn opened() -> What {
         game_day: game_day(),
         experiments: planned(),
         controller: controller(1),
+        source: None,
     }))
 }
 

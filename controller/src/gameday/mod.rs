@@ -11,6 +11,7 @@ mod day;
 mod days;
 mod event;
 mod keeper;
+mod notices;
 pub mod report;
 pub mod words;
 

@@ -7,11 +7,12 @@ use super::fixture::{
 use super::report::{DayReport, Outcome, html, markdown};
 use super::{Day, DayEvent, DayId, Days, DaysError, NotBegun, Phase, What};
 use crate::fleet::registry::Registry;
+use crate::notify::Notices;
 use crate::report::sample;
 use crate::run::StandStill;
-use crate::run::desk::Desk;
-use crate::store::Store;
+use crate::run::desk::{Desk, Refused};
 use crate::store::both::{Place, on_both};
+use crate::store::{Origin, Store};
 use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
 use std::collections::BTreeMap;
@@ -27,14 +28,17 @@ async fn days(store: &Store, folder: &std::path::Path) -> (Days, Desk) {
         Default::default(),
         still,
     );
-    (Days::new(store.clone(), desk.clone()), desk)
+    let notices = Notices::default();
+    (Days::new(store.clone(), desk.clone(), notices), desk)
 }
 
 async fn world(place: &Place) -> (tempfile::TempDir, Store, Days, Desk, DayId) {
     let folder = tempfile::tempdir().unwrap();
     let store = place.open().await;
     let (days, desk) = days(&store, folder.path()).await;
-    let id = days.open(game_day(), planned(), &files(), "ann").await;
+    let id = days
+        .open(game_day(), planned(), &files(), Origin::Person("ann"))
+        .await;
     (folder, store, days, desk, id.unwrap())
 }
 
@@ -81,6 +85,34 @@ async fn go_is_a_run_at_the_desk_and_its_end_is_kept() {
         let shown = [Verdict::Held, Verdict::Broken, Verdict::Halted];
         assert!(!shown.contains(&ended.verdict.unwrap()), "{ended:?}");
         assert!(!ended.because.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_leads_no_more_opens_no_day_and_says_nothing_on_one() {
+    on_both(async |place| {
+        let (_folder, old, days, _desk, id) = world(place).await;
+        let new = place.open().await;
+        let hour = Duration::from_secs(3600);
+        let token = old.take_lead("https://a", hour, false).await.unwrap();
+        old.write_as(token.unwrap());
+        let over = || {
+            What::Over(Over {
+                by: "ann".into(),
+                because: String::new(),
+            })
+        };
+        new.take_lead("https://b", hour, true).await.unwrap();
+        let stands_by = |error: DaysError| matches!(error, DaysError::Run(Refused::StandsBy));
+        assert!(stands_by(days.say(&id, over()).await.unwrap_err()));
+        let again = days
+            .open(game_day(), planned(), &files(), Origin::Person("ann"))
+            .await;
+        assert!(stands_by(again.unwrap_err()));
+        assert_eq!(new.game_days(None, 10).await.unwrap().len(), 1);
+        assert_eq!(new.game_day_events(&id, 0).await.unwrap().len(), 1);
+        assert_eq!(new.open_game_days().await.unwrap(), [id]);
     })
     .await;
 }
@@ -182,7 +214,7 @@ async fn days_are_listed_and_found_by_what_their_names_begin_with() {
     on_both(async |place| {
         let (_folder, store, days, _desk, first) = world(place).await;
         let second = days
-            .open(game_day(), planned(), &files(), "bob")
+            .open(game_day(), planned(), &files(), Origin::Person("bob"))
             .await
             .unwrap();
         let (early, late) = if first < second {

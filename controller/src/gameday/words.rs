@@ -128,7 +128,9 @@ impl Teller {
         let name = &opened.game_day.metadata.name;
         let leader = opened.game_day.leader();
         let leader = leader.map_or("nobody", |leader| &leader.name);
-        let what = format!("opens {name}; {leader} has the lead");
+        let of = opened.source.as_ref();
+        let of = of.map_or_else(String::new, |commit| format!(" of commit {commit}"));
+        let what = format!("opens {name}{of}; {leader} has the lead");
         said(&opened.by, what, Tone::Quiet)
     }
 

@@ -1,14 +1,16 @@
 //! Follows a branch, and puts what is good into force.
 
-use super::plan::{Plan, plan};
-use super::repository::{GitError, Repository};
+use super::days::GameDays;
+use super::plan::{Broken, Plan, plan};
+use super::repository::{GitError, Repository, Tree};
+use crate::gameday::DaysError;
 use crate::notify::{Event, Notice, Notices};
 use crate::probe::secret::Secret;
 use crate::store::{Origin, Store, StoreError};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -21,6 +23,9 @@ pub enum FollowError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A game day.
+    #[error("a game day of the commit cannot be opened")]
+    Days(#[from] DaysError),
 }
 
 /// What became of a look.
@@ -38,10 +43,11 @@ pub struct Follower {
     repository: Repository,
     store: Store,
     notices: Notices,
+    game_days: Option<GameDays>,
     /// The commit that was dealt with last, and what was said of it.
     last: tokio::sync::Mutex<Option<String>>,
     /// The commit that is in force.
-    taken: std::sync::Mutex<Option<String>>,
+    taken: std::sync::Mutex<Option<Arc<Tree>>>,
     knock: Notify,
 }
 
@@ -53,10 +59,18 @@ impl Follower {
             repository,
             store,
             notices,
+            game_days: None,
             last: tokio::sync::Mutex::default(),
             taken: std::sync::Mutex::default(),
             knock: Notify::new(),
         }
+    }
+
+    /// With what opens game days; without, those of a commit are only checked.
+    #[must_use]
+    pub fn with_game_days(mut self, game_days: GameDays) -> Self {
+        self.game_days = Some(game_days);
+        self
     }
 
     /// Follows until it is dropped: every so often, and whenever somebody knocks.
@@ -99,7 +113,7 @@ impl Follower {
         }
         self.repository.verify(&commit).await?;
         let tree = self.repository.tree(&commit).await?;
-        let plan = plan(&tree, &self.store.schedules().await?);
+        let plan = self.plan(&tree).await?;
         let now_us = Timestamp::now().as_microsecond();
         for put in &plan.put {
             self.store
@@ -109,10 +123,65 @@ impl Follower {
         for name in &plan.remove {
             self.store.remove_schedule(name).await?;
         }
+        if let Some(game_days) = &self.game_days {
+            for day in plan.opens() {
+                game_days.open(day, &commit).await?;
+            }
+        }
         self.tell(&plan);
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit.clone());
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(tree));
         *last = Some(commit);
         Ok(Followed::Applied(Box::new(plan)))
+    }
+
+    async fn plan(&self, tree: &Tree) -> Result<Plan, StoreError> {
+        let in_force = self.store.schedules().await?;
+        let mut plan = plan(tree, &in_force, Some(&self.taken().unwrap_or_default()));
+        let Some(game_days) = &self.game_days else {
+            return Ok(plan);
+        };
+        for mut day in std::mem::take(&mut plan.game_days) {
+            match game_days.stand(&self.store, &mut day).await? {
+                None => plan.game_days.push(day),
+                Some(said) => {
+                    plan.good -= 1;
+                    let path = day.path;
+                    plan.broken.push(Broken { path, said });
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What a branch would change if it were followed from now on: the one that is, or another of the same repository. Changes nothing.
+    ///
+    /// # Errors
+    /// Nothing could be taken from it.
+    pub async fn would(&self, branch: Option<&str>) -> Result<Plan, FollowError> {
+        // One call of git at a time.
+        let _followed = self.last.lock().await;
+        let commit = match branch {
+            Some(other) => self.repository.fetch_other(other).await?,
+            None => self.repository.fetch().await?,
+        };
+        self.repository.verify(&commit).await?;
+        let tree = self.repository.tree(&commit).await?;
+        Ok(self.plan(&tree).await?)
+    }
+
+    fn taken(&self) -> Option<Arc<Tree>> {
+        let taken = self.taken.lock();
+        taken.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The commit that is in force, where it has this very text at a path below the folder that is followed.
+    #[must_use]
+    pub fn commit_of(&self, path: &str, text: &str) -> Option<String> {
+        let taken = self.taken()?;
+        let found = taken.files.get(&self.repository.whole_path(path));
+        found
+            .filter(|found| *found == text)
+            .map(|_| taken.commit.clone())
     }
 
     /// A file of the commit that is in force, by its path below the folder that is followed: that commit, and how many bytes it has. None
@@ -121,16 +190,11 @@ impl Follower {
     /// # Errors
     /// The repository cannot be read.
     pub async fn file(&self, path: &str) -> Result<Option<(String, u64)>, GitError> {
-        let taken = self
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(commit) = taken else {
+        let Some(taken) = self.taken() else {
             return Ok(None);
         };
-        let bytes = self.repository.file(&commit, path).await?;
-        Ok(bytes.map(|bytes| (commit, bytes)))
+        let bytes = self.repository.file(&taken.commit, path).await?;
+        Ok(bytes.map(|bytes| (taken.commit.clone(), bytes)))
     }
 
     fn tell(&self, plan: &Plan) {

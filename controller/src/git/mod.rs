@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `command.rs` | `git`, called so that nothing in a repository or on the machine makes it do anything else |
 //! | `repository.rs` | what is fetched, verified and read |
+//! | `days.rs` | opens the game days of a commit |
 //! | `plan.rs` | what a commit would change: pure |
 //! | `follow.rs` | follows a branch, and puts what is good into force |
 //!
@@ -15,13 +16,15 @@
 //! be changes nothing.
 
 mod command;
+mod days;
 mod follow;
 mod plan;
 mod repository;
 
+pub use days::GameDays;
 pub use follow::{FollowError, Followed, Follower, Hook};
-pub use plan::{Broken, Change, Plan, Put, plan};
-pub use repository::{GitError, Repository, Source, Tree};
+pub use plan::{Broken, Change, DayPut, Plan, Put, Tried, plan};
+pub use repository::{GitError, Repository, Source, Tree, at_commit};
 
 #[cfg(test)]
 mod tests;

@@ -100,8 +100,15 @@ pub struct Tree {
     pub files: BTreeMap<String, String>,
 }
 
+/// A file of a commit, as runs are told to come from it.
+#[must_use]
+pub fn at_commit(path: &str, commit: &str) -> String {
+    format!("{path} at {commit}")
+}
+
 impl Source {
-    fn branch_default() -> String {
+    /// The branch of who says none.
+    pub(crate) fn branch_default() -> String {
         "main".into()
     }
 
@@ -234,7 +241,22 @@ impl Repository {
     /// # Errors
     /// It cannot be reached, or there is no such branch.
     pub async fn fetch(&self) -> Result<String, GitError> {
-        let from = format!("+refs/heads/{}:refs/squall/head", self.source.branch);
+        self.fetch_into("head").await
+    }
+
+    /// Fetches another branch than the one that is followed, which stays where it is; the commit that it is at.
+    ///
+    /// # Errors
+    /// It cannot be reached, there is no such branch, or it cannot be given to git at all.
+    pub async fn fetch_other(&self, branch: &str) -> Result<String, GitError> {
+        let mut other = self.clone();
+        other.source.branch = branch.to_owned();
+        other.source.check()?;
+        other.fetch_into("other").await
+    }
+
+    async fn fetch_into(&self, name: &str) -> Result<String, GitError> {
+        let from = format!("+refs/heads/{}:refs/squall/{name}", self.source.branch);
         self.git(&[
             "fetch",
             "--quiet",
@@ -252,7 +274,7 @@ impl Repository {
                 "rev-parse",
                 "--verify",
                 "--quiet",
-                "refs/squall/head^{commit}",
+                &format!("refs/squall/{name}^{{commit}}"),
             ])
             .await?;
         let commit = String::from_utf8_lossy(&out).trim().to_owned();
@@ -332,15 +354,20 @@ impl Repository {
         if path.is_empty() || !parts.all(|part| matches!(part, Component::Normal(_))) {
             return Ok(None);
         }
-        let folder = self.source.path.trim_matches('/');
-        let whole = [folder, path].into_iter().filter(|part| !part.is_empty());
-        let whole = whole.collect::<Vec<_>>().join("/");
+        let whole = self.whole_path(path);
         let out = self
             .git(&["ls-tree", "-z", "-l", "--full-tree", commit, "--", &whole])
             .await?;
         let entry = out.split(|byte| *byte == 0).next().unwrap_or_default();
         let file = plain_file(entry).filter(|(_, _, path)| *path == whole);
         Ok(file.map(|(_, bytes, _)| bytes))
+    }
+
+    /// Where in the repository a file is whose path is below the folder that is looked at.
+    pub(super) fn whole_path(&self, path: &str) -> String {
+        let folder = self.source.path.trim_matches('/');
+        let parts = [folder, path].into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("/")
     }
 }
 

@@ -1,7 +1,13 @@
 //! Real repositories, real signatures, and what a hostile one tries.
 
 use super::*;
+use crate::calendar::GitRights;
+use crate::fleet::registry::Registry;
+use crate::gameday::{Days, What};
 use crate::notify::Notices;
+use crate::practice::Practice;
+use crate::run::StandStill;
+use crate::run::desk::Desk;
 use crate::store::Store;
 use squall_experiments::secret::SecretRef;
 use std::path::{Path, PathBuf};
@@ -166,6 +172,67 @@ async fn what_is_good_comes_into_force_and_what_is_broken_stays_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_a_branch_would_change_is_seen_and_changes_nothing() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    theirs.write("chaos/e.yaml", EXPERIMENT);
+    theirs.commit(Some("ann"));
+    let (follower, store) = follower(&theirs, true, ours.path()).await;
+    let new = follower.would(None).await.unwrap();
+    let changes = |plan: &Plan| {
+        plan.experiments
+            .iter()
+            .map(|e| e.change)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (changes(&new), new.in_force),
+        (vec![Some(Change::New)], None)
+    );
+    assert_eq!(
+        follower.commit_of("e.yaml", EXPERIMENT),
+        None,
+        "it is only seen"
+    );
+    let first = applied(&follower).await.commit;
+    assert_eq!(
+        follower.commit_of("e.yaml", EXPERIMENT),
+        Some(first.clone())
+    );
+    assert_eq!(
+        follower.commit_of("e.yaml", &format!("{EXPERIMENT} ")),
+        None
+    );
+    assert_eq!(follower.commit_of("chaos/e.yaml", EXPERIMENT), None);
+    // A comment is no change of what it does; a hold is one.
+    theirs.git(&["checkout", "--quiet", "-b", "next"]);
+    for (text, change) in [
+        (format!("# a comment\n{EXPERIMENT}"), Change::Same),
+        (EXPERIMENT.replace("1min", "2min"), Change::Changed),
+    ] {
+        theirs.write("chaos/e.yaml", &text);
+        theirs.commit(Some("ann"));
+        let plan = follower.would(Some("next")).await.unwrap();
+        assert_eq!(changes(&plan), [Some(change)]);
+        assert_eq!(plan.in_force.as_ref(), Some(&first));
+        assert_ne!(plan.commit, first);
+    }
+    theirs.write("chaos/s.yaml", SCHEDULE);
+    theirs.commit(Some("ann"));
+    assert_eq!(follower.would(Some("next")).await.unwrap().put.len(), 1);
+    assert_eq!(store.schedules().await.unwrap(), []);
+    assert_eq!(follower.look().await.unwrap(), Followed::Nothing);
+    for none in ["other", "next:main", "-x"] {
+        assert!(follower.would(Some(none)).await.is_err(), "{none}");
+    }
+    theirs.commit(Some("mallory"));
+    let unsigned = follower.would(Some("next")).await.unwrap_err();
+    assert!(matches!(
+        unsigned,
+        FollowError::Git(GitError::Unsigned { .. })
+    ));
+}
+
+#[tokio::test]
 async fn only_what_is_signed_by_who_may_is_taken() {
     let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
     theirs.write("chaos/s.yaml", SCHEDULE);
@@ -324,4 +391,87 @@ async fn a_file_is_found_in_the_commit_that_is_in_force_and_nowhere_else() {
     theirs.commit(Some("mallory"));
     assert!(follower.look().await.is_err());
     assert_eq!(bytes("other.md").await, None);
+}
+
+fn game_day(date: &str, more: &str) -> String {
+    format!(
+        "apiVersion: squall/v1\nkind: GameDay\nmetadata: {{ name: helper-day, owner: o, runbook: \"https://wiki.example/x\" }}\ndate: {date}\ntimeZone: UTC\n\
+         objectives: [ to learn ]\npeople: [ {{ name: ann, role: leader }} ]\nexperiments: [ e.yaml{more} ]\n"
+    )
+}
+
+/// What a controller that is just started follows with.
+async fn with_days(theirs: &Theirs, ours: &Path, rights: &str) -> (Follower, Store, Days) {
+    let (follower, store) = follower(theirs, false, ours).await;
+    let still = StandStill::open(store.clone(), ours).await.unwrap();
+    let desk = Desk::new(
+        store.clone(),
+        Registry::default(),
+        Default::default(),
+        still,
+    );
+    let days = Days::new(store.clone(), desk, Notices::default());
+    let practice = Practice::open(ours, None, Vec::new()).unwrap();
+    let rights: GitRights = serde_json::from_str(rights).unwrap();
+    let opens = GameDays::new(days.clone(), practice, rights);
+    (follower.with_game_days(opens), store, days)
+}
+
+#[tokio::test]
+async fn a_game_day_is_opened_once_and_its_runs_name_their_commit() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    let tomorrow = jiff::Zoned::now().tomorrow().unwrap().tomorrow().unwrap();
+    let date = tomorrow.date().to_string();
+    theirs.write("chaos/day.yaml", &game_day(&date, ""));
+    theirs.write("chaos/old.yaml", &game_day("2020-02-02", ""));
+    theirs.write("chaos/e.yaml", EXPERIMENT);
+    theirs.commit(None);
+    let (follower, store, _) = with_days(&theirs, ours.path(), "{}").await;
+    let would = follower.would(None).await.unwrap();
+    assert_eq!(would.opens().count(), 1, "that of 2020 is over: {would:?}");
+    assert_eq!(store.game_days(None, 9).await.unwrap(), [], "only shown");
+    let plan = applied(&follower).await;
+    assert!(plan.changes());
+    let listed = store.game_days(None, 9).await.unwrap();
+    assert_eq!((listed.len(), listed[0].opened_by.as_str()), (1, "Git"));
+    // Another commit, and another controller: it is there.
+    theirs.write("chaos/e2.yaml", EXPERIMENT);
+    theirs.commit(None);
+    let (follower, store, days) = with_days(&theirs, ours.path(), "{}").await;
+    let again = applied(&follower).await;
+    assert_eq!((again.changes(), again.broken), (false, Vec::new()));
+    assert_eq!(store.game_days(None, 9).await.unwrap(), listed);
+    let run = days.go(&listed[0].id, 1, "ann", String::new()).await;
+    let events = store.events(&run.unwrap()).await.unwrap();
+    let first = serde_json::to_string(&events[0]).unwrap();
+    let of = format!("e.yaml at {}", plan.commit);
+    assert!(first.contains(&of), "{first}");
+    // What was opened stays, and that is said.
+    theirs.write("chaos/day.yaml", &game_day(&date, ", e2.yaml"));
+    theirs.commit(None);
+    let changed = applied(&follower).await;
+    let said = &changed.broken[0].said;
+    assert!(said.contains("stays as it was opened"), "{said}");
+    assert_eq!(store.game_days(None, 9).await.unwrap(), listed);
+    let events = store.game_day_events(&listed[0].id, 0).await.unwrap();
+    assert!(matches!(&events[0].what, What::Opened(o) if o.source == Some(plan.commit)));
+}
+
+#[tokio::test]
+async fn a_game_day_whose_files_may_not_run_there_is_not_opened() {
+    let (theirs, ours) = (Theirs::new(), tempfile::tempdir().unwrap());
+    for (more, rights, words) in [
+        (", gone.yaml", "{}", "there is no `chaos/gone.yaml`"),
+        ("", r#"{"environments":["other"]}"#, "`git.rights`"),
+        (", { file: e.yaml, environment: moon }", "{}", "moon"),
+    ] {
+        theirs.write("chaos/day.yaml", &game_day("2999-12-31", more));
+        theirs.write("chaos/e.yaml", EXPERIMENT);
+        theirs.commit(None);
+        let (follower, store, _) = with_days(&theirs, ours.path(), rights).await;
+        let plan = applied(&follower).await;
+        assert!(plan.broken[0].said.contains(words), "{plan:?}");
+        assert_eq!((plan.broken.len(), plan.good), (1, 1));
+        assert_eq!(store.game_days(None, 9).await.unwrap(), []);
+    }
 }

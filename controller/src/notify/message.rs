@@ -25,6 +25,19 @@ pub enum Event {
     GitRefused,
     #[serde(rename = "run.finished")]
     RunFinished,
+    #[serde(rename = "gameDay.opened")]
+    GameDayOpened,
+    #[serde(rename = "gameDay.go")]
+    GameDayGo,
+    /// Also of a gate, and where a step is left out.
+    #[serde(rename = "gameDay.noGo")]
+    GameDayNoGo,
+    #[serde(rename = "gameDay.stopped")]
+    GameDayStopped,
+    #[serde(rename = "gameDay.handedOver")]
+    GameDayHandedOver,
+    #[serde(rename = "gameDay.over")]
+    GameDayOver,
 }
 
 /// In which form a receiver wants it.

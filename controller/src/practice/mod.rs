@@ -150,6 +150,12 @@ impl Practice {
         self
     }
 
+    /// The repository that is followed, where one is.
+    #[must_use]
+    pub fn repository(&self) -> Option<&Follower> {
+        self.followed.as_deref()
+    }
+
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {

@@ -5,9 +5,9 @@
 
 use super::writer::leads;
 use super::{Store, Trouble};
-use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyQueryResult};
 use sqlx::query::Query;
+use sqlx::{Any, Transaction};
 
 /// A statement that changes something.
 pub(super) trait Change {
@@ -17,17 +17,27 @@ pub(super) trait Change {
 
 impl Change for Query<'_, Any, AnyArguments> {
     async fn change(self, store: &Store) -> Result<AnyQueryResult, sqlx::Error> {
-        let Some(term) = store.term() else {
+        if store.term().is_none() {
             return self.execute(&store.pool).await;
-        };
+        }
         let mut transaction = store.pool.begin().await?;
         let done = self.execute(&mut *transaction).await?;
-        if !leads(&mut transaction, store.dialect, term).await? {
-            return Err(superseded());
-        }
-        transaction.commit().await?;
+        commit(transaction, store).await?;
         Ok(done)
     }
+}
+
+/// The same for several statements, which have been done in this transaction: it is over with this.
+pub(super) async fn commit(
+    mut transaction: Transaction<'_, Any>,
+    store: &Store,
+) -> Result<(), sqlx::Error> {
+    if let Some(term) = store.term()
+        && !leads(&mut transaction, store.dialect, term).await?
+    {
+        return Err(superseded());
+    }
+    transaction.commit().await
 }
 
 /// Another leads; see [`super::StoreError::is_superseded`].

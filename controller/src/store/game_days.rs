@@ -1,7 +1,7 @@
 //! Game days, and what happens on each. An event has one place in its day: of two who write at once, one is told to look again.
 
+use super::change::commit;
 use super::schedules::NamedText;
-use super::writer::leads;
 use super::{Store, StoreError, failed};
 use crate::gameday::{DayEvent, DayId, What};
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row, query};
 
 /// All files of a game day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GameDayFiles {
     /// The game day's own.
@@ -46,7 +46,7 @@ impl Store {
     /// Keeps a game day that is opened, with its first event.
     ///
     /// # Errors
-    /// The database does not take it.
+    /// The database does not take it, or another controller leads.
     pub async fn open_game_day(
         &self,
         kept: &GameDayKept,
@@ -69,13 +69,13 @@ impl Store {
         put(&mut transaction, &kept.id, 0, first)
             .await
             .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        commit(transaction, self).await.map_err(failed)
     }
 
-    /// Adds the event number `sequence` to a game day; `false` where there is one of that number already, or another controller leads.
+    /// Adds the event number `sequence` to a game day; `false` where there is one of that number already.
     ///
     /// # Errors
-    /// The database does not take it.
+    /// The database does not take it, or another controller leads.
     pub async fn add_to_game_day(
         &self,
         day: &DayId,
@@ -98,14 +98,7 @@ impl Store {
                 .await
                 .map_err(failed)?;
         }
-        if let Some(term) = self.term()
-            && !leads(&mut transaction, self.dialect, term)
-                .await
-                .map_err(failed)?
-        {
-            return Ok(false);
-        }
-        transaction.commit().await.map_err(failed)?;
+        commit(transaction, self).await.map_err(failed)?;
         Ok(true)
     }
 
@@ -126,6 +119,25 @@ impl Store {
             .await
             .map_err(unread)?;
         rows.iter().map(kept).collect()
+    }
+
+    /// The game day of a name and a date (YYYY-MM-DD), the newest where there are more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn game_day_held(
+        &self,
+        name: &str,
+        date: &str,
+    ) -> Result<Option<GameDayKept>, StoreError> {
+        let asked = format!("{KEPT} WHERE name = $1 AND held_on = $2 ORDER BY id DESC LIMIT 1");
+        let row = query(sqlx::AssertSqlSafe(asked))
+            .bind(name)
+            .bind(date)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(unread)?;
+        row.as_ref().map(kept).transpose()
     }
 
     /// Game days that are not over.

@@ -18,7 +18,7 @@ use squall_experiments::ids::RunId;
 use squall_experiments::verdict::Verdict;
 
 /// A file, as it was given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NamedText {
     /// Its name, beside the schedule's file.
@@ -28,7 +28,7 @@ pub struct NamedText {
 }
 
 /// All files of a schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScheduleFiles {
     /// The schedule's own.

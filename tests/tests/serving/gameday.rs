@@ -3,6 +3,7 @@
 use crate::controller::{Controller, LIMIT};
 use lab::world::agent::program;
 use lab::world::http::Service;
+use lab::world::stub::{Said, Stub};
 use lab::world::victim::Victim;
 use lab::world::{Ended, Result, until};
 use libtest_mimic::{Completion, Failed, Trial};
@@ -15,6 +16,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use tempfile::TempDir;
 
 /// Whose token has which role. The day's own roles are in its file.
 const TOKENS: [(&str, &str); 5] = [
@@ -42,6 +44,7 @@ struct World {
     _agent: Ended,
     _victim: Victim,
     _service: Service,
+    told: Stub,
 }
 
 /// An experiment that lets the victim stand still, while the service answers without it.
@@ -64,7 +67,18 @@ fn game_day(date: &str) -> String {
 
 impl World {
     fn open() -> Result<Self> {
-        let controller = Controller::start(&[])?;
+        let home = TempDir::new()?;
+        let told = Stub::start(|_| Said::new(204, ""))?;
+        let config = home.path().join("config.yaml");
+        let url = told.url();
+        fs::write(
+            &config,
+            format!(
+                "notify: [ {{ name: ops, url: \"{url}/hook\" }}, {{ name: slack, url: \"{url}/slack\", format: slack }} ]\n"
+            ),
+        )?;
+        let config = config.display().to_string();
+        let controller = Controller::start_in(home, &["--config", &config])?;
         let home = controller.home.path();
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
@@ -98,6 +112,7 @@ impl World {
             _agent: Ended(agent),
             _victim: victim,
             _service: service,
+            told,
             controller,
         };
         world.linked()?;
@@ -181,6 +196,7 @@ fn a_whole_day() -> Result<()> {
     until_go(&world, &day)?;
     the_controller_starts_again(&mut world)?;
     until_stop(&world, &day)?;
+    others_are_told(&world)?;
     let status = until("the end of the view", LIMIT, || {
         watching.0.try_wait().ok()?
     })?;
@@ -269,6 +285,51 @@ fn until_stop(world: &World, day: &str) -> Result<()> {
     )?;
     world.does("bob", &["end", day, "--because", "nobody noticed but one"])?;
     world.is_refused("bob", &["go", day], "the game day is over")
+}
+
+/// Whoever `notify` names hears of the day, as JSON and in Slack's form; of its notes and of its runs' events nothing.
+fn others_are_told(world: &World) -> Result<()> {
+    let told = [
+        ("gameDay.opened", "ann opens helper-day; ann has the lead"),
+        (
+            "gameDay.noGo",
+            "ann no-go: step 1, short-pause: the dashboards",
+        ),
+        ("gameDay.go", "ann go: step 1, short-pause as run"),
+        (
+            "gameDay.handedOver",
+            "bob takes the lead: ann's train leaves",
+        ),
+        (
+            "gameDay.stopped",
+            "eve stops step 2, long-pause: a customer",
+        ),
+        (
+            "gameDay.over",
+            "bob ends the game day: nobody noticed but one",
+        ),
+    ];
+    for (event, words) in told {
+        let heard = || {
+            let asked = world.told.asked();
+            let is_in = |path: &str, what: &dyn Fn(&Value) -> bool| {
+                asked.iter().any(|one| {
+                    let body: Value = serde_json::from_str(&one.body).unwrap_or_default();
+                    one.line.starts_with(path) && one.body.contains(words) && what(&body)
+                })
+            };
+            let whole = is_in("POST /hook", &|body| body["notice"]["event"] == event);
+            let slack = is_in("POST /slack", &|body| body["text"].is_string());
+            (whole && slack).then_some(())
+        };
+        until(&format!("the notice {event} with `{words}`"), LIMIT, heard)?;
+    }
+    let asked = world.told.asked();
+    let noted = asked
+        .iter()
+        .any(|one| one.body.contains("dashboards are open now"));
+    assert!(!noted, "a note is for those who are there");
+    Ok(())
 }
 
 /// The same target, on another day, while the first has it: the budget says no, and nothing is injected.

@@ -1,11 +1,12 @@
-//! The way from a file to production by REST alone: the very lines of `controller/src/api/README.md`, run by bash, with a controller that
-//! serves, an agent that injects, and a shop.
+//! The way to production by REST alone, from a file and from a push: the very lines of `controller/src/api/README.md`, run by bash, with a
+//! controller that serves, an agent that injects, and a shop.
 
 use crate::controller::{Controller, LIMIT, join};
 use crate::shop::{ENVIRONMENTS, Shop, root};
 use lab::vm::on_path;
 use lab::world::service::needing;
-use lab::world::{Ended, Result, until};
+use lab::world::stub::Asked;
+use lab::world::{Ended, Result, output, until};
 use libtest_mimic::Trial;
 use std::fs;
 use std::path::Path;
@@ -14,9 +15,23 @@ use std::time::Duration;
 
 const PAGE: &str = include_str!("../../../controller/src/api/README.md");
 
-/// The page's own section, and where in it the shop changes.
-const SECTION: &str = "## From a file to production";
+/// The page's sections, and where in them the shop changes.
+const BY_HAND: &str = "## From a file to production";
+const BY_PUSH: &str = "## From a push to production";
 const RELEASE: &str = "Then somebody brings out a release";
+
+/// The repository that the page names.
+const FOLLOWED: &str = "https://git.example/chaos.git";
+
+/// Who commits; nothing of this machine's own settings counts.
+const AUTHOR: [(&str, &str); 6] = [
+    ("GIT_AUTHOR_NAME", "ann"),
+    ("GIT_AUTHOR_EMAIL", "ann@example"),
+    ("GIT_COMMITTER_NAME", "ann"),
+    ("GIT_COMMITTER_EMAIL", "ann@example"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+];
 
 /// Says that it is time for that.
 const CHANGE: &str = "touch change\n";
@@ -29,17 +44,27 @@ const STRICT: &str = "set -Eeuo pipefail\ntrap 'echo \"failed: $BASH_COMMAND\" >
 
 pub(crate) fn trials() -> Vec<Trial> {
     let tools = on_path("curl").and(on_path("jq"));
-    vec![needing(
-        tools.and(root()),
-        "root to hold a process still, curl and jq: apt-get install curl jq",
-        "rest::a_file_earns_production_by_the_lines_of_the_page",
-        |_| by_the_lines_of_the_page(),
-    )]
+    let needs = "root to hold a process still, curl and jq: apt-get install curl jq";
+    vec![
+        needing(
+            tools.clone().and(root()),
+            needs,
+            "rest::a_file_earns_production_by_the_lines_of_the_page",
+            |_| earned_by_hand(),
+        ),
+        needing(
+            tools.and(root()),
+            needs,
+            "rest::a_push_earns_production_by_the_lines_of_the_page",
+            |_| earned_by_a_push(),
+        ),
+    ]
 }
 
-/// What is between fences of this language, in order, with the text before each.
-fn blocks(language: &str) -> Vec<(&'static str, &'static str)> {
-    let section = PAGE.split_once(SECTION).map_or("", |(_, section)| section);
+/// What is between fences of this language in a section, in order, with the text before each.
+fn blocks(section: &str, language: &str) -> Vec<(&'static str, &'static str)> {
+    let section = PAGE.split_once(section).map_or("", |(_, section)| section);
+    let section = section.split("\n## ").next().unwrap_or_default();
     let mut parts = section.split("```");
     let mut found = Vec::new();
     while let (Some(before), Some(block)) = (parts.next(), parts.next()) {
@@ -51,36 +76,37 @@ fn blocks(language: &str) -> Vec<(&'static str, &'static str)> {
     found
 }
 
-/// The page as one script.
-fn script() -> Result<String> {
-    let mut script = STRICT.to_owned();
-    for (before, block) in blocks("sh") {
+/// The lines of a section as one script, behind others; they must show all of this.
+fn script(first: &str, section: &str, shown: &[&str]) -> Result<String> {
+    let mut script = format!("{STRICT}{first}");
+    for (before, block) in blocks(section, "sh") {
         if before.contains(RELEASE) {
             script.push_str(CHANGE);
         }
         script.push_str(block);
     }
-    let shown = [
-        "/plans",
-        "/promotions",
-        "/votes",
-        "/events",
-        "PUT /schedules",
-        CHANGE,
-    ];
-    match shown.into_iter().find(|what| !script.contains(what)) {
+    match shown
+        .iter()
+        .chain([&CHANGE])
+        .find(|what| !script.contains(**what))
+    {
         Some(gone) => Err(format!("the page no longer shows {gone}").into()),
         None => Ok(script),
     }
 }
 
-/// A controller and an agent, and what the page says is there.
-fn set_up(shop: &Shop) -> Result<(Controller, Ended)> {
-    let (_, policy) = *blocks("yaml").first().ok_or("the page has no policy")?;
+/// A controller and an agent, and what the page says is there; `more` is of the configuration.
+fn set_up(shop: &Shop, more: &str) -> Result<(Controller, Ended)> {
+    let (_, policy) = *blocks(BY_HAND, "yaml")
+        .first()
+        .ok_or("the page has no policy")?;
     fs::write(shop.file("policy.yaml"), policy)?;
     let url = shop.url();
     let notify = format!("notify:\n  - {{ name: ops, url: \"{url}/hook\", pauseMs: 50 }}\n");
-    fs::write(shop.file("config.yaml"), format!("{ENVIRONMENTS}{notify}"))?;
+    fs::write(
+        shop.file("config.yaml"),
+        format!("{ENVIRONMENTS}{notify}{more}"),
+    )?;
     let (policy, config) = (shop.file("policy.yaml"), shop.file("config.yaml"));
     let controller = Controller::start(&["--policy", &policy, "--config", &config])?;
     let agent = join(&[&controller])?;
@@ -91,15 +117,60 @@ fn set_up(shop: &Shop) -> Result<(Controller, Ended)> {
     Ok((controller, agent))
 }
 
-fn by_the_lines_of_the_page() -> Result<()> {
+fn earned_by_hand() -> Result<()> {
     let shop = Shop::open()?;
-    let (controller, _agent) = set_up(&shop)?;
+    let (controller, _agent) = set_up(&shop, "")?;
+    let shown = [
+        "/plans",
+        "/promotions",
+        "/votes",
+        "/events",
+        "PUT /schedules",
+    ];
+    run(&shop, &controller, &script("", BY_HAND, &shown)?, "")
+}
+
+/// The repository is a bare one beside the shop, which the page's lines push to and the controller follows.
+fn earned_by_a_push() -> Result<()> {
+    let shop = Shop::open()?;
+    let bare = shop.file("chaos.git");
+    let init = ["init", "--quiet", "--bare", "--initial-branch=main"];
+    output(Command::new("git").args(init).arg(&bare))?;
+    let url = format!("file://{bare}");
+    let (_, follows) = *blocks(BY_PUSH, "yaml")
+        .first()
+        .ok_or("the page follows no repository")?;
+    let (controller, _agent) = set_up(&shop, &follows.replace(FOLLOWED, &url))?;
+    let (_, helpers) = *blocks(BY_HAND, "sh")
+        .first()
+        .ok_or("the page has no `as`")?;
+    let shown = [
+        "/git/plan",
+        "/promotions",
+        "/votes",
+        " revert ",
+        "nightly.yaml",
+    ];
+    let lines = script(helpers, BY_PUSH, &shown)?;
+    run(&shop, &controller, &lines, &url)?;
+    let notices = shop.notices("git.applied");
+    let text = |one: &Asked| one.body.contains("is in force: 1 schedules");
+    match notices.iter().any(text) {
+        true => Ok(()),
+        false => Err("nobody was told that the schedule came into force".into()),
+    }
+}
+
+/// Runs lines of the page with bash, changes the shop where they say so, and waits for what the schedule's end is told with.
+fn run(shop: &Shop, controller: &Controller, lines: &str, chaos: &str) -> Result<()> {
     let said = shop.file("said");
     let out = fs::File::create(&said)?;
     let bash = Command::new("bash")
-        .args(["-c", &script()?])
+        .args(["-c", lines])
         .current_dir(shop.folder.path())
         .env("SQUALL", controller.url())
+        .env("CHAOS", chaos)
+        .envs(AUTHOR)
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
         .stderr(out)

@@ -12,7 +12,7 @@ use crate::access::Role;
 use crate::gameday::{Day, DayId, DaysError, Phase, Planned};
 use crate::practice as stages;
 use crate::run::desk::ENVIRONMENT;
-use crate::store::{GameDayFiles, GameDayKept};
+use crate::store::{GameDayFiles, GameDayKept, Origin};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -96,7 +96,7 @@ pub(super) async fn open(
     let planned = game_day.experiments.iter();
     let planned = planned.map(|round| planned_round(&api, &caller, &files, round));
     let planned = planned.collect::<Result<Vec<Planned>, Problem>>()?;
-    let by = &caller.name;
+    let by = Origin::Person(&caller.name);
     let id = api.days.open(game_day, planned, &files, by).await?;
     let told = serde_json::json!({ "gameDay": id });
     Ok((Extension(Told(told)), Created(GameDayOpened { id })))

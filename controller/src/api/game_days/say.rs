@@ -9,7 +9,6 @@ use super::super::{Api, practice};
 use super::{GameDaySeen, seen, visible};
 use crate::access::Role;
 use crate::gameday::{Action, Declined, HandedOver, No, Note, Over, What};
-use crate::store::GameDayKept;
 use axum::extract::{self, FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -107,9 +106,91 @@ fn said(field: &str, text: &str) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// Lets it happen; the day after it.
-async fn happens(api: &Api, kept: GameDayKept, what: What) -> Result<Json<GameDaySeen>, Problem> {
-    let day = api.days.say(&kept.id, what).await?;
+/// Something that is said on a day, and nothing else: what happens by it.
+pub(in super::super) trait Says {
+    /// What its caller says with it.
+    fn what(self, by: String) -> Result<What, Problem>;
+}
+
+/// No-go, as opposed to [`Skip`]: the same is said to both.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transparent)]
+pub(in super::super) struct NoGo(NoGoWanted);
+
+/// A step is left out.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transparent)]
+pub(in super::super) struct Skip(NoGoWanted);
+
+fn declined(wanted: &NoGoWanted, by: String) -> Result<Declined, Problem> {
+    Ok(Declined {
+        step: wanted.step,
+        by,
+        because: said("because", &wanted.because)?,
+    })
+}
+
+impl Says for NoGo {
+    fn what(self, by: String) -> Result<What, Problem> {
+        declined(&self.0, by).map(What::NoGo)
+    }
+}
+
+impl Says for Skip {
+    fn what(self, by: String) -> Result<What, Problem> {
+        declined(&self.0, by).map(What::Skipped)
+    }
+}
+
+impl Says for NoteWanted {
+    fn what(self, by: String) -> Result<What, Problem> {
+        let text = said("text", &self.text)?;
+        Ok(What::Noted(Note { by, text }))
+    }
+}
+
+impl Says for ActionWanted {
+    fn what(self, by: String) -> Result<What, Problem> {
+        Ok(What::Action(Action {
+            by,
+            text: said("text", &self.text)?,
+            owner: said("owner", &self.owner)?,
+            due: self.due,
+        }))
+    }
+}
+
+impl Says for HandOverWanted {
+    fn what(self, by: String) -> Result<What, Problem> {
+        Ok(What::HandedOver(HandedOver {
+            to: self.to.unwrap_or_else(|| by.clone()),
+            by,
+            because: said("because", &self.because)?,
+        }))
+    }
+}
+
+impl Says for Remark {
+    fn what(self, by: String) -> Result<What, Problem> {
+        let because = prints("because", &self.because)?;
+        Ok(What::Over(Over { by, because }))
+    }
+}
+
+/// Lets happen what is said; the day after it.
+pub(in super::super) async fn says<W: Says>(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Body(wanted): Body<W>,
+) -> Result<Json<GameDaySeen>, Problem> {
+    let what = wanted.what(caller.name.clone())?;
+    let id = visible(&api, &caller, &name).await?.id;
+    let day = api.days.say(&id, what).await?;
+    // Its end may have a time only now.
+    let kept = visible(&api, &caller, &id.0).await?;
     Ok(Json(seen(kept, day)))
 }
 
@@ -139,81 +220,6 @@ pub(in super::super) async fn go(
     let run = run.await?;
     let told = serde_json::json!({ "gameDay": kept.id, "step": wanted.step, "run": run });
     Ok((Extension(Told(told)), Created(RunStarted { run })))
-}
-
-fn decision(caller: &Caller, wanted: &NoGoWanted) -> Result<Declined, Problem> {
-    Ok(Declined {
-        step: wanted.step,
-        by: caller.name.clone(),
-        because: said("because", &wanted.because)?,
-    })
-}
-
-pub(in super::super) async fn no_go(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Body(wanted): Body<NoGoWanted>,
-) -> Result<Json<GameDaySeen>, Problem> {
-    let decision = decision(&caller, &wanted)?;
-    let kept = visible(&api, &caller, &name).await?;
-    happens(&api, kept, What::NoGo(decision)).await
-}
-
-pub(in super::super) async fn skip(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Body(wanted): Body<NoGoWanted>,
-) -> Result<Json<GameDaySeen>, Problem> {
-    let decision = decision(&caller, &wanted)?;
-    let kept = visible(&api, &caller, &name).await?;
-    happens(&api, kept, What::Skipped(decision)).await
-}
-
-pub(in super::super) async fn note(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Body(wanted): Body<NoteWanted>,
-) -> Result<Json<GameDaySeen>, Problem> {
-    let note = Note {
-        by: caller.name.clone(),
-        text: said("text", &wanted.text)?,
-    };
-    let kept = visible(&api, &caller, &name).await?;
-    happens(&api, kept, What::Noted(note)).await
-}
-
-pub(in super::super) async fn action(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Body(wanted): Body<ActionWanted>,
-) -> Result<Json<GameDaySeen>, Problem> {
-    let action = Action {
-        by: caller.name.clone(),
-        text: said("text", &wanted.text)?,
-        owner: said("owner", &wanted.owner)?,
-        due: wanted.due,
-    };
-    let kept = visible(&api, &caller, &name).await?;
-    happens(&api, kept, What::Action(action)).await
-}
-
-pub(in super::super) async fn hand_over(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Body(wanted): Body<HandOverWanted>,
-) -> Result<Json<GameDaySeen>, Problem> {
-    let handed = HandedOver {
-        to: wanted.to.unwrap_or_else(|| caller.name.clone()),
-        by: caller.name.clone(),
-        because: said("because", &wanted.because)?,
-    };
-    let kept = visible(&api, &caller, &name).await?;
-    happens(&api, kept, What::HandedOver(handed)).await
 }
 
 /// Why something is stopped, behind the question mark. A stop is not refused for its words: what cannot be read is left out.
@@ -260,24 +266,5 @@ pub(in super::super) async fn stop(
     let because = prints("because", &because).unwrap_or_default();
     api.days.stop(&kept.id, &caller.name, because).await?;
     let day = api.days.now(&kept.id).await?.day;
-    Ok(Json(seen(kept, day)))
-}
-
-pub(in super::super) async fn end(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Body(remark): Body<Remark>,
-) -> Result<Json<GameDaySeen>, Problem> {
-    let over = Over {
-        by: caller.name.clone(),
-        because: prints("because", &remark.because)?,
-    };
-    let kept = visible(&api, &caller, &name).await?;
-    let id = kept.id.clone();
-    api.days.say(&id, What::Over(over)).await?;
-    // With the time of its end.
-    let kept = visible(&api, &caller, &id.0).await?;
-    let day = api.days.now(&id).await?.day;
     Ok(Json(seen(kept, day)))
 }
