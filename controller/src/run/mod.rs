@@ -1,5 +1,6 @@
 //! A run, from a checked experiment to a verdict.
 
+mod at_hand;
 pub mod budget;
 mod crew;
 pub mod desk;
@@ -16,6 +17,7 @@ mod planning;
 mod reach;
 mod record;
 mod stand_still;
+mod turns;
 mod verdict;
 mod watch;
 
@@ -23,6 +25,8 @@ mod watch;
 mod budget_tests;
 #[cfg(test)]
 mod control_tests;
+#[cfg(test)]
+mod crowd_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
