@@ -143,6 +143,19 @@ impl Lent {
         }
     }
 
+    /// One that hears what is said into the other end, of so many words at most, and has nobody to speak to.
+    #[cfg(test)]
+    pub(crate) fn heard_through(run: &RunId, words: usize) -> (mpsc::Sender<(String, Word)>, Self) {
+        let (say, heard) = mpsc::channel(words);
+        let lent = Self {
+            registry: Registry::default(),
+            run: run.clone(),
+            slot: 0,
+            heard,
+        };
+        (say, lent)
+    }
+
     /// Who is there.
     #[must_use]
     pub fn present(&self) -> Vec<Present> {

@@ -18,6 +18,7 @@ use squall_experiments::expectation::{Check, Expectation};
 use squall_experiments::fault::Holding;
 use squall_experiments::plan::{Plan, PlannedFault};
 use squall_experiments::run_life::RunState;
+use std::collections::HashMap;
 
 impl Summary {
     /// Tells a run from its events, in the order in which they happened.
@@ -35,6 +36,8 @@ impl Summary {
 #[derive(Debug, Default)]
 pub struct Telling {
     said: Summary,
+    /// Where each fault is: of thousands, each has its say many times.
+    places: HashMap<String, usize>,
     start_us: Option<u64>,
     end_ms: f64,
 }
@@ -234,7 +237,7 @@ impl Telling {
                 fault.fault = planned.what();
                 fault.target.clone_from(&planned.target.label);
                 fault.node.clone_from(&planned.target.node);
-                self.said.faults.push(fault);
+                self.add(fault);
             }
         }
     }
@@ -367,12 +370,17 @@ impl Telling {
 
     /// The fault of that name, added if no plan announced it.
     fn fault(&mut self, id: &str) -> &mut FaultReport {
-        let faults = &mut self.said.faults;
-        let index = faults.iter().position(|f| f.id == id).unwrap_or_else(|| {
-            faults.push(FaultReport::unknown(id));
-            faults.len() - 1
-        });
-        &mut faults[index]
+        let known = self.places.get(id).copied();
+        let place = known.unwrap_or_else(|| self.add(FaultReport::unknown(id)));
+        &mut self.said.faults[place]
+    }
+
+    fn add(&mut self, fault: FaultReport) -> usize {
+        let place = self.said.faults.len();
+        // The first of a name is the one that is meant.
+        self.places.entry(fault.id.clone()).or_insert(place);
+        self.said.faults.push(fault);
+        place
     }
 }
 

@@ -7,22 +7,18 @@ use super::halt::{Halting, Urgency};
 use super::machine::{Effect, Input, Machine};
 use super::planning::{Bounds, Planned, planned};
 use super::record::{Feed, Record};
+use super::turns::Turns;
 use super::{Order, Outcome, RunError, watch};
 use crate::clock::{self, Clock};
 use crate::fleet::{Agent, FleetError, Present, Program};
-use crate::probe::{self, Observe, Probes, Report, TRIALS_WAITING_MAX, Trials};
+use crate::probe::{self, Observe, Probes, TRIALS_WAITING_MAX, Trials};
 use crate::store::Store;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::event::{Created, Event, Happening};
 use squall_experiments::wire::{FromAgent, FromController, Refused};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::MissedTickBehavior;
-
-/// How often time is looked at: half of the shortest renewal (a fifth of a 200 ms lease).
-const TICK: Duration = Duration::from_millis(20);
 
 /// So many nodes are named; of more their number is.
 const NAMED_MAX: usize = 3;
@@ -108,7 +104,7 @@ pub(super) async fn through(
         awake: Awake::default(),
     };
     let record = run
-        .through(first, &mut crew, hear_trial, &mut halting)
+        .through(first, &mut crew, Turns::new(hear_trial), &mut halting)
         .await?;
     crew.end().await;
     let (events, finished) = record.close().await;
@@ -215,12 +211,10 @@ impl Running<'_> {
         mut self,
         first: Input,
         crew: &mut Crew,
-        mut trials: mpsc::Receiver<(usize, Report)>,
+        mut turns: Turns,
         halting: &mut Halting,
     ) -> Result<Record, RunError> {
         self.take(first, crew)?;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (mut halted, mut kept) = (Urgency::None, true);
         while !self.record.has_ended() {
             if kept && let Some(why) = self.record.trouble() {
@@ -238,12 +232,7 @@ impl Running<'_> {
                         Input::Halt
                     }
                 }
-                heard = crew.hear() => heard,
-                _ = ticks.tick() => Input::Tick,
-                Some((probe, report)) = trials.recv() => match report {
-                    Report::Begun(due_us) => Input::Begun(probe, due_us),
-                    Report::Ended(trial) => Input::Trial(probe, *trial),
-                },
+                input = turns.next(crew) => input,
             };
             self.take(input, crew)?;
         }

@@ -1,5 +1,6 @@
 //! The faults of one run, as far as the controller knows of them. Pure.
 
+use super::at_hand::{AtHand, looked};
 use super::follow::Following;
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{
@@ -8,6 +9,7 @@ use squall_experiments::event::{
 use squall_experiments::fault_life::{FaultEvent, FaultState};
 use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::plan::{Plan, PlannedFault};
+use squall_experiments::target::{Candidate, TargetAt};
 use squall_experiments::units::Lease;
 use squall_experiments::wire::{Arm, EndCause, Ended, FromAgent};
 use std::collections::HashMap;
@@ -19,8 +21,8 @@ const GONE: &str = "it has ended";
 #[derive(Debug, Clone)]
 pub(super) struct FaultInRun {
     pub(super) planned: PlannedFault,
-    /// None until it was asked for.
-    pub(super) state: Option<FaultState>,
+    /// None until it was asked for. Changed by [`Faults::set`] alone.
+    state: Option<FaultState>,
     /// Its stage was over, or the run told to end, before it ended: ending is what was wanted.
     pub(super) told: bool,
     pub(super) armed_us: Option<u64>,
@@ -33,7 +35,7 @@ pub(super) struct FaultInRun {
     /// Its target was let go, or another fault of the step had it already: no dose is asked of it.
     pub(super) left: bool,
     /// Its holder was killed; with its target, perhaps.
-    pub(super) doubt: Option<String>,
+    doubt: Option<String>,
 }
 
 impl FaultInRun {
@@ -43,6 +45,10 @@ impl FaultInRun {
 
     fn is_on(&self, node: &str) -> bool {
         self.planned.target.node == node
+    }
+
+    const fn is_renewed(&self) -> bool {
+        matches!(self.state, Some(FaultState::Arming | FaultState::Armed))
     }
 
     fn as_asked(&self, run: &RunId, lease: Lease) -> Arm {
@@ -58,7 +64,12 @@ impl FaultInRun {
         }
     }
 
-    fn may_act(&self) -> bool {
+    /// Where it is in its life; nowhere until it was asked for.
+    pub(super) const fn state(&self) -> Option<FaultState> {
+        self.state
+    }
+
+    pub(super) fn may_act(&self) -> bool {
         self.state.is_some_and(FaultState::may_act)
     }
 
@@ -145,6 +156,7 @@ pub(super) struct Faults {
     lease: Lease,
     all: Vec<FaultInRun>,
     places: HashMap<FaultId, usize>,
+    at_hand: AtHand,
     /// Where each stage's faults begin.
     stages: Vec<std::ops::Range<usize>>,
     /// The place of the next target that joins a step: its number in the names of its faults.
@@ -161,6 +173,7 @@ impl Faults {
             lease,
             all: Vec::new(),
             places: HashMap::new(),
+            at_hand: AtHand::default(),
             stages: Vec::new(),
             next_place: HashMap::new(),
             plan_seed: plan.seed,
@@ -190,6 +203,8 @@ impl Faults {
         // Splits one seed into unlike ones, the same in every run with this seed (Weyl's sequence, as splitmix64 has it).
         let place = self.all.len() as u64 + 1;
         self.places.insert(planned.id.clone(), self.all.len());
+        let on = self.at_hand.on.entry(planned.target.node.clone());
+        on.or_default().push(self.all.len());
         self.all.push(FaultInRun {
             planned,
             state: None,
@@ -221,12 +236,9 @@ impl Faults {
         *next - 1
     }
 
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut FaultInRun> {
-        self.all.iter_mut()
-    }
-
+    /// All of them, one after the other: not at every word of an agent.
     pub(super) fn iter(&self) -> impl Iterator<Item = &FaultInRun> {
-        self.all.iter()
+        self.all.iter().inspect(|_| looked())
     }
 
     /// The faults that a stage adds are asked for.
@@ -243,96 +255,176 @@ impl Faults {
 
     /// These faults are asked for, but for those whose target is let alone.
     pub(super) fn ask_for(&mut self, range: std::ops::Range<usize>) -> Vec<(String, Arm)> {
-        let (run, lease) = (&self.run, self.lease);
-        let faults = self.all[range].iter_mut().filter(|fault| !fault.left);
-        faults
-            .map(|fault| {
-                fault.state = Some(FaultState::Arming);
-                (
-                    fault.planned.target.node.clone(),
-                    fault.as_asked(run, lease),
-                )
-            })
-            .collect()
+        let mut asked = Vec::new();
+        for place in range {
+            if !self.all[place].left {
+                self.set(place, FaultState::Arming);
+                let fault = &self.all[place];
+                let node = fault.planned.target.node.clone();
+                asked.push((node, fault.as_asked(&self.run, self.lease)));
+            }
+        }
+        asked
+    }
+
+    /// The only place where a fault's state changes.
+    fn set(&mut self, place: usize, state: FaultState) {
+        if let Some(fault) = self.all.get_mut(place) {
+            let before = fault.state.replace(state);
+            self.at_hand.moved(place, before, Some(state));
+        }
+    }
+
+    /// Those on a node, in the plan's order, whatever became of them.
+    pub(super) fn on(&self, node: &str) -> impl Iterator<Item = &FaultInRun> {
+        let places = self.at_hand.on.get(node).into_iter().flatten();
+        places.filter_map(|place| self.all.get(*place))
     }
 
     /// What is to be in force on a node, as it was asked for.
     pub(super) fn asked_on(&self, node: &str) -> Vec<Arm> {
         // What nothing takes back is asked for once, whoever comes back after it.
         let once = |f: &FaultInRun| f.planned.fault.kind().is_for_good() && f.armed_us.is_some();
-        let live = self.to_renew().into_iter();
-        let live = live.filter(|f| f.is_on(node) && !once(f));
+        let live = self.on(node).filter(|f| f.is_renewed() && !once(f));
         live.map(|fault| fault.as_asked(&self.run, self.lease))
             .collect()
     }
 
     /// What was told to end on a node, and may still act.
     pub(super) fn ending_on(&self, node: &str) -> Vec<FaultId> {
-        let acting = self.acting().into_iter();
-        let ending = acting.filter(|fault| fault.is_on(node) && fault.told);
+        let ending = self.on(node).filter(|f| f.may_act() && f.told);
         ending.map(|fault| fault.planned.id.clone()).collect()
     }
 
     /// Those still being armed.
     pub(super) fn arming(&self) -> Vec<&FaultInRun> {
         let arming = |fault: &&FaultInRun| fault.state == Some(FaultState::Arming);
-        self.all.iter().filter(arming).collect()
+        self.acting().filter(arming).collect()
+    }
+
+    /// Whether any is being armed.
+    pub(super) const fn any_arming(&self) -> bool {
+        self.at_hand.arming > 0
     }
 
     /// Those that may still act on their target.
-    pub(super) fn acting(&self) -> Vec<&FaultInRun> {
-        self.all.iter().filter(|fault| fault.may_act()).collect()
+    pub(super) fn acting(&self) -> impl Iterator<Item = &FaultInRun> {
+        let places = self.at_hand.acting.iter();
+        let acting = places.filter_map(|place| self.all.get(*place));
+        acting.inspect(|_| looked())
+    }
+
+    /// Whether any may.
+    pub(super) fn any_acting(&self) -> bool {
+        !self.at_hand.acting.is_empty()
+    }
+
+    /// Whether any on a node may.
+    pub(super) fn any_acting_on(&self, node: &str) -> bool {
+        self.on(node).any(FaultInRun::may_act)
     }
 
     /// Those whose lease is to be renewed: what was told to end is not among them.
     pub(super) fn to_renew(&self) -> Vec<&FaultInRun> {
-        let live =
-            |f: &&FaultInRun| matches!(f.state, Some(FaultState::Arming | FaultState::Armed));
-        self.all.iter().filter(live).collect()
+        self.acting().filter(|fault| fault.is_renewed()).collect()
     }
 
     /// Everything that may act is told to end.
     pub(super) fn tell_to_end(&mut self) {
-        for fault in &mut self.all {
-            if let Some(state) = fault.state.filter(|state| state.may_act()) {
-                fault.told = true;
-                fault.state = state.next(FaultEvent::Stop).ok().or(fault.state);
-            }
+        for place in self.at_hand.acting.clone() {
+            self.end(place);
         }
+    }
+
+    /// One that may act is told to end.
+    fn end(&mut self, place: usize) {
+        let Some(fault) = self.all.get_mut(place) else {
+            return;
+        };
+        fault.told = true;
+        let next = fault.state.map(|state| state.next(FaultEvent::Stop));
+        if let Some(Ok(next)) = next {
+            self.set(place, next);
+        }
+    }
+
+    /// Of a step, those that stay on a target until they are ended, and were not told to: told now, and let go. The target, where there were any.
+    pub(super) fn let_go(
+        &mut self,
+        step: usize,
+        at: &TargetAt,
+    ) -> Option<(Candidate, Vec<FaultId>)> {
+        let mut of = None;
+        for place in self.at_hand.on.get(&at.node).cloned().unwrap_or_default() {
+            let fault = &mut self.all[place];
+            // A crash loop finds by itself what came in its target's place.
+            let stays = fault.stays() && fault.may_act() && !fault.told;
+            if fault.step != step || fault.planned.target.at() != *at || !stays {
+                continue;
+            }
+            fault.left = true;
+            let planned = &fault.planned;
+            let (_, faults) = of.get_or_insert_with(|| (planned.target.clone(), Vec::new()));
+            faults.push(planned.id.clone());
+            self.end(place);
+        }
+        of
+    }
+
+    /// The first whose holder was killed, and of which nobody has looked since whether its target was too.
+    pub(super) fn doubted(&self) -> Option<&String> {
+        let first = self.at_hand.doubted.first()?;
+        self.all.get(*first)?.doubt.as_ref()
+    }
+
+    /// Those of a step, each with what is in doubt of it, which is not any more.
+    pub(super) fn take_doubts(&mut self, step: usize) -> Vec<(&mut FaultInRun, String)> {
+        let all = &self.all;
+        let of_step = |place: &usize| all.get(*place).is_some_and(|fault| fault.step == step);
+        self.at_hand.doubted.retain(|place| !of_step(place));
+        let of_step = self.all.iter_mut().filter(|fault| fault.step == step);
+        of_step
+            .filter_map(|fault| fault.doubt.take().map(|doubt| (fault, doubt)))
+            .collect()
     }
 
     /// Not shown gone in time: said once for each.
     pub(super) fn not_shown_gone(&mut self, why: impl Fn(&str) -> &'static str) -> Vec<Happening> {
         let mut said = Vec::new();
-        for fault in &mut self.all {
-            if fault.may_act() && fault.state != Some(FaultState::Stuck) {
-                fault.state = Some(FaultState::Stuck);
+        if self.at_hand.stuck == self.at_hand.acting.len() {
+            return said;
+        }
+        for place in self.at_hand.acting.clone() {
+            let fault = &self.all[place];
+            if fault.state != Some(FaultState::Stuck) {
                 said.push(Happening::Stuck(FaultRefused {
                     id: fault.planned.id.clone(),
                     reason: why(&fault.planned.target.node).to_owned(),
                 }));
+                self.set(place, FaultState::Stuck);
             }
         }
         said
     }
 
     /// When the first was in force.
-    pub(super) fn first_armed_us(&self) -> Option<u64> {
-        self.all.iter().filter_map(|fault| fault.armed_us).min()
+    pub(super) const fn first_armed_us(&self) -> Option<u64> {
+        self.at_hand.first_armed_us
     }
 
     /// When the last was gone.
-    pub(super) fn last_ended_us(&self) -> Option<u64> {
-        self.all.iter().filter_map(|fault| fault.ended_us).max()
+    pub(super) const fn last_ended_us(&self) -> Option<u64> {
+        self.at_hand.last_ended_us
     }
 
     /// Takes what a node's agent says of a fault. Repetitions, and words about faults of other runs or other nodes, change nothing.
     pub(super) fn apply(&mut self, now_us: u64, node: &str, message: &FromAgent) -> Applied {
         match message {
             FromAgent::Armed(armed) => self.with(node, &armed.id, FaultEvent::Armed, |fault| {
-                if fault.armed_us.replace(now_us).is_some() {
+                if fault.armed_us.is_some() {
                     return Applied::default();
                 }
+                fault.armed_us = Some(now_us);
                 said(Happening::Armed(FaultArmed {
                     id: armed.id.clone(),
                     evidence: armed.evidence.clone(),
@@ -411,14 +503,32 @@ impl Faults {
         let next = fault.state.map(|state| state.next(event));
         match next {
             Some(Ok(next)) => {
-                fault.state = Some(next);
-                then(fault)
+                let applied = then(fault);
+                self.keep_at_hand(id, next);
+                applied
             }
             Some(Err(illegal)) => said(Happening::Noted(format!("{id}: {illegal}"))),
             None => said(Happening::Noted(format!(
                 "{id}: the agent spoke of a fault that was not asked for"
             ))),
         }
+    }
+}
+
+impl Faults {
+    /// A word moved a fault.
+    fn keep_at_hand(&mut self, id: &FaultId, next: FaultState) {
+        let Some(place) = self.places.get(id).copied() else {
+            return;
+        };
+        self.set(place, next);
+        let (at_hand, fault) = (&mut self.at_hand, &self.all[place]);
+        if fault.doubt.is_some() {
+            at_hand.doubted.insert(place);
+        }
+        // Time does not go back.
+        at_hand.first_armed_us = at_hand.first_armed_us.or(fault.armed_us);
+        at_hand.last_ended_us = at_hand.last_ended_us.max(fault.ended_us);
     }
 }
 

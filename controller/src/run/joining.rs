@@ -5,7 +5,7 @@ use super::follow::Change;
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{Happening, TargetJoined, TargetLeft};
 use squall_experiments::fault::{Fault, FaultKind};
-use squall_experiments::fault_life::{FaultEvent, FaultState};
+use squall_experiments::fault_life::FaultState;
 use squall_experiments::ids::FaultId;
 use squall_experiments::plan::PlannedFault;
 use squall_experiments::target::{Candidate, TargetAt};
@@ -31,7 +31,7 @@ impl Faults {
         let mut hit: Vec<TargetAt> = Vec::new();
         let mut seen = HashSet::new();
         for fault in self.of_step(step).filter(|fault| fault.stays()) {
-            let is_hit = match fault.state {
+            let is_hit = match fault.state() {
                 Some(FaultState::Arming | FaultState::Armed) => true,
                 // Told to end: it is hit until it has.
                 state => state.is_some_and(FaultState::may_act),
@@ -60,18 +60,18 @@ impl Faults {
             ),
         ] {
             for target in targets {
-                self.let_go(step, target, why, &mut moves);
+                let Some((candidate, faults)) = self.let_go(step, target) else {
+                    continue;
+                };
+                let there = moves.end.entry(target.node.clone()).or_default();
+                there.extend(faults);
+                moves.said.push(left(step, &candidate, why));
             }
         }
         for candidate in &change.join {
             self.join(step, candidate, change.matching.len(), &mut moves);
         }
         moves
-    }
-
-    /// A holder was killed, and nobody has looked since whether its target was too.
-    pub(super) fn doubted(&self) -> Option<&String> {
-        self.iter().find_map(|fault| fault.doubt.as_ref())
     }
 
     /// Holders that were killed: with their target, or in its stead.
@@ -82,10 +82,7 @@ impl Faults {
         said: &mut Vec<Happening>,
     ) -> Option<Trouble> {
         let mut trouble = None;
-        for fault in self.all_mut().filter(|fault| fault.step == step) {
-            let Some(reason) = fault.doubt.take() else {
-                continue;
-            };
+        for (fault, reason) in self.take_doubts(step) {
             let target = &fault.planned.target;
             // A process is known by when it started; a group is the same one with other processes in it.
             let is_there = target.pid.is_some() && matching.iter().any(|m| m.at() == target.at());
@@ -99,28 +96,6 @@ impl Faults {
             }
         }
         trouble
-    }
-
-    fn let_go(&mut self, step: usize, target: &TargetAt, why: &str, moves: &mut Moves) {
-        let mut of = None;
-        let on =
-            |fault: &&mut FaultInRun| fault.step == step && fault.planned.target.at() == *target;
-        for fault in self.all_mut().filter(on) {
-            let Some(state) = fault.state.filter(|state| state.may_act()) else {
-                continue;
-            };
-            // A crash loop finds by itself what came in its target's place.
-            if !fault.stays() || fault.told {
-                continue;
-            }
-            fault.told = true;
-            fault.left = true;
-            fault.state = state.next(FaultEvent::Stop).ok().or(fault.state);
-            let there = moves.end.entry(target.node.clone()).or_default();
-            there.push(fault.planned.id.clone());
-            of = Some(fault.planned.target.clone());
-        }
-        moves.said.extend(of.map(|target| left(step, &target, why)));
     }
 
     fn join(&mut self, step: usize, target: &Candidate, candidates: usize, moves: &mut Moves) {
@@ -177,7 +152,7 @@ impl Faults {
 
 impl FaultInRun {
     /// Whether it is in force until it is ended, and so shows that its target is hit.
-    fn stays(&self) -> bool {
+    pub(super) fn stays(&self) -> bool {
         stays(&self.planned.fault)
     }
 }

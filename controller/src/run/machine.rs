@@ -8,7 +8,7 @@
 //!     └── not in time, refused, ended by itself, violated, a person ────────────────────┴──▶ stop
 //! ```
 
-use super::faults::{Faults, Trouble};
+use super::faults::{FaultInRun, Faults, Trouble};
 use super::follow::Following;
 use super::nodes::{Absent, by_node};
 use super::verdict::{self, Facts};
@@ -32,8 +32,12 @@ const RENEWALS_PER_LEASE: u64 = 5;
 /// be experimented on.
 const ARM_US_MAX: u64 = 15_000_000;
 
-/// Stop is said again this often until everything is gone; saying it twice is saying it once.
+/// Stop is said again to what has not ended when for so long none has; saying it twice is saying it once. While the ends of thousands come
+/// in, saying it again to those whose turn is yet to come would double what they and this controller have to read, and so make the last later.
 const STOP_AGAIN_US: u64 = 500_000;
+
+/// It is said again after so long in any case: who ends at leisure keeps nobody from hearing it.
+const STOP_AGAIN_US_MAX: u64 = 4_000_000;
 
 /// A fault that is told to end and not gone a lease and this later is not shown gone: the kernel's timer
 /// has ended its holder by then.
@@ -262,7 +266,7 @@ impl Machine {
         self.facts.halted = true;
         self.stop(now_us, StopReason::Person, out);
         if self.state != RunState::Finished {
-            if !self.faults.acting().is_empty() {
+            if self.faults.any_acting() {
                 self.facts.killed = true;
             }
             self.finish(now_us, out);
@@ -368,7 +372,7 @@ impl Machine {
         let ends_previous = planned.ends_previous;
         self.go(now_us, RunEvent::Inject(stage_number(stage)), out);
         self.watch.injecting(now_us, out);
-        if ends_previous && !self.faults.acting().is_empty() {
+        if ends_previous && self.faults.any_acting() {
             self.stop_again(out);
             self.faults.tell_to_end();
             self.part = Part::Clearing(now_us);
@@ -389,10 +393,10 @@ impl Machine {
     fn injecting(&mut self, now_us: u64, stage: usize, out: &mut Vec<Effect>) {
         match self.part {
             Part::Clearing(since) => {
-                if self.faults.acting().is_empty() {
+                if !self.faults.any_acting() {
                     self.arm(now_us, stage, out);
                 } else if now_us > since + self.not_shown_gone_us() {
-                    let faults = self.faults.acting();
+                    let faults: Vec<_> = self.faults.acting().collect();
                     let reason = names("was not gone in time", &faults);
                     self.trouble(
                         now_us,
@@ -405,8 +409,7 @@ impl Machine {
                 }
             }
             Part::Arming(since) => {
-                let arming = self.faults.arming();
-                if arming.is_empty() {
+                if !self.faults.any_arming() {
                     let hold = self
                         .plan
                         .stages
@@ -414,7 +417,7 @@ impl Machine {
                         .map(|stage| stage.hold.duration());
                     self.part = Part::Holding(now_us + us(hold.unwrap_or_default()));
                 } else if now_us > since + ARM_US_MAX {
-                    let reason = names("was not in force in time", &arming);
+                    let reason = names("was not in force in time", &self.faults.arming());
                     self.trouble(
                         now_us,
                         Trouble {
@@ -445,7 +448,7 @@ impl Machine {
         if self.stopping.is_some() {
             return;
         }
-        let nothing_was_asked_for = self.faults.iter().all(|fault| fault.state.is_none());
+        let nothing_was_asked_for = self.faults.iter().all(|fault| fault.state().is_none());
         out.push(Effect::Say(Happening::StopDecided(reason)));
         // First the word to the agents, then everything else.
         self.stop_everywhere(out);
@@ -468,7 +471,7 @@ impl Machine {
     }
 
     fn recovering(&mut self, now_us: u64, out: &mut Vec<Effect>) {
-        let alone = self.nobody_is_left_to_ask();
+        let patience_us = self.not_shown_gone_us();
         let Some(stopping) = &mut self.stopping else {
             return;
         };
@@ -485,8 +488,10 @@ impl Machine {
             return;
         }
         let waited_us = now_us.saturating_sub(stopping.at_us);
-        let patience_us = us(self.lease.duration()) + NOT_SHOWN_GONE_AFTER_LEASE_US;
-        if self.faults.acting().is_empty() {
+        let word_us = stopping
+            .said_us
+            .max(self.faults.last_ended_us().unwrap_or(0));
+        if !self.faults.any_acting() {
             let gone_us = self
                 .faults
                 .last_ended_us()
@@ -496,14 +501,13 @@ impl Machine {
             self.facts.gone_us = self.faults.last_ended_us();
             self.watch.recovering(now_us, gone_us, out);
         } else if waited_us >= patience_us + WAIT_FOR_STUCK_US_MAX
-            || (waited_us >= patience_us && alone)
+            || (waited_us >= patience_us && nobody_is_left_to_ask(&self.faults, &self.absent))
         {
             stopping.gone_us = Some(now_us);
             let acting = self.faults.acting();
-            let acting = acting.iter().map(|fault| fault.words()).collect();
-            self.facts.not_shown_gone = acting;
+            self.facts.not_shown_gone = acting.map(FaultInRun::words).collect();
             self.watch.recovering(now_us, now_us, out);
-        } else if now_us >= stopping.said_us + STOP_AGAIN_US {
+        } else if now_us >= (word_us + STOP_AGAIN_US).min(stopping.said_us + STOP_AGAIN_US_MAX) {
             stopping.said_us = now_us;
             self.stop_again(out);
         }
@@ -519,13 +523,6 @@ impl Machine {
             let said = self.faults.not_shown_gone(why).into_iter();
             out.extend(said.map(Effect::Say));
         }
-    }
-
-    /// Whatever may still act is on nodes whose agents are gone.
-    fn nobody_is_left_to_ask(&self) -> bool {
-        let acting = self.faults.acting();
-        let mut nodes = acting.iter().map(|fault| &fault.planned.target.node);
-        nodes.all(|node| self.absent.is(node))
     }
 
     fn finish(&mut self, now_us: u64, out: &mut Vec<Effect>) {
@@ -563,7 +560,13 @@ impl Machine {
     }
 }
 
-fn names(what: &str, faults: &[&super::faults::FaultInRun]) -> String {
+/// Whatever may still act is on nodes whose agents are gone.
+fn nobody_is_left_to_ask(faults: &Faults, absent: &Absent) -> bool {
+    let mut nodes = faults.acting().map(|fault| &fault.planned.target.node);
+    nodes.all(|node| absent.is(node))
+}
+
+fn names(what: &str, faults: &[&FaultInRun]) -> String {
     let names: Vec<String> = faults.iter().map(|fault| fault.words()).collect();
     format!("{} {what}", names.join(", "))
 }

@@ -1,5 +1,6 @@
 //! A run, from a checked experiment to a verdict.
 
+mod at_hand;
 mod awake;
 pub mod budget;
 mod crew;
@@ -17,6 +18,7 @@ mod planning;
 mod reach;
 mod record;
 mod stand_still;
+mod turns;
 mod verdict;
 mod watch;
 
@@ -24,6 +26,8 @@ mod watch;
 mod budget_tests;
 #[cfg(test)]
 mod control_tests;
+#[cfg(test)]
+mod crowd_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]

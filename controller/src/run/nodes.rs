@@ -60,7 +60,7 @@ impl Machine {
         if self.absent.is(node) || !self.is_on(node) {
             return;
         }
-        let acting = self.acting_on(node).len();
+        let acting = self.faults.on(node).filter(|fault| fault.may_act()).count();
         let faults = match acting {
             0 => "nothing is in force there".to_owned(),
             1 => "its fault ends with its lease, unless it is back before".to_owned(),
@@ -106,7 +106,7 @@ impl Machine {
         };
         let late: Vec<(String, String)> = self.absent.away.iter().filter_map(late).collect();
         for (node, why) in late {
-            if !self.acting_on(&node).is_empty() {
+            if self.faults.any_acting_on(&node) {
                 self.lost(now_us, &node, &why, out);
             }
         }
@@ -128,14 +128,8 @@ impl Machine {
 
     /// Whether the run has, or will have, anything to do with a node.
     fn is_on(&self, node: &str) -> bool {
-        let asked = self.asked.iter().flatten().any(|asked| asked == node);
-        asked || self.faults.iter().any(|f| f.planned.target.node == node)
-    }
-
-    fn acting_on(&self, node: &str) -> Vec<&FaultInRun> {
-        let mut acting = self.faults.acting();
-        acting.retain(|fault| fault.planned.target.node == node);
-        acting
+        let mut asked = self.asked.iter().flatten();
+        self.faults.on(node).next().is_some() || asked.any(|asked| asked == node)
     }
 
     pub(super) fn send(&self, node: &str, message: FromController, out: &mut Vec<Effect>) {
@@ -144,7 +138,7 @@ impl Machine {
 
     /// One message to each node that was asked for anything.
     pub(super) fn stop_everywhere(&self, out: &mut Vec<Effect>) {
-        let asked = self.faults.iter().filter(|fault| fault.state.is_some());
+        let asked = self.faults.iter().filter(|fault| fault.state().is_some());
         for node in by_node(asked).keys() {
             self.send(node, FromController::Stop(Stop::Run(self.run.clone())), out);
         }

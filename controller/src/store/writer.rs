@@ -1,7 +1,7 @@
 //! Writes one run's events behind the run's back: a slow disk must not hold up a stop.
 
 use super::{Dialect, Started, Store, StoreError};
-use sqlx::{AnyConnection, AnyPool, Row, query};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row as _, query};
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::RunId;
 use std::sync::{Arc, OnceLock};
@@ -12,6 +12,10 @@ use tokio::time::Instant;
 
 /// So many events may wait for the disk: minutes of a large run. What does not fit is lost from the store, which is logged.
 const WAITING_MAX: usize = 65_536;
+
+/// So many events at most are kept at once. What costs is not an event but the disk's word that it is kept: thousands of faults are in force
+/// within a second, and their ends must not wait minutes to be written. Few enough that other runs, who wait meanwhile, do not notice.
+const AT_ONCE_MAX: usize = 256;
 
 /// Why a run's events are not kept any more.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +109,7 @@ impl Store {
         sequence: i64,
         event: &Event,
     ) -> Result<(), StoreError> {
+        let event = std::slice::from_ref(event);
         let appended = append(&self.desk(run), sequence, event, None).await;
         appended.map_err(|source| unkept(run, sequence, source))
     }
@@ -112,6 +117,7 @@ impl Store {
     /// The same of its first event, with what is kept of its start.
     pub(super) async fn begin(&self, started: &Started, created: &Event) -> Result<(), StoreError> {
         let run = &started.run;
+        let created = std::slice::from_ref(created);
         let appended = append(&self.desk(run), 0, created, Some(started)).await;
         appended.map_err(|source| unkept(run, 0, source))
     }
@@ -161,18 +167,20 @@ impl Writer {
 
 async fn write(desk: Desk, after: i64, mut events: mpsc::Receiver<Event>, first: First) -> Kept {
     let mut sequence = after;
-    while let Some(event) = events.recv().await {
+    let mut waiting = Vec::new();
+    while events.recv_many(&mut waiting, AT_ONCE_MAX).await > 0 {
         let began = Instant::now();
         let mut said = false;
         loop {
-            let trouble = match append(&desk, sequence, &event, None).await {
+            let trouble = match append(&desk, sequence, &waiting, None).await {
                 Ok(()) => break,
                 Err(trouble) => trouble,
             };
             // Said once: a full disk would say it each second.
             if !std::mem::replace(&mut said, true) {
                 let error = crate::words::chain(&trouble);
-                tracing::error!(run = %desk.run, sequence, error, "an event could not be kept");
+                let events = waiting.len();
+                tracing::error!(run = %desk.run, sequence, events, error, "events could not be kept");
             }
             let waited = began.elapsed();
             let again = matches!(trouble, Trouble::Database(_));
@@ -189,54 +197,111 @@ async fn write(desk: Desk, after: i64, mut events: mpsc::Receiver<Event>, first:
             }
             tokio::time::sleep(AGAIN).await;
         }
-        sequence += 1;
+        sequence = next(sequence, waiting.len());
+        waiting.clear();
     }
     Kept::All
 }
 
-/// One event and what it changes, or nothing; with the run's start, where it is its first. Saying it again, for want of an answer, changes
-/// nothing.
+fn next(sequence: i64, by: usize) -> i64 {
+    sequence.saturating_add(i64::try_from(by).unwrap_or(i64::MAX))
+}
+
+/// Events, one after the other from this number on, and what they change, or nothing; with the run's start, where the first of it is among
+/// them. Saying it again, for want of an answer, changes nothing.
 async fn append(
     desk: &Desk,
     sequence: i64,
-    event: &Event,
+    events: &[Event],
     started: Option<&Started>,
 ) -> Result<(), Trouble> {
     #[cfg(test)]
     if let Some(simulated) = &desk.simulated {
-        let kept = simulated.append(&desk.run, desk.term, sequence, event, started);
-        return kept.await;
+        for (n, event) in events.iter().enumerate() {
+            let sequence = next(sequence, n);
+            let kept = simulated.append(&desk.run, desk.term, sequence, event, started);
+            kept.await?;
+        }
+        return Ok(());
     }
-    let at_us = i64::try_from(event.at_us).unwrap_or(i64::MAX);
-    let what = serde_json::to_string(&event.what).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
     let mut transaction = desk.pool.begin().await?;
     if let Some(started) = started {
         start(&mut transaction, started).await?;
     }
-    fold(&mut transaction, desk, event, at_us).await?;
-    let done = query("INSERT INTO events (run, sequence, at_us, what) VALUES ($1, $2, $3, $4) ON CONFLICT (run, sequence) DO NOTHING")
-        .bind(&desk.run.0)
-        .bind(sequence)
-        .bind(at_us)
-        .bind(&what)
-        .execute(&mut *transaction)
-        .await?;
+    let mut rows = Vec::new();
+    for (n, event) in events.iter().enumerate() {
+        let row = Row::of(next(sequence, n), event)?;
+        fold(&mut transaction, desk, event, row.at_us).await?;
+        rows.push(row);
+    }
+    let added = insert(&mut transaction, &desk.run, &rows).await?;
     if let Some(term) = desk.term
         && !leads(&mut transaction, desk.dialect, term).await?
     {
         return Err(Trouble::Superseded);
     }
-    if done.rows_affected() == 0 {
-        let there = query("SELECT at_us, what FROM events WHERE run = $1 AND sequence = $2")
-            .bind(&desk.run.0)
-            .bind(sequence)
-            .fetch_one(&mut *transaction)
-            .await?;
-        if there.get::<i64, _>("at_us") != at_us || there.get::<String, _>("what") != what {
-            return Err(Trouble::Taken);
+    if added < rows.len() as u64 {
+        for row in &rows {
+            is_there(&mut transaction, &desk.run, row).await?;
         }
     }
     Ok(transaction.commit().await?)
+}
+
+/// An event as a line.
+struct Row {
+    sequence: i64,
+    at_us: i64,
+    what: String,
+}
+
+impl Row {
+    fn of(sequence: i64, event: &Event) -> Result<Self, sqlx::Error> {
+        let what = serde_json::to_string(&event.what);
+        Ok(Self {
+            sequence,
+            at_us: i64::try_from(event.at_us).unwrap_or(i64::MAX),
+            what: what.map_err(|error| sqlx::Error::Encode(Box::new(error)))?,
+        })
+    }
+}
+
+/// All of them in one statement, but for those that are there already; how many were not.
+async fn insert(
+    transaction: &mut AnyConnection,
+    run: &RunId,
+    rows: &[Row],
+) -> Result<u64, sqlx::Error> {
+    let places = (0..rows.len()).map(|n| {
+        let first = n * 3 + 2;
+        format!("($1, ${}, ${}, ${})", first, first + 1, first + 2)
+    });
+    let places = places.collect::<Vec<_>>().join(", ");
+    let inserted = format!(
+        "INSERT INTO events (run, sequence, at_us, what) VALUES {places} ON CONFLICT (run, sequence) DO NOTHING"
+    );
+    // Of so many lengths each would be kept as a statement of its own.
+    let mut inserted = query(AssertSqlSafe(inserted))
+        .persistent(rows.len() == 1)
+        .bind(&run.0);
+    for row in rows {
+        inserted = inserted.bind(row.sequence).bind(row.at_us).bind(&row.what);
+    }
+    let done = inserted.execute(transaction).await?;
+    Ok(done.rows_affected())
+}
+
+/// The one of this number is to be the same.
+async fn is_there(transaction: &mut AnyConnection, run: &RunId, row: &Row) -> Result<(), Trouble> {
+    let there = query("SELECT at_us, what FROM events WHERE run = $1 AND sequence = $2")
+        .bind(&run.0)
+        .bind(row.sequence)
+        .fetch_one(transaction)
+        .await?;
+    if there.get::<i64, _>("at_us") != row.at_us || there.get::<String, _>("what") != row.what {
+        return Err(Trouble::Taken);
+    }
+    Ok(())
 }
 
 /// What an event changes in its run's own line.

@@ -1,7 +1,10 @@
 //! Many agents at one controller: real TLS, the real wire, and no faults behind them. What each costs the controller, how long it takes until a
 //! fault is in force on all of them, and how long from the decision to stop until the last of them has confirmed it.
 //!
-//! The controller is the real `squall serve`, a process of its own; all agents are tasks of this one.
+//! The controller is the real `squall serve`, a process of its own; all agents are tasks of this one. The same once more with a hundred other
+//! runs in progress on them, and at last everything is halted.
+
+mod beside;
 
 use std::fs;
 use std::path::Path;
@@ -24,8 +27,8 @@ use squall_controller::store::{NewJoinToken, Store};
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::dose::{Dose, Evidence, NetworkDose};
 use squall_experiments::fault::{FaultKind, Holding};
-use squall_experiments::ids::{FaultId, TargetId};
-use squall_experiments::join::{LINK_PATH, Labels};
+use squall_experiments::ids::{FaultId, RunId, TargetId};
+use squall_experiments::join::LINK_PATH;
 use squall_experiments::target::Candidate;
 use squall_experiments::wire::{
     Armed, Dosed, EndCause, Ended, FromAgent, FromController, Hello, PROTOCOL, Resolved, Stop,
@@ -47,7 +50,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// What agents tell the measurement.
 pub(crate) enum Told {
     Linked,
-    Asked(Instant),
+    Asked,
+    Ended(Instant),
 }
 
 pub(crate) fn measure(agents: &[usize], runs: usize) -> Result<Vec<Row>> {
@@ -137,47 +141,74 @@ async fn one(count: usize, runs: usize) -> Result<(f64, Vec<Row>)> {
         begun.elapsed()
     );
     let memory = controller.resident()? - before;
+    let mut rows = stopped(&controller, count, runs, &mut tell)?.rows(count, "");
+    beside::begin(&controller, count, &mut tell).await?;
+    eprintln!("measure: {} other runs are in progress", beside::RUNS);
+    let beside = format!(", {} runs beside", beside::RUNS);
+    rows.extend(stopped(&controller, count, runs, &mut tell)?.rows(count, &beside));
+    let halt = beside::halt(&controller, count, &mut tell).await?;
+    let what = format!("{count} agents: {} runs halted, all over", beside::RUNS);
+    rows.push(Row::alone(what, "ms", halt));
+    Ok((memory, rows))
+}
+
+/// What some runs over all agents took, in milliseconds.
+struct Stopped {
+    /// From the beginning of the step until the last fault was known to be in force.
+    arms: Vec<f64>,
+    /// From the decision to stop to the last confirmation.
+    stops: Vec<f64>,
+}
+
+impl Stopped {
+    fn rows(&self, agents: usize, beside: &str) -> Vec<Row> {
+        let row = |what: &str, figure| {
+            Row::alone(format!("{agents} agents{beside}: {what}"), "ms", figure)
+        };
+        vec![
+            row("armed, median", quantile(&self.arms, 0.5)),
+            row("stopped, median", quantile(&self.stops, 0.5)),
+            row("stopped, p99", quantile(&self.stops, 0.99)),
+            row("stopped, worst", quantile(&self.stops, 1.0)),
+        ]
+    }
+}
+
+fn stopped(
+    controller: &Controller,
+    agents: usize,
+    runs: usize,
+    tell: &mut mpsc::UnboundedReceiver<Told>,
+) -> Result<Stopped> {
     let file = controller.home.path().join("all.yaml");
     fs::write(&file, experiment())?;
     let (mut arms, mut stops) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let report = tokio::task::block_in_place(|| controller.run(&file))?;
-        let mut asked = Vec::new();
-        while let Ok(Told::Asked(at)) = tell.try_recv() {
-            asked.push(at);
+        let mut asked = 0;
+        while let Ok(told) = tell.try_recv() {
+            asked += usize::from(matches!(told, Told::Asked));
         }
-        let (Some(first), Some(last), true) =
-            (asked.iter().min(), asked.iter().max(), asked.len() == count)
-        else {
-            let (asked, because) = (asked.len(), &report["because"]);
-            return Err(format!("{asked} of {count} were asked: {because}").into());
-        };
-        arms.push((*last - *first).as_secs_f64() * 1e3);
+        let because = &report["because"];
+        if asked != agents {
+            return Err(format!("{asked} of {agents} were asked: {because}").into());
+        }
+        let armed = armed_after(&report);
+        arms.push(armed.ok_or_else(|| format!("not all were armed: {because}"))?);
         let stop = report["timings"]["revertMs"].as_f64();
         stops.push(stop.ok_or_else(|| format!("not reverted: {}", report["because"]))?);
     }
-    arms.sort_by(f64::total_cmp);
-    stops.sort_by(f64::total_cmp);
-    let row =
-        |what: &str, unit, figure| Row::alone(format!("{count} agents: {what}"), unit, figure);
-    let rows = vec![
-        row(
-            "first to last asked for, median",
-            "ms",
-            quantile(&arms, 0.5),
-        ),
-        row(
-            "stop to last confirmation, median",
-            "ms",
-            quantile(&stops, 0.5),
-        ),
-        row(
-            "stop to last confirmation, worst",
-            "ms",
-            quantile(&stops, 1.0),
-        ),
-    ];
-    Ok((memory, rows))
+    Ok(Stopped { arms, stops })
+}
+
+/// Milliseconds from the beginning of the step until the last fault was known to be in force.
+fn armed_after(report: &Value) -> Option<f64> {
+    let phases = report["phases"].as_array()?;
+    let step = phases.iter().find(|phase| phase["kind"] == "injecting")?;
+    let faults = report["faults"].as_array()?.iter();
+    let armed: Option<Vec<f64>> = faults.map(|fault| fault["armedAtMs"].as_f64()).collect();
+    let last = armed?.into_iter().reduce(f64::max)?;
+    Some(last - step["fromMs"].as_f64()?)
 }
 
 /// Lets all agents dial, some at a time.
@@ -283,7 +314,7 @@ async fn agent(
                 notes: Vec::new(),
             }],
         },
-        labels: Labels::from([("zone".into(), format!("z{}", number % 3))]),
+        labels: beside::labels(number),
     });
     socket
         .send(Message::text(serde_json::to_string(&hello)?))
@@ -327,9 +358,9 @@ fn answers(
         FromController::Resolve(question) => vec![FromAgent::Resolved(Resolved {
             request: question.request,
             candidates: vec![Candidate {
-                id: TargetId::from("host"),
+                id: TargetId::from(beside::found(&question.target)),
                 node: node.to_owned(),
-                label: "the host".into(),
+                label: beside::found(&question.target).into(),
                 pid: None,
                 cgroup: None,
                 group: None,
@@ -339,7 +370,7 @@ fn answers(
             excluded: Vec::new(),
         })],
         FromController::Arm(arm) => {
-            let _over = told.send(Told::Asked(Instant::now()));
+            let _over = told.send(Told::Asked);
             live.push(arm.id.clone());
             let armed = FromAgent::Armed(Armed {
                 id: arm.id.clone(),
@@ -353,14 +384,34 @@ fn answers(
         }
         FromController::Renew(renew) => renew.faults.into_iter().map(dosed).collect(),
         FromController::Stop(stop) => {
+            let known = ended_by(&stop, live);
+            live.retain(|id| !known.contains(id));
+            if !known.is_empty() {
+                let _over = told.send(Told::Ended(Instant::now()));
+            }
+            // Of those that are named it says what became, also of what it ended before.
             let ids = match stop {
                 Stop::Faults(ids) => ids,
-                Stop::Others(runs) if !runs.is_empty() => Vec::new(),
-                _ => std::mem::take(live),
+                _ => known,
             };
             ids.into_iter().map(ended).collect()
         }
     }
+}
+
+/// Which of the faults in force a stop ends.
+fn ended_by(stop: &Stop, live: &[FaultId]) -> Vec<FaultId> {
+    let of = |run: &RunId, id: &FaultId| {
+        let rest = id.0.strip_prefix(run.0.as_str());
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let ends = |id: &&FaultId| match stop {
+        Stop::Faults(ids) => ids.contains(id),
+        Stop::Run(run) => of(run, id),
+        Stop::All => true,
+        Stop::Others(runs) => !runs.iter().any(|run| of(run, id)),
+    };
+    live.iter().filter(ends).cloned().collect()
 }
 
 fn dosed(id: FaultId) -> FromAgent {
