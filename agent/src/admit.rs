@@ -7,7 +7,7 @@ use crate::halt::Halt;
 use crate::policy::bounds::{self, TooStrong};
 use crate::policy::{Leave, PATH, Policy};
 use jiff::Timestamp;
-use squall_experiments::capability::{Capabilities, Means};
+use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::filter::{Direction, Endpoint, Filter, Host, Network, Ports};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
@@ -319,7 +319,7 @@ fn by_which_means(
     capabilities: &Capabilities,
 ) -> Result<Means, Denial> {
     let kind = asked.fault.kind();
-    // Whose a packet is, is found out while it waits for the holder; a partition of one owner's is held as a loss of all.
+    // Whose a packet is, is found out while it waits for the holder, as is a partition of one owner's.
     let owned = kind.is_network() && matches!(asked.site, Some(Site::Process | Site::Group));
     let known = capabilities.of(match kind {
         FaultKind::Partition if owned => FaultKind::Loss,
@@ -337,7 +337,10 @@ fn by_which_means(
         means.retain(|means| *means == wanted);
     }
     if owned {
-        means.retain(|means| *means == Means::Queue);
+        // Requests and names are led elsewhere only once their first packet has waited as all packets do.
+        let queues = |c: &Capability| c.means.contains(&Means::Queue);
+        let waits = capabilities.of(FaultKind::Loss).is_some_and(queues);
+        means.retain(|means| waits && matches!(means, Means::Queue | Means::Redirect));
     }
     let Some(first) = means.first() else {
         let notes = known.map(|c| c.notes.join("; ")).filter(|n| !n.is_empty());

@@ -468,8 +468,7 @@ impl Fault {
     pub const fn may_have_owner(&self) -> bool {
         match self {
             Self::Tcp(tcp) => !matches!(tcp.effect, TcpEffect::Stall),
-            // A silent one is a loss of all of them; an answer comes from the kernel's rule, which knows no owners.
-            Self::Partition(partition) => matches!(partition.mode, PartitionMode::Drop),
+            Self::Partition(_) | Self::Dns(_) | Self::Http(_) => true,
             _ => self.kind().is_shaping(),
         }
     }

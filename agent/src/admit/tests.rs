@@ -111,8 +111,7 @@ fn expected(
     }
     let fits = match (kind, target) {
         (_, 5) => false,
-        (0 | 1, site) => site != 5,
-        (HTTP, site) => matches!(site, 0 | 3 | 4),
+        (0 | 1 | HTTP, _) => true,
         (2 | PAUSE, site) => matches!(site, 1 | 2 | 4),
         (_, site) => site != 3,
     };
@@ -131,6 +130,9 @@ fn expected(
     if kind <= 1 && matches!(target, 1 | 2) {
         // Only the queue can tell whose a packet is.
         return if shaping & 2 != 0 { "queue" } else { "deny" };
+    }
+    if kind == HTTP && matches!(target, 1 | 2) && shaping & 2 == 0 {
+        return "deny";
     }
     if kind != 0 {
         return "accept";

@@ -31,6 +31,7 @@ mod place;
 mod pulse;
 pub(crate) mod queue;
 pub(crate) mod redirect;
+mod refuse;
 mod replacement;
 mod safeguard;
 pub(crate) mod speech;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use squall_experiments::capability::{Capability, Means};
 use squall_experiments::dose::Evidence;
-use squall_experiments::fault::{self, Fault, FaultKind, LossModel};
+use squall_experiments::fault::{self, Fault, FaultKind, LossModel, PartitionMode};
 use squall_experiments::filter::ResolvedFilter;
 
 use super::detour::Detour;
@@ -17,6 +17,7 @@ use super::http::HttpFault;
 use super::owner::{Owner, Whose};
 use super::partition::Partition;
 use super::queue::{self, UserQueue};
+use super::refuse::Refusal;
 use super::speech::HoldSpec;
 use super::sweep;
 use super::tcp::TcpFault;
@@ -46,6 +47,18 @@ pub(crate) fn arm(
     let (held, mut evidence): (Box<dyn Held>, Evidence) = match &spec.fault {
         Fault::Tcp(tcp) if spec.fault.may_have_owner() => {
             let (held, evidence) = TcpFault::arm(tcp, &spec.filter, spec.seed, Some(owner))?;
+            (Box::new(held), evidence)
+        }
+        Fault::Dns(dns) => {
+            let (held, evidence) = DnsFault::arm(dns, &spec.filter, spec.seed, Some(owner))?;
+            (Box::new(held), evidence)
+        }
+        Fault::Http(http) => {
+            let (held, evidence) = HttpFault::arm(http, &spec.filter, spec.seed, Some(owner))?;
+            (Box::new(held), evidence)
+        }
+        Fault::Partition(partition) if partition.mode == PartitionMode::Reject => {
+            let (held, evidence) = Refusal::arm(&spec.filter, owner)?;
             (Box::new(held), evidence)
         }
         fault if fault.may_have_owner() => {
@@ -81,11 +94,11 @@ pub(crate) fn arm_fault(
         return Ok((Box::new(held), evidence));
     }
     if let Fault::Dns(dns) = fault {
-        let (held, evidence) = DnsFault::arm(dns, filter, seed)?;
+        let (held, evidence) = DnsFault::arm(dns, filter, seed, None)?;
         return Ok((Box::new(held), evidence));
     }
     if let Fault::Http(http) = fault {
-        let (held, evidence) = HttpFault::arm(http, filter, seed)?;
+        let (held, evidence) = HttpFault::arm(http, filter, seed, None)?;
         return Ok((Box::new(held), evidence));
     }
     if let Fault::Tcp(tcp) = fault {
@@ -199,9 +212,7 @@ fn capability(abilities: &NetAbilities, fault: FaultKind) -> Capability {
         }
         means.dedup();
     }
-    if (fault.is_shaping() || matches!(fault, FaultKind::Tcp | FaultKind::Partition))
-        && let Err(reasons) = abilities.owners()
-    {
+    if let Err(reasons) = abilities.owners() {
         let only = |why| format!("not for one process of a namespace alone: {why}");
         notes.extend(reasons.into_iter().map(only));
     }

@@ -17,6 +17,7 @@ use super::tcp::segment::{Transport, ends};
 use crate::kernel::cgroup;
 use crate::kernel::net::nfqueue::Packet;
 use crate::kernel::net::sockets::{Asked, Sockets};
+use squall_experiments::filter::Direction;
 
 /// How long an answer about a socket is believed: it may be closed, and its ports used by another, or handed to another
 /// process. A packet that begins a connection is looked up in any case.
@@ -116,6 +117,47 @@ impl Owner {
             )?;
         }
         Ok(mine)
+    }
+
+    /// Whether a packet belongs to the owner, where what goes over `lo` is met as it leaves: there the direction says which end
+    /// is meant.
+    pub(crate) fn concerns(
+        &mut self,
+        packet: &Packet,
+        direction: Direction,
+        now_ns: u64,
+    ) -> Result<bool, HoldError> {
+        let Some((transport, source, destination, begins)) = ends(&packet.bytes) else {
+            return Ok(false);
+        };
+        let arrives = packet.hook == PREROUTING;
+        let over_lo = !arrives && packet.link == LO;
+        let as_receiver = arrives || (over_lo && direction != Direction::Egress);
+        let as_sender = !arrives && (!over_lo || direction != Direction::Ingress);
+        let mut mine = false;
+        for (is_asked, local, remote) in [
+            (as_receiver, destination, source),
+            (as_sender, source, destination),
+        ] {
+            mine |=
+                is_asked && self.has((transport, local, remote), packet.link, begins, now_ns)?;
+        }
+        Ok(mine)
+    }
+
+    /// One more of the same, for another queue.
+    pub(crate) fn twin(&self) -> Result<Self, HoldError> {
+        Self::new(match &self.whose {
+            Whose::Processes(pids) => Whose::Processes(pids.clone()),
+            Whose::Group(group) => Whose::Group(cgroup::Group {
+                controllers: group.controllers.clone(),
+                path: group.path.clone(),
+                fd: group
+                    .fd
+                    .try_clone()
+                    .map_err(HoldError::kernel("duplicate", "the cgroup's descriptor"))?,
+            }),
+        })
     }
 
     /// Whether the owner has a socket open.

@@ -19,7 +19,7 @@ use crate::kernel::net::nft::expr::{Expressions, Verdict};
 use crate::kernel::net::nft::matching::{
     End, Match, Net, Ports, Transport, spare_neighbour_discovery,
 };
-use crate::kernel::net::nft::{Draft, Family, Hook, OwnedTable};
+use crate::kernel::net::nft::{ChainSeen, Draft, Family, Hook, OwnedTable};
 
 /// The chain that picks packets.
 pub(crate) const PICK: &str = "pick";
@@ -329,10 +329,19 @@ fn ignore_absent(result: Result<(), NetError>) -> Result<(), NetError> {
     }
 }
 
-/// Checks that the kernel has the rule that acts, with these expressions; says its counter (packets, bytes).
+/// Checks that the kernel has the rule that acts, with this expression; says its counter (packets, bytes).
 pub(crate) fn read_action(table: &OwnedTable, needed: &str) -> Result<(u64, u64), HoldError> {
+    read_rules(table, ACT, needed)
+}
+
+/// The same of another chain's rules.
+pub(crate) fn read_rules(
+    table: &OwnedTable,
+    chain: &str,
+    needed: &str,
+) -> Result<(u64, u64), HoldError> {
     let (mut packets, mut bytes, mut found) = (0, 0, false);
-    for rule in table.rules(ACT)? {
+    for rule in table.rules(chain)? {
         found |= rule.expressions.iter().any(|e| e == needed);
         let (p, b) = rule.counter.unwrap_or_default();
         packets += p;
@@ -345,6 +354,27 @@ pub(crate) fn read_action(table: &OwnedTable, needed: &str) -> Result<(u64, u64)
             "the rule that should {needed} packets is not in {table} any more: somebody removed it, so the fault is over"
         )))
     }
+}
+
+/// Reads base chains back by their names and priorities, a line each, and how many rules pick packets for them.
+pub(crate) fn hooks_read_back(
+    table: &OwnedTable,
+    wanted: impl IntoIterator<Item = (&'static str, i32)>,
+) -> Result<Vec<String>, HoldError> {
+    let seen = table.chains()?;
+    let mut lines = Vec::new();
+    for (chain, priority) in wanted {
+        let hooked = |(_, at)| at == priority;
+        let is_there = |c: &ChainSeen| c.name == chain && c.hook.is_some_and(hooked);
+        if !seen.iter().any(is_there) {
+            return Err(HoldError::Unable(format!(
+                "{table}: chain {chain} was made, the kernel shows {seen:?}"
+            )));
+        }
+        lines.push(format!("{table}: chain `{chain}`, priority {priority}"));
+    }
+    lines.push(picks_read_back(table)?);
+    Ok(lines)
 }
 
 /// How many rules pick packets, and how many spare them, as the kernel has them.

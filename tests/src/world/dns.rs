@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -174,17 +175,22 @@ impl Client {
     /// # Errors
     /// When the kernel refuses.
     pub fn new(netns: &Netns, to: IpAddr) -> Result<Self> {
+        netns.enter(|| Self::here(to))
+    }
+
+    /// One in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn here(to: IpAddr) -> Result<Self> {
         let any: IpAddr = if to.is_ipv4() {
             Ipv4Addr::UNSPECIFIED.into()
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        let socket = netns.enter(|| {
-            let socket = UdpSocket::bind((any, 0))?;
-            // Only what comes from the address that was asked is an answer.
-            socket.connect((to, PORT))?;
-            Ok(socket)
-        })?;
+        let socket = UdpSocket::bind((any, 0))?;
+        // Only what comes from the address that was asked is an answer.
+        socket.connect((to, PORT))?;
         Ok(Self {
             socket,
             to: SocketAddr::new(to, PORT),
@@ -228,8 +234,16 @@ impl Client {
         kind: u16,
         limit: Duration,
     ) -> Result<Option<Told>> {
+        netns.enter(|| self.ask_by_tcp_here(name, kind, limit))
+    }
+
+    /// The same in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// As [`Self::ask_by_tcp`].
+    pub fn ask_by_tcp_here(&self, name: &str, kind: u16, limit: Duration) -> Result<Option<Told>> {
         let begun = Instant::now();
-        let mut stream = netns.enter(|| Ok(TcpStream::connect_timeout(&self.to, limit)?))?;
+        let mut stream = TcpStream::connect_timeout(&self.to, limit)?;
         stream.set_read_timeout(Some(limit))?;
         write_framed(&mut stream, &query(self.asked, name, kind))?;
         match read_framed(&mut stream) {
@@ -237,6 +251,12 @@ impl Client {
             Err(error) if waiting(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

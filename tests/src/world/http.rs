@@ -56,6 +56,14 @@ impl Service {
         Self::on(listener, succeeds)
     }
 
+    /// One in the calling thread's namespace, by which all requests succeed.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn here(at: SocketAddr) -> Result<Self> {
+        Self::on(TcpListener::bind(at)?, Arc::new(|_| true))
+    }
+
     /// The same where somebody listens already.
     ///
     /// # Errors

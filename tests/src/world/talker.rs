@@ -2,14 +2,14 @@
 //! program, started again, as victims are.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Result;
 use super::netns::Netns;
 use super::tcp::Echo;
+use super::{Result, dns, http};
 
 /// The first argument by which this program knows that it is to be a talker.
 const ROLE: &str = "be-a-talker";
@@ -81,6 +81,16 @@ impl Talker {
             .map_err(Into::into)
     }
 
+    /// Serves requests at an address of its own; all of them succeed.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn serve_web(&mut self, at: SocketAddr) -> Result<()> {
+        self.say(&format!("web {at}"))?
+            .map(drop)
+            .map_err(Into::into)
+    }
+
     /// Says something, and waits for it to come back.
     ///
     /// # Errors
@@ -88,6 +98,27 @@ impl Talker {
     pub fn ask(&mut self, line: Line, patience: Duration) -> Result<Told> {
         let told = self.say(&format!("ask {} {}", line.0, patience.as_millis()))?;
         Ok(told.map(Duration::from_micros))
+    }
+
+    /// Asks a resolver for a name, over TCP or UDP, with a socket of its own; the response code, or why there is none.
+    ///
+    /// # Errors
+    /// When the talker itself is gone.
+    pub fn look_up(
+        &mut self,
+        at: IpAddr,
+        over_tcp: bool,
+    ) -> Result<std::result::Result<u64, String>> {
+        let over = if over_tcp { "tcp" } else { "udp" };
+        self.say(&format!("name {at} {over}"))
+    }
+
+    /// Asks a web service on a connection of its own; the status, or why there is none.
+    ///
+    /// # Errors
+    /// When the talker itself is gone.
+    pub fn get(&mut self, at: SocketAddr) -> Result<std::result::Result<u64, String>> {
+        self.say(&format!("get {at}"))
     }
 
     /// Closes a socket.
@@ -154,6 +185,7 @@ pub fn main_if_talker() -> Option<ExitCode> {
 struct Talk {
     lines: Vec<Option<Socket>>,
     services: Vec<Echo>,
+    webs: Vec<http::Service>,
 }
 
 enum Socket {
@@ -181,11 +213,27 @@ impl Talk {
                 self.services.push(Echo::start_here(at.parse()?)?);
                 Ok(0)
             }
+            ["web", at] => {
+                self.webs.push(http::Service::here(at.parse()?)?);
+                Ok(0)
+            }
             ["ask", line, patience] => {
                 let patience = Duration::from_millis(patience.parse()?);
                 let line = self.lines.get_mut(line.parse::<usize>()?);
                 let socket = line.and_then(Option::as_mut).ok_or("no such line")?;
                 Ok(u64::try_from(ask(socket, patience)?.as_micros())?)
+            }
+            ["name", at, over] => {
+                let mut client = dns::Client::here(at.parse()?)?;
+                let told = match over {
+                    "tcp" => client.ask_by_tcp_here("db.shop", dns::A, PATIENCE)?,
+                    _ => client.ask("db.shop", dns::A, PATIENCE)?,
+                };
+                Ok(told.ok_or("no answer came")?.code.into())
+            }
+            ["get", at] => {
+                let stream = TcpStream::connect_timeout(&at.parse()?, PATIENCE)?;
+                Ok(http::get_on(&stream, "/", PATIENCE)?.status.into())
             }
             ["close", line] => {
                 let line = self.lines.get_mut(line.parse::<usize>()?);

@@ -19,6 +19,7 @@ mod nic;
 mod node;
 mod node_end;
 mod owner;
+mod owner_reads;
 mod pods;
 mod policy;
 mod pressure;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             trials.extend(redirect::trials(&capabilities));
             trials.extend(tcp::trials(&capabilities));
             trials.extend(owner::trials(&capabilities));
+            trials.extend(owner_reads::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));
             trials.extend(walk::trials(&capabilities));
         }

@@ -22,7 +22,7 @@ use crate::beside_others;
 use crate::dose::{LEASE, emulated};
 
 /// Longer than an answer takes, on an emulated machine too.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long is waited for what should not come.
 const SILENCE: Duration = Duration::from_millis(600);
 /// How late the hit packets are; on an emulated machine an untouched answer may well take 300 ms.
@@ -41,7 +41,7 @@ fn prompt_by() -> Duration {
 }
 
 /// Where the TCP service is: the wire's own only listen.
-const WEB: u16 = 8080;
+pub(crate) const WEB: u16 = 8080;
 
 pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     type Body = fn() -> Result<()>;
@@ -64,16 +64,16 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
 }
 
 /// Two processes in one namespace, and what they talk to.
-struct Shared {
-    wire: Wire,
+pub(crate) struct Shared {
+    pub(crate) wire: Wire,
     echo: Echo,
-    one: Talker,
-    other: Talker,
+    pub(crate) one: Talker,
+    pub(crate) other: Talker,
     tag: String,
 }
 
 impl Shared {
-    fn new(user: Option<u32>) -> Result<Self> {
+    pub(crate) fn new(user: Option<u32>) -> Result<Self> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -88,22 +88,22 @@ impl Shared {
         })
     }
 
-    fn process(&self) -> Value {
+    pub(crate) fn process(&self) -> Value {
         json!({ "process": { "command": self.tag } })
     }
 }
 
-fn at(port: u16) -> SocketAddr {
+pub(crate) fn at(port: u16) -> SocketAddr {
     (named(Ip::V4), port).into()
 }
 
 /// From or to the named address alone.
-fn filter(direction: &str) -> Value {
+pub(crate) fn filter(direction: &str) -> Value {
     let end = if direction == "egress" { "to" } else { "from" };
     json!({ end: { "hosts": [named(Ip::V4).to_string()] }, "direction": direction })
 }
 
-fn arm(agent: &mut Agent, on: &Value, fault: Value) -> Result<Armed> {
+pub(crate) fn arm(agent: &mut Agent, on: &Value, fault: Value) -> Result<Armed> {
     agent.inject(
         &written(on.clone()),
         &written(fault),
@@ -119,14 +119,18 @@ fn dose(ended: Ended) -> Result<NetworkDose> {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<()> {
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: T,
+    expected: T,
+) -> Result<()> {
     if found == expected {
         return Ok(());
     }
     Err(format!("{what}: {found:?} instead of {expected:?}").into())
 }
 
-fn prompt(what: &str, talker: &mut Talker, line: Line) -> Result<()> {
+pub(crate) fn prompt(what: &str, talker: &mut Talker, line: Line) -> Result<()> {
     match talker.ask(line, PATIENCE)? {
         Ok(took) if took < prompt_by() => Ok(()),
         told => Err(format!("{what}: {told:?} is not prompt").into()),

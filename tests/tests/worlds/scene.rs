@@ -1,7 +1,8 @@
 //! A scene for every kind of fault: what it is tried on, and how its victim feels it.
 
-use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
+pub(crate) mod owned;
+
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::target::Target;
 
+use self::owned::Owned;
 use crate::dose::emulated;
 
 /// How long a fault may take from `armed` until its victim feels it: a round trip, a growth, a control period.
@@ -50,7 +52,7 @@ pub(crate) struct Scene {
 enum Stage {
     Network(Box<Wire>),
     /// A wire and a socket on it that is the victim's, in a namespace where others' are too.
-    Owned(Box<Wire>, UdpSocket),
+    Owned(Box<Wire>, Owned),
     Names(
         Box<Wire>,
         #[expect(dead_code, reason = "it answers as long as it is kept")] Resolver,
@@ -130,16 +132,16 @@ impl Scene {
         })
     }
 
-    /// Everything that a fault on the packets of one process among others needs to act on.
+    /// Everything that a fault on the traffic of one process among others needs to act on.
     pub(crate) fn set_owned(kind: FaultKind) -> Result<Self> {
         let tag = fresh_tag();
         let wire = Wire::new()?;
-        let socket = wire.udp(named(Ip::V4))?;
-        let victim = wire.victim.enter(|| with_socket(&tag, &socket))?;
+        let owned = Owned::set(kind, &wire)?;
+        let victim = owned.victim(&wire, &tag)?;
         Ok(Self {
             kind,
             victim: Mutex::new(Some(victim)),
-            stage: Stage::Owned(Box::new(wire), socket),
+            stage: Stage::Owned(Box::new(wire), owned),
             tag,
         })
     }
@@ -186,7 +188,10 @@ impl Scene {
 
     /// A dose nobody can overlook.
     pub(crate) fn fault(&self) -> Fault {
-        strong(self.kind)
+        match self.stage {
+            Stage::Owned(..) => owned::strong(self.kind),
+            _ => strong(self.kind),
+        }
     }
 
     /// Whether a fault of this kind has something to act on here.
@@ -242,9 +247,15 @@ impl Scene {
     pub(crate) fn suffering(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
         match &self.stage {
             Stage::Network(wire) => network_suffering(wire, since, time),
-            Stage::Owned(_, socket) => volley_suffering(socket, since, time),
-            Stage::Names(wire, _) => names_suffering(wire, since, time),
-            Stage::Web(wire, _) => web_suffering(wire, since, time),
+            Stage::Owned(wire, owned) => owned.suffering(wire, since, time),
+            Stage::Names(wire, _) => {
+                let mut client = dns::Client::new(&wire.victim, named(Ip::V4))?;
+                Ok(names_suffering(&mut client, since, time))
+            }
+            Stage::Web(wire, _) => {
+                let at = (named(Ip::V4), WEB_PORT).into();
+                Ok(web_suffering(&wire.victim, at, since, time))
+            }
             Stage::Echo(wire, echo) => echo_suffering(wire, echo, since, time),
             Stage::Group(group) if self.kind == FaultKind::Cpu => cpu_suffering(group, since, time),
             Stage::Group(_) if self.kind == FaultKind::Freeze => self.standstill(since, time),
@@ -307,7 +318,7 @@ impl Scene {
             | Stage::Web(wire, _)
             | Stage::Echo(wire, _)
             | Stage::Ports(wire) => wire.victim.enter(|| Victim::start(&self.tag))?,
-            Stage::Owned(wire, socket) => wire.victim.enter(|| with_socket(&self.tag, socket))?,
+            Stage::Owned(wire, owned) => owned.victim(wire, &self.tag)?,
             Stage::Group(group) => {
                 let started = Victim::start(&self.tag)?;
                 group.adopt(started.pid())?;
@@ -340,11 +351,6 @@ fn fresh_tag() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("sqt-scene-{}-{number}", std::process::id())
-}
-
-/// A victim that has the socket open as well.
-fn with_socket(tag: &str, socket: &UdpSocket) -> Result<Victim> {
-    Victim::start_with(tag, OwnedFd::from(socket.try_clone()?))
 }
 
 /// A dose nobody can overlook. A new kind of fault does not compile without one.
@@ -429,8 +435,7 @@ fn volley_suffering(
 }
 
 /// Queries, all from one socket, that are not answered with what the resolver says.
-fn names_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
-    let mut client = dns::Client::new(&wire.victim, named(Ip::V4))?;
+fn names_suffering(client: &mut dns::Client, since: Instant, time: Duration) -> Option<Duration> {
     let mut last = None;
     while since.elapsed() < time {
         let asked = since.elapsed();
@@ -440,22 +445,22 @@ fn names_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option
         }
         thread::sleep(Duration::from_millis(4));
     }
-    Ok(last)
+    last
 }
 
 /// Requests, each on a new connection, that are not answered by the service.
-fn web_suffering(wire: &Wire, since: Instant, time: Duration) -> Result<Option<Duration>> {
+fn web_suffering(from: &Netns, at: SocketAddr, since: Instant, time: Duration) -> Option<Duration> {
     let mut last = None;
     while since.elapsed() < time {
         let asked = since.elapsed();
-        let got = http::get(&wire.victim, (named(Ip::V4), WEB_PORT).into(), "/", SLOW);
+        let got = http::get(from, at, "/", SLOW);
         if got.is_ok_and(|got| got.status == 200) {
             thread::sleep(Duration::from_millis(4));
         } else {
             last = Some(asked);
         }
     }
-    Ok(last)
+    last
 }
 
 /// Connections on which what is said does not come back.

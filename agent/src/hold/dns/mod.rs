@@ -23,6 +23,7 @@ use squall_experiments::filter::{Direction, Protocol, ResolvedFilter};
 
 use self::rule::{Fate, Rule};
 use super::held::{Held, HoldError};
+use super::owner::Owner;
 use super::queue::waiting::Waiting;
 use super::queue::{action_expression, commit_by};
 use super::redirect::{self, LO, Redirect};
@@ -59,6 +60,9 @@ struct Datagrams {
     /// Numbers of packets that are late.
     waiting: Waiting<u32>,
     started: Instant,
+    direction: Direction,
+    /// Whose queries alone are met, where only some's are.
+    owner: Option<Owner>,
 }
 
 impl DnsFault {
@@ -67,13 +71,17 @@ impl DnsFault {
         fault: &Dns,
         filter: &ResolvedFilter,
         seed: u64,
+        owner: Option<Owner>,
     ) -> Result<(Self, Evidence), HoldError> {
         let rule = Arc::new(Rule::new(fault, seed));
         let mut lines = Vec::new();
         let datagrams = if filter.protocol == Some(Protocol::Tcp) {
             None
         } else {
-            let (datagrams, read) = Datagrams::arm(&over(filter, Protocol::Udp))?;
+            let (datagrams, read) = {
+                let owner = owner.as_ref().map(Owner::twin).transpose()?;
+                Datagrams::arm(&over(filter, Protocol::Udp), owner)?
+            };
             lines.extend(read);
             Some(datagrams)
         };
@@ -83,7 +91,7 @@ impl DnsFault {
             let rule = Arc::clone(&rule);
             let serve: redirect::Serve =
                 Arc::new(move |meeting| Box::pin(stream::serve(Arc::clone(&rule), meeting)));
-            let (streams, read) = Redirect::arm(&over(filter, Protocol::Tcp), serve)?;
+            let (streams, read) = Redirect::arm(&over(filter, Protocol::Tcp), serve, owner)?;
             lines.extend(read);
             Some(streams)
         };
@@ -118,7 +126,8 @@ fn over(filter: &ResolvedFilter, protocol: Protocol) -> ResolvedFilter {
 impl Held for DnsFault {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let queue = self.datagrams.as_ref().map(|d| d.queue.as_fd());
-        queue.into_iter().collect()
+        let begun = self.streams.as_ref().and_then(Redirect::descriptor);
+        queue.into_iter().chain(begun).collect()
     }
 
     fn next_turn(&self) -> Option<Instant> {
@@ -128,6 +137,9 @@ impl Held for DnsFault {
     }
 
     fn turn(&mut self) -> Result<(), HoldError> {
+        if let Some(streams) = &mut self.streams {
+            streams.turn()?;
+        }
         match &mut self.datagrams {
             Some(datagrams) => datagrams.turn(&self.rule),
             None => Ok(()),
@@ -166,7 +178,10 @@ impl Held for DnsFault {
 }
 
 impl Datagrams {
-    fn arm(filter: &ResolvedFilter) -> Result<(Self, Vec<String>), HoldError> {
+    fn arm(
+        filter: &ResolvedFilter,
+        owner: Option<Owner>,
+    ) -> Result<(Self, Vec<String>), HoldError> {
         let most = u32::try_from(WAITING_MAX).unwrap_or(u32::MAX) + UNREAD_MAX;
         let queue = Queue::bind(Copying::Whole, most)?;
         let answers = RawSender::open(OWN_PRIORITY)?;
@@ -179,6 +194,8 @@ impl Datagrams {
             answers,
             waiting: Waiting::new(WAITING_MAX),
             started: Instant::now(),
+            direction: filter.direction,
+            owner,
         };
         let lines = datagrams.read_back(filter.direction, means)?;
         Ok((datagrams, lines))
@@ -188,21 +205,10 @@ impl Datagrams {
         let table = &self.table;
         let expression = action_expression(means);
         steer::read_action(table, expression)?;
-        let seen = table.chains()?;
-        let mut lines = Vec::new();
-        for (chain, _) in redirect::hooks(direction) {
-            let hooked = |(_, priority)| priority == PRIORITY;
-            if !seen
-                .iter()
-                .any(|c| c.name == chain && c.hook.is_some_and(hooked))
-            {
-                return Err(HoldError::Unable(format!(
-                    "{table}: chain {chain} was made, the kernel shows {seen:?}"
-                )));
-            }
-            lines.push(format!("{table}: chain `{chain}`, priority {PRIORITY}"));
-        }
-        lines.push(steer::picks_read_back(table)?);
+        let wanted = redirect::hooks(direction)
+            .into_iter()
+            .map(|(chain, _)| (chain, PRIORITY));
+        let mut lines = steer::hooks_read_back(table, wanted)?;
         lines.push(format!(
             "{table}: counts queries and queues them to queue {} by `{expression}`, with bypass",
             self.queue.number()
@@ -243,10 +249,15 @@ impl Datagrams {
             let Some(packet) = received else {
                 return Ok(true);
             };
+            let now_ns = self.now_ns();
+            let ours = match &mut self.owner {
+                None => true,
+                Some(owner) => owner.concerns(&packet, self.direction, now_ns)?,
+            };
             let parts = packet::parse(&packet.bytes);
             let fate = match &parts {
-                Some(parts) => rule.judge(&packet.bytes[parts.payload.clone()]),
-                None => Fate::Pass,
+                Some(parts) if ours => rule.judge(&packet.bytes[parts.payload.clone()]),
+                _ => Fate::Pass,
             };
             match fate {
                 Fate::Pass => self.queue.decide(packet.id, Verdict::Accept, None),

@@ -19,7 +19,9 @@ use squall_experiments::filter::{Direction, Protocol, ResolvedFilter};
 
 use self::rule::Rule;
 use super::held::{Held, HoldError};
+use super::owner::Owner;
 use super::redirect::{self, Redirect};
+use std::os::fd::BorrowedFd;
 
 /// A fault on requests in force.
 pub(crate) struct HttpFault {
@@ -33,6 +35,7 @@ impl HttpFault {
         fault: &Http,
         filter: &ResolvedFilter,
         seed: u64,
+        owner: Option<Owner>,
     ) -> Result<(Self, Evidence), HoldError> {
         if filter.to.as_ref().is_none_or(|to| to.ports.is_empty()) {
             return Err(HoldError::Unable(
@@ -44,7 +47,7 @@ impl HttpFault {
         let shared = Arc::clone(&rule);
         let serve: redirect::Serve =
             Arc::new(move |meeting| Box::pin(proxy::serve(Arc::clone(&shared), meeting)));
-        let (redirect, read_back) = Redirect::arm(&over_tcp(filter), serve)?;
+        let (redirect, read_back) = Redirect::arm(&over_tcp(filter), serve, owner)?;
         let mut warnings = vec![
             "connections that were there before are not touched; those that are led through the holder end with it"
                 .to_owned(),
@@ -69,6 +72,14 @@ fn over_tcp(filter: &ResolvedFilter) -> ResolvedFilter {
 }
 
 impl Held for HttpFault {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.redirect.descriptor().into_iter().collect()
+    }
+
+    fn turn(&mut self) -> Result<(), HoldError> {
+        self.redirect.turn()
+    }
+
     fn dose(&mut self) -> Result<Dose, HoldError> {
         let connections = self.redirect.count()?;
         Ok(Dose::Http(self.rule.dose(connections)))

@@ -163,25 +163,10 @@ impl UserQueue {
     fn read_back(&self, direction: Direction, means: QueueMeans) -> Result<Vec<String>, HoldError> {
         let expression = action_expression(means);
         steer::read_action(&self.table, expression)?;
-        let seen = self.table.chains()?;
-        let wanted = hooks(direction);
-        let mut lines = Vec::new();
-        for (chain, _, priority) in &wanted {
-            let found = seen
-                .iter()
-                .find(|c| c.name == *chain && c.hook.is_some_and(|(_, p)| p == *priority));
-            let Some(_) = found else {
-                return Err(HoldError::Unable(format!(
-                    "{}: chain {chain} was made, the kernel shows {seen:?}",
-                    self.table
-                )));
-            };
-            lines.push(format!(
-                "{}: chain `{chain}`, priority {priority}",
-                self.table
-            ));
-        }
-        lines.push(steer::picks_read_back(&self.table)?);
+        let wanted = hooks(direction)
+            .into_iter()
+            .map(|(chain, _, at)| (chain, at));
+        let mut lines = steer::hooks_read_back(&self.table, wanted)?;
         lines.push(format!(
             "{}: counts and queues packets to queue {} by `{expression}`, with bypass",
             self.table,

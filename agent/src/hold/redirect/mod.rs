@@ -7,19 +7,25 @@
 //! Only where a connection begins is it led here: those that were there before go on untouched. With the holder its
 //! table goes, and new connections go straight at once; those that it had taken over end with it.
 //!
+//! Where only one owner's connections are meant, it is asked whose each is before (see [`chosen`]).
+//!
 //! The connections are served on a thread of their own, so that the first one can always be told to stop. A holder whose
 //! service has ended must not go on leading connections to nobody: it exits, and so does the fault.
 
+mod chosen;
 mod serve;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use squall_experiments::filter::{Direction, Ports, Protocol, ResolvedEndpoint, ResolvedFilter};
 
 pub(crate) use serve::{Meeting, Serve, upstream};
 
+use self::chosen::Chosen;
 use super::held::HoldError;
+use super::owner::Owner;
 use super::{names, steer};
 use crate::kernel::net::nft::expr::{Base, Expressions, Meta, Verdict};
 use crate::kernel::net::nft::{Draft, Family, Hook, OwnedTable};
@@ -38,6 +44,8 @@ pub(crate) struct Redirect {
     // Dropped first: connections must end while their addresses are still translated.
     service: Service,
     table: OwnedTable,
+    /// Whose connections alone are led, where only some's are.
+    chosen: Option<Chosen>,
 }
 
 impl Redirect {
@@ -45,53 +53,70 @@ impl Redirect {
     pub(crate) fn arm(
         filter: &ResolvedFilter,
         serve: Serve,
+        owner: Option<Owner>,
     ) -> Result<(Self, Vec<String>), HoldError> {
         let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let (listeners, port) = listen(filter.direction)?;
         let service = Service::start(listeners, port, serve)?;
-        let mut draft = Draft::default();
-        let act = Expressions::default().counter().redirect_to(port);
-        steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
-        draft_hooks(&mut draft, filter.direction);
-        table.commit(&draft)?;
-        let redirect = Self { table, service };
+        let lead = Expressions::default().counter().redirect_to(port);
+        let chosen = if let Some(owner) = owner {
+            Some(Chosen::arm(owner, filter, &mut table, lead)?)
+        } else {
+            let mut draft = Draft::default();
+            steer::draft_chains(&mut draft, Family::Inet, filter, vec![lead]);
+            draft_hooks(&mut draft, filter.direction, steer::PICK);
+            table.commit(&draft)?;
+            None
+        };
+        let redirect = Self {
+            table,
+            service,
+            chosen,
+        };
         let lines = redirect.read_back(filter.direction, port)?;
         Ok((redirect, lines))
     }
 
     fn read_back(&self, direction: Direction, port: u16) -> Result<Vec<String>, HoldError> {
-        steer::read_action(&self.table, "redir")?;
-        let seen = self.table.chains()?;
-        let mut lines = Vec::new();
-        for (chain, _) in hooks(direction) {
-            let hooked = |(_, priority)| priority == PRIORITY;
-            if !seen
-                .iter()
-                .any(|c| c.name == chain && c.hook.is_some_and(hooked))
-            {
-                return Err(HoldError::Unable(format!(
-                    "{}: chain {chain} was made, the kernel shows {seen:?}",
-                    self.table
-                )));
-            }
-            lines.push(format!(
-                "{}: chain `{chain}` of address translation, priority {PRIORITY}",
-                self.table
-            ));
+        let table = &self.table;
+        self.led()?;
+        let chains = hooks(direction);
+        let wanted = chains.into_iter().map(|(chain, _)| (chain, PRIORITY));
+        let mut lines = steer::hooks_read_back(table, wanted)?;
+        if let Some(chosen) = &self.chosen {
+            lines.extend(chosen.read_back(table, direction)?);
         }
-        lines.push(steer::picks_read_back(&self.table)?);
         lines.push(format!(
-            "{}: counts connections and leads them to port {port} of process {}",
-            self.table,
+            "{table}: counts connections and leads them to port {port} of process {}",
             std::process::id()
         ));
         Ok(lines)
     }
 
+    /// What becomes readable when a connection begins whose owner is to be found.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.chosen.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Lets the connections that have begun go on to where they belong.
+    pub(crate) fn turn(&mut self) -> Result<(), HoldError> {
+        match &mut self.chosen {
+            Some(chosen) => chosen.turn(&mut self.table),
+            None => Ok(()),
+        }
+    }
+
     /// Connections led here so far, from the kernel.
     pub(crate) fn count(&self) -> Result<u64, HoldError> {
         self.service.check()?;
-        Ok(steer::read_action(&self.table, "redir")?.0)
+        self.led()
+    }
+
+    fn led(&self) -> Result<u64, HoldError> {
+        match &self.chosen {
+            None => Ok(steer::read_action(&self.table, "redir")?.0),
+            Some(chosen) => chosen.led(&self.table),
+        }
     }
 
     /// Other addresses.
@@ -103,12 +128,26 @@ impl Redirect {
 
     /// Ends it in an orderly way: no more connections, and a moment for the requests that are under way.
     pub(crate) fn release(self) -> Result<u64, HoldError> {
-        let Self { service, mut table } = self;
+        let Self {
+            service,
+            mut table,
+            chosen,
+        } = self;
         let mut draft = Draft::default();
         steer::draft_nothing(&mut draft);
         table.commit(&draft)?;
-        drop(service);
-        let count = steer::read_action(&table, "redir").map(|(connections, _)| connections);
+        let count = match chosen {
+            None => {
+                drop(service);
+                steer::read_action(&table, "redir").map(|(connections, _)| connections)
+            }
+            Some(chosen) => {
+                // First, so that no connection waits while those that were led are served.
+                let released = chosen.release(&table);
+                drop(service);
+                released
+            }
+        };
         table.delete()?;
         count
     }
@@ -141,24 +180,35 @@ pub(crate) fn hooks(direction: Direction) -> Vec<(&'static str, Hook)> {
     }
 }
 
-fn draft_hooks(draft: &mut Draft, direction: Direction) {
-    let rule = Expressions::default;
+fn draft_hooks(draft: &mut Draft, direction: Direction, then: &str) {
     for (chain, hook) in hooks(direction) {
         let arriving = hook == Hook::Prerouting;
         draft.nat_chain(chain, hook, PRIORITY);
-        let own = rule()
-            .meta(Meta::Priority)
-            .equals(&OWN_PRIORITY.to_ne_bytes());
-        draft.rule(chain, own.verdict(&Verdict::Accept));
-        let picked = match (arriving, direction) {
-            (true, _) => rule().for_this_host(),
-            // What arrives over `lo` has left over it.
-            (false, Direction::Ingress) => rule().meta(Meta::OutLink).equals(&LO.to_ne_bytes()),
-            (false, _) => rule(),
-        };
-        let begins = begins(picked);
-        draft.rule(chain, begins.verdict(&Verdict::Jump(steer::PICK.into())));
+        draft_beginnings(draft, chain, arriving, direction, then);
     }
+}
+
+/// Drafts what a chain at one of the [`hooks`] does with the beginnings of connections that are not our own.
+fn draft_beginnings(
+    draft: &mut Draft,
+    chain: &str,
+    arriving: bool,
+    direction: Direction,
+    then: &str,
+) {
+    let rule = Expressions::default;
+    let own = rule()
+        .meta(Meta::Priority)
+        .equals(&OWN_PRIORITY.to_ne_bytes());
+    draft.rule(chain, own.verdict(&Verdict::Accept));
+    let picked = match (arriving, direction) {
+        (true, _) => rule().for_this_host(),
+        // What arrives over `lo` has left over it.
+        (false, Direction::Ingress) => rule().meta(Meta::OutLink).equals(&LO.to_ne_bytes()),
+        (false, _) => rule(),
+    };
+    let begins = begins(picked);
+    draft.rule(chain, begins.verdict(&Verdict::Jump(then.into())));
 }
 
 /// Goes on only where a TCP connection begins. Where connection tracking begins with this very table, it takes the next

@@ -164,21 +164,10 @@ impl TcpFault {
         let table = &self.table;
         let expression = action_expression(means);
         steer::read_action(table, expression)?;
-        let seen = table.chains()?;
-        let mut lines = Vec::new();
-        for (chain, _, priority) in hooks(self.filter.direction) {
-            let hooked = |(_, at)| at == priority;
-            if !seen
-                .iter()
-                .any(|c| c.name == chain && c.hook.is_some_and(hooked))
-            {
-                return Err(HoldError::Unable(format!(
-                    "{table}: chain {chain} was made, the kernel shows {seen:?}"
-                )));
-            }
-            lines.push(format!("{table}: chain `{chain}`, priority {priority}"));
-        }
-        lines.push(steer::picks_read_back(table)?);
+        let wanted = hooks(self.filter.direction)
+            .into_iter()
+            .map(|(chain, _, at)| (chain, at));
+        let mut lines = steer::hooks_read_back(table, wanted)?;
         let what = match self.effect {
             TcpEffect::Reset => "packets of connections",
             TcpEffect::Refuse => "beginnings of connections",

@@ -15,7 +15,7 @@ const HOPS: u8 = 64;
 /// Flags of a TCP header (RFC 9293, section 3.1).
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
-pub(super) const RST: u8 = 0x04;
+pub(crate) const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
 /// Where they are in it, and where the window is.
 pub(super) const FLAGS_AT: u32 = 13;
@@ -23,7 +23,7 @@ pub(super) const WINDOW_AT: u32 = 14;
 
 /// What the headers of a segment say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     /// Where it comes from.
     pub(super) source: SocketAddr,
     /// Where it goes.
@@ -33,7 +33,7 @@ pub(super) struct Segment {
     /// The next byte that its sender waits for.
     pub(super) acknowledged: u32,
     /// Its flags.
-    pub(super) flags: u8,
+    pub(crate) flags: u8,
     /// Bytes of data in it.
     pub(super) payload: u32,
     /// The timestamps of RFC 7323: its sender's, and the one echoed.
@@ -46,7 +46,7 @@ pub(super) struct Segment {
 
 /// Reads a packet's headers. `length` is how long it really is: its end need not be there. `None` for a fragment, for IPv6
 /// with extensions, and for anything that is not TCP.
-pub(super) fn parse(packet: &[u8], length: u32) -> Option<Segment> {
+pub(crate) fn parse(packet: &[u8], length: u32) -> Option<Segment> {
     let (source, destination, tcp_at, number) = addresses(packet)?;
     if number != TCP {
         return None;
@@ -151,7 +151,7 @@ impl Segment {
     }
 
     /// The reset by which its receiver refuses it (RFC 9293, section 3.10.7.1).
-    pub(super) fn refused(&self) -> Vec<u8> {
+    pub(crate) fn refused(&self) -> Vec<u8> {
         let acknowledges = self.flags & ACK != 0;
         let sequence = if acknowledges { self.acknowledged } else { 0 };
         Made {

@@ -7,7 +7,7 @@ use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::FaultKind;
 use squall_experiments::pulse::Pulse;
 
-use crate::scene::strong;
+use crate::scene::owned::strong;
 
 /// How a fault is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,17 +45,16 @@ impl Variation {
         match self {
             Self::Plain => of(kind),
             Self::Pulsed if kind.can_pulse() => of(kind),
-            // Its connections would have to be another process's: `dose::owner_of_its_connections` has such a one.
-            Self::Owned if kind == FaultKind::Tcp => Vec::new(),
             Self::Owned if strong(kind).may_have_owner() => {
-                // Whose a packet is, is told while it waits; a partition of one's is a loss of all.
+                // Whose a packet is, is told while it waits, and be it only the first of a connection; a partition of one's
+                // is a loss of all.
                 let queued = of(if kind == FaultKind::Partition {
                     FaultKind::Loss
                 } else {
                     kind
                 });
-                let queued = queued.into_iter().filter(|means| *means == Means::Queue);
-                queued.collect()
+                let asks = |means: &Means| matches!(means, Means::Queue | Means::Redirect);
+                queued.into_iter().filter(asks).collect()
             }
             Self::Pulsed | Self::Owned => Vec::new(),
         }
