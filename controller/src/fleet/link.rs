@@ -147,26 +147,36 @@ where
                 Some(Ok(Message::Close(_))) => break "it closed the link".to_owned(),
                 Some(Ok(_)) => continue,
             };
-            match skew::of_agent(&message) {
-                Ok(message) => {
-                    if tell.send(Heard::Message(Box::new(message))).await.is_err() {
+            match understood(&message, &mut noticed) {
+                Ok(Some(message)) => {
+                    if tell.send(Heard::Message(message)).await.is_err() {
                         return;
                     }
                 }
-                Err(Unread::Kind(kind)) => {
-                    if noticed.is_first(&kind) {
-                        tracing::warn!(
-                            kind,
-                            "an agent is newer, and says what this controller does not know: it is passed over"
-                        );
-                    }
-                }
+                Ok(None) => {}
                 Err(error) => break error.to_string(),
             }
         };
         let _nobody_listens = tell.send(Heard::Lost(lost)).await;
     });
     (Sayer { urgent, other }, heard)
+}
+
+/// What an agent says; none where it is of a kind that this controller does not know, which is said once of each.
+fn understood(text: &str, noticed: &mut Noticed) -> Result<Option<Box<FromAgent>>, Unread> {
+    match skew::of_agent(text) {
+        Ok(message) => Ok(Some(Box::new(message))),
+        Err(Unread::Kind(kind)) => {
+            if noticed.is_first(&kind) {
+                tracing::warn!(
+                    kind,
+                    "an agent is newer, and says what this controller does not know: it is passed over"
+                );
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
