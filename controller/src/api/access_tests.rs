@@ -4,7 +4,7 @@ use super::access::AccessWanted;
 use super::document;
 use super::problem::Problem;
 use super::tests::{World, said};
-use crate::access::endpoints::ENDPOINTS;
+use crate::access::endpoints::{ENDPOINTS, Scope};
 use crate::access::{Grant, Grants, Pace, Role};
 use crate::fleet::secret::ApiSecret;
 use crate::stage::fixture::{POLICY, policy};
@@ -155,6 +155,42 @@ async fn every_endpoint_is_for_those_whose_role_it_is_and_no_others() {
             let_in.iter().all(|s| !shut_out.contains(s)),
             "{name}: {let_in:?}"
         );
+    }
+}
+
+/// The table says who may, and everything else is held against it: so it is held against this.
+#[test]
+fn nobody_changes_anything_as_a_viewer_and_who_may_what_is_for_admins() {
+    for one in ENDPOINTS {
+        let name = format!("{} {}", one.method, one.path);
+        // The day's own people; its handlers ask.
+        let is_said_on_a_day = one.path.starts_with("/gamedays/{day}/");
+        if one.method != "GET" && !is_said_on_a_day {
+            assert_ne!(one.role, Role::Viewer, "{name}");
+        }
+        let is_about_who_may = ["/tokens", "/join-tokens", "/audit"]
+            .iter()
+            .any(|path| one.path.starts_with(path));
+        let shuts_out = one.path.starts_with("/agents/");
+        assert_eq!(
+            one.role == Role::Admin,
+            is_about_who_may || shuts_out,
+            "{name}"
+        );
+        assert_eq!(
+            one.role == Role::Approver,
+            one.path.ends_with("/votes"),
+            "{name}"
+        );
+        let is_in_one = one.path.starts_with("/environments/{environment}/");
+        assert_eq!(one.scope == Scope::Environment, is_in_one, "{name}");
+        if one.role == Role::Admin || name == "DELETE /halt" {
+            assert_eq!(one.scope, Scope::Everywhere, "{name}");
+        }
+        let stops = ["/stop", "/suspend"]
+            .iter()
+            .any(|end| one.path.ends_with(end));
+        assert_eq!(one.is_stop, stops || name == "POST /halt", "{name}");
     }
 }
 

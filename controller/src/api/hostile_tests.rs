@@ -8,7 +8,7 @@ use crate::stage::fixture::{POLICY, policy};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -211,4 +211,18 @@ async fn no_word_forges_a_line_of_a_log() {
         let whole = format!("{}{}{}", entry.who, entry.action, entry.detail);
         assert!(whole.chars().all(|c| !c.is_control()), "{whole:?}");
     }
+}
+
+#[tokio::test]
+async fn why_everything_stands_still_writes_nothing_else_on_a_terminal() {
+    let world = World::new().await;
+    let admin = token(&world, "root", everywhere(Role::Admin), None).await;
+    let because = json!({ "because": "x\r\nFORGED\u{1b}[31m\u{9b}31m" });
+    let (status, _) = send(&world, Some(&admin), "POST", "/halt", Some(because), &[]).await;
+    assert!(status.is_success(), "{status}");
+    let (_, body) = send(&world, Some(&admin), "GET", "/halt", None, &[]).await;
+    let halt: Value = serde_json::from_slice(&body).unwrap();
+    let because = halt["halted"]["because"].as_str().unwrap();
+    assert!(because.contains("FORGED"), "{because:?}");
+    assert!(!because.chars().any(char::is_control), "{because:?}");
 }

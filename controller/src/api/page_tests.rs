@@ -4,9 +4,10 @@ use super::Page;
 use super::access_tests::{everywhere, send, token};
 use super::tests::World;
 use crate::access::Role;
+use crate::gameday::fixture::files;
 use crate::store::tests::{created, keep};
 use axum::http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use squall_experiments::ids::RunId;
 use std::collections::BTreeSet;
 
@@ -40,13 +41,23 @@ async fn every_list_comes_page_by_page_and_whole() {
         // All at one moment: the name alone tells them apart.
         token(&world, node, everywhere(Role::Viewer), None).await;
         keep(&world.store, node, vec![created(&RunId::from(node))], 7).await;
+        // A line of the audit log, too.
+        let day = Some(json!(files()));
+        let (status, _) = send(&world, Some(&admin), "POST", "/gamedays", day, &[]).await;
+        assert_eq!(status, StatusCode::CREATED);
     }
     let (count, nodes) = pages(&world, &admin, "/agents", "node").await;
     assert_eq!((count, nodes.concat()), (3, "abcde".to_owned()));
     let (count, runs) = pages(&world, &admin, "/runs", "run").await;
     assert_eq!((count, runs.concat()), (3, "edcba".to_owned()));
-    for (path, at_least) in [("/tokens", 6), ("/join-tokens", 6)] {
-        let (_, ids) = pages(&world, &admin, path, "id").await;
+    for (path, at_least, field) in [
+        ("/tokens", 6, "id"),
+        ("/join-tokens", 6, "id"),
+        ("/gamedays", 5, "id"),
+        ("/audit", 5, "hash"),
+    ] {
+        let (count, ids) = pages(&world, &admin, path, field).await;
+        assert_eq!(count, ids.len().div_ceil(2), "{path}");
         let different: BTreeSet<&String> = ids.iter().collect();
         assert!(ids.len() >= at_least, "{path}: {ids:?}");
         assert_eq!(different.len(), ids.len(), "{path}");
