@@ -53,7 +53,7 @@ fn recorded_frames_are_read_and_written_as_they_are() {
     let armed = controllers
         .iter()
         .filter_map(|frame| frame.pointer("/arm/fault"));
-    let armed = armed.map(|fault| kind(fault)).collect::<Vec<_>>();
+    let armed = armed.map(kind).collect::<Vec<_>>();
     for fault in FaultKind::ALL {
         let name = serde_json::to_value(fault).unwrap();
         assert!(armed.iter().any(|one| *one == name), "{name}");
