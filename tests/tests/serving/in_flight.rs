@@ -6,7 +6,9 @@ use lab::world::{Ended, Result, until};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A process, the experiment that lets it stand still for a minute, and who started it.
 pub(crate) struct InFlight {
@@ -21,9 +23,12 @@ impl InFlight {
     /// port is open.
     pub(crate) fn start(controller: &Controller) -> Result<Self> {
         let home = controller.home.path();
-        let name = format!("sq{}", std::process::id());
+        // Tests run beside each other, and none hits another's.
+        static VICTIMS: AtomicU32 = AtomicU32::new(0);
+        let number = VICTIMS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sq{number}-{}", std::process::id());
         let still = home.join(&name);
-        fs::copy("/usr/bin/sleep", &still)?;
+        symlink("/usr/bin/sleep", &still)?;
         let victim = Ended(Command::new(still).arg("1000").spawn()?);
         let file = home.join("in-flight.yaml");
         fs::write(&file, experiment(&name, &controller.url()))?;
