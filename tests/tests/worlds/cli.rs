@@ -16,7 +16,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::as_root;
+use crate::{as_root, dose};
 
 /// Where the service listens.
 const PORT: u16 = 8080;
@@ -55,18 +55,40 @@ const ENDS: [(&str, End); 5] = [
     ),
 ];
 
-/// They mostly wait, so all wait at once; nothing is left of any when the last is over.
+/// So often an end is looked for again on an emulated machine, which stands still now and then, where Squall says that it did.
+const AGAIN: usize = 3;
+
+fn reached((name, end): (&str, End)) -> std::result::Result<(), String> {
+    let mut again = if dose::emulated() { AGAIN } else { 0 };
+    loop {
+        let Err(error) = end() else { return Ok(()) };
+        let error = error.to_string();
+        if again == 0 || !error.contains("the controller stood still") {
+            return Err(format!("{name}: {error}"));
+        }
+        again -= 1;
+    }
+}
+
+/// They mostly wait, so all wait at once, but on an emulated machine, which would be too slow for what they promise; nothing is left of any when
+/// the last is over.
 fn side_by_side() -> Result<()> {
     let before = Fingerprint::take(&[])?;
-    let mut wrong: Vec<String> = thread::scope(|scope| {
-        let ends =
-            ENDS.map(|(name, end)| (name, scope.spawn(move || end().map_err(|e| e.to_string()))));
-        let told = ends.map(|(name, end)| match end.join() {
-            Ok(told) => told.err().map(|error| format!("{name}: {error}")),
-            Err(_) => Some(format!("{name}: it panicked")),
-        });
-        told.into_iter().flatten().collect()
-    });
+    let mut wrong: Vec<String> = if dose::emulated() {
+        let told = ENDS.into_iter().map(reached);
+        told.filter_map(std::result::Result::err).collect()
+    } else {
+        thread::scope(|scope| {
+            let ends = ENDS.map(|end| scope.spawn(move || reached(end)));
+            let told = ends.map(|end| {
+                end.join()
+                    .unwrap_or_else(|_| Err("an end panicked".to_owned()))
+            });
+            told.into_iter()
+                .filter_map(std::result::Result::err)
+                .collect()
+        })
+    };
     let left = before.difference(&Fingerprint::take(&[])?);
     wrong.extend(
         left.into_iter()
