@@ -20,6 +20,7 @@ use crate::run::{Reach, StandStill};
 use crate::store::{self, Dialect, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
+use squall_experiments::ids::RunId;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -122,12 +123,13 @@ async fn through(args: &Args) -> Result<(), ServeError> {
         Dialect::Sqlite => {
             let _hold = store::hold(&directory)?;
             leader::only(&store, &advertised).await?;
-            duties.begin().await?;
+            let interrupted = duties.begin().await?;
             let authority = Authority::open(&directory)?;
             let alone = Leadership::alone();
             let port = opened.port(args, &directory, authority, alone).await?;
-            args.say(&served);
             let desk = port.api.desk.clone();
+            desk.inherit(interrupted).await;
+            args.say(&served);
             tokio::select! {
                 () = port.serve() => {}
                 () = told_to_end() => desk.end(END_MAX).await,
@@ -210,9 +212,13 @@ async fn stand(port: Port, candidate: Candidate, duties: &Duties) {
         desk.stop_all();
         registry.hang_up_all();
     };
+    let begin = async || {
+        desk.inherit(duties.begin().await?).await;
+        Ok::<_, ServeError>(())
+    };
     tokio::select! {
         () = port.serve() => {}
-        () = candidate.stand(async || duties.begin().await, end, over) => {}
+        () = candidate.stand(begin, end, over) => {}
     }
 }
 
@@ -245,11 +251,14 @@ struct Duties {
 }
 
 impl Duties {
-    async fn begin(&self) -> Result<(), ServeError> {
-        for run in self.store.interrupt_runs(now_us()).await? {
+    /// Which runs an earlier leader left without an end.
+    async fn begin(&self) -> Result<Vec<RunId>, ServeError> {
+        let interrupted = self.store.interrupt_runs(now_us()).await?;
+        for run in &interrupted {
             tracing::warn!(%run, "a run was interrupted by the end of its controller");
         }
-        first_token(&self.store, &self.directory).await
+        first_token(&self.store, &self.directory).await?;
+        Ok(interrupted)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::stage::Together;
 use serde::{Deserialize, Serialize};
-use squall_experiments::event::Happening;
+use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::join::Labels;
 use squall_experiments::plan::{Plan, PlannedFault};
@@ -141,6 +141,39 @@ impl Budget {
         }
         self.release(run);
         Err(why)
+    }
+
+    /// Takes what a run that nobody drives any more may still hit, after all that is known to have happened in it: whatever the limits are,
+    /// it is hit. Whether that is anything.
+    pub fn inherit(&mut self, run: &RunId, environment: &str, events: &[Event]) -> bool {
+        let taken = Taken {
+            environment: environment.to_owned(),
+            ..Taken::default()
+        };
+        self.runs.insert(run.clone(), taken);
+        let none = Limits::default();
+        for Event { what, .. } in events {
+            let (planned, joined) = match what {
+                Happening::Planned(plan) => (Some(plan), None),
+                Happening::TargetJoined(joined) => (None, Some(joined)),
+                _ => (None, None),
+            };
+            let planned = planned.iter().flat_map(|plan| &plan.stages);
+            let planned = planned.flat_map(|stage| &stage.arm);
+            for fault in planned.chain(joined.iter().flat_map(|joined| &joined.faults)) {
+                // Of two that were interrupted, the first has it: it is taken either way.
+                let _taken = self.add(run, &none, &fault.target, std::slice::from_ref(fault));
+            }
+            self.heard(run, what);
+        }
+        let acts = self
+            .runs
+            .get(run)
+            .is_some_and(|taken| !taken.targets.is_empty());
+        if !acts {
+            self.release(run);
+        }
+        acts
     }
 
     /// What the runs of an environment do.

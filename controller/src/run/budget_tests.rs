@@ -3,7 +3,7 @@
 use super::budget::{Budget, LastReplica, Limits};
 use super::fixture;
 use proptest::prelude::*;
-use squall_experiments::event::{FaultRefused, Happening};
+use squall_experiments::event::{Event, FaultRefused, Happening};
 use squall_experiments::ids::RunId;
 use squall_experiments::plan::{Plan, Stage, plan};
 use squall_experiments::target::Candidate;
@@ -184,4 +184,50 @@ fn a_target_is_for_one_run_and_the_other_is_named() {
     budget
         .take(&second, "test", &limits, &plan(&second))
         .unwrap();
+}
+
+#[test]
+fn what_an_interrupted_run_may_still_hit_is_taken_whatever_the_limits_are() {
+    let mut budget = Budget::default();
+    let (old, next) = (RunId::from("old"), RunId::from("next"));
+    let [x, y] = ["x", "y"].map(fixture::candidate);
+    let plan = planned(&old, &[x.clone(), y.clone()]);
+    let on_x = faults_of(&plan).into_iter().filter(|f| f.target == x);
+    let gone = on_x.map(|fault| {
+        Happening::Refused(FaultRefused {
+            id: fault.id,
+            reason: String::new(),
+        })
+    });
+    let mut events: Vec<Event> = std::iter::once(Happening::Planned(plan.clone()))
+        .chain(gone)
+        .map(|what| Event { at_us: 1, what })
+        .collect();
+    assert!(budget.inherit(&old, "prod", &events));
+    let limits = Limits {
+        targets: Some(1),
+        ..Limits::default()
+    };
+    let mut take = |target: &Candidate| {
+        let plan = planned(&next, std::slice::from_ref(target));
+        let taken = budget.take(&next, "prod", &limits, &plan);
+        budget.release(&next);
+        taken
+    };
+    let why = take(&y).unwrap_err();
+    assert!(why[0].contains("is hit by run old already"), "{why:?}");
+    let why = take(&x).unwrap_err();
+    assert!(why[0].contains("under way: next, old"), "{why:?}");
+    budget.release(&old);
+    assert_eq!(budget.taken().count(), 0);
+    // Nothing of it acts: it holds up nobody.
+    events.extend(faults_of(&plan).into_iter().map(|fault| Event {
+        at_us: 2,
+        what: Happening::Refused(FaultRefused {
+            id: fault.id,
+            reason: String::new(),
+        }),
+    }));
+    assert!(!budget.inherit(&old, "prod", &events));
+    assert_eq!(budget.together("prod").runs, 0);
 }

@@ -28,6 +28,7 @@ use squall_experiments::ids::RunId;
 use squall_experiments::language::{self, Diagnostic};
 use squall_experiments::plan::{Plan, PlannedFault};
 use squall_experiments::target::Candidate;
+use squall_experiments::units::Lease;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,6 +41,9 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How soon it is asked again what became of a start that was not answered.
 const UNKNOWN_AGAIN: Duration = Duration::from_secs(1);
+
+/// A lease is over by then on every node: the kernel's timer has ended the holder.
+const GONE_AFTER_LEASE: Duration = Duration::from_secs(1);
 
 pub use crate::stage::{Together, Trigger};
 
@@ -401,6 +405,34 @@ impl Desk {
         look(&lock(&self.0.budget))
     }
 
+    /// Leaves in the budget what runs of an earlier leader may still hit, until their leases are over: their agents renew nothing any more, and
+    /// may not have heard of a stop.
+    pub async fn inherit(&self, runs: Vec<RunId>) {
+        for run in runs {
+            let kept = async {
+                let started = self.0.store.started(&run).await?;
+                Ok::<_, StoreError>((started, self.0.store.events(&run).await?))
+            };
+            let (environment, events) = match kept.await {
+                Ok((Some(started), events)) => (started.environment, events),
+                Ok((None, _)) => continue,
+                // Who leads is of more weight than what acts for a lease.
+                Err(error) => {
+                    let error = crate::words::chain(&error);
+                    tracing::error!(%run, error, "what an interrupted run may still hit is not in the budget");
+                    continue;
+                }
+            };
+            if lock(&self.0.budget).inherit(&run, &environment, &events) {
+                let budget = Arc::clone(&self.0.budget);
+                tokio::spawn(async move {
+                    tokio::time::sleep(lease(&events) + GONE_AFTER_LEASE).await;
+                    lock(&budget).release(&run);
+                });
+            }
+        }
+    }
+
     fn environment(&self, name: &str) -> Result<Bounded, Refused> {
         let environments = &self.0.rules.environments;
         if environments.is_empty() {
@@ -429,6 +461,18 @@ impl Desk {
             None => Ok(()),
         }
     }
+}
+
+/// The lease of a run's faults, as its file says.
+fn lease(events: &[Event]) -> Duration {
+    let created = events.iter().find_map(|event| match &event.what {
+        Happening::Created(created) => Some(created),
+        _ => None,
+    });
+    let experiment = created
+        .and_then(|created| language::read(&created.file_path, &created.file_text).experiment);
+    let lease = experiment.map_or(Lease::clamped(Duration::MAX), |experiment| experiment.lease);
+    lease.duration()
 }
 
 /// Ends a run that may be kept as started, and is not: for want of an answer that is not known.

@@ -35,6 +35,8 @@ mod fleet_tests;
 #[cfg(test)]
 mod follow_tests;
 #[cfg(test)]
+mod inherit_tests;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
