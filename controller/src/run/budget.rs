@@ -146,6 +146,8 @@ impl Budget {
     /// Takes what a run that nobody drives any more may still hit, after all that is known to have happened in it: whatever the limits are,
     /// it is hit. Whether that is anything.
     pub fn inherit(&mut self, run: &RunId, environment: &str, events: &[Event]) -> bool {
+        // Its own, of a controller that leads again before its run of the last time is over.
+        self.release(run);
         let taken = Taken {
             environment: environment.to_owned(),
             ..Taken::default()

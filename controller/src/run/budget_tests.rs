@@ -203,6 +203,8 @@ fn what_an_interrupted_run_may_still_hit_is_taken_whatever_the_limits_are() {
         .chain(gone)
         .map(|what| Event { at_us: 1, what })
         .collect();
+    // Twice, as by a controller that leads again before its own run is over.
+    assert!(budget.inherit(&old, "prod", &events));
     assert!(budget.inherit(&old, "prod", &events));
     let limits = Limits {
         targets: Some(1),
@@ -220,6 +222,9 @@ fn what_an_interrupted_run_may_still_hit_is_taken_whatever_the_limits_are() {
     assert!(why[0].contains("under way: next, old"), "{why:?}");
     budget.release(&old);
     assert_eq!(budget.taken().count(), 0);
+    let all = budget.take(&next, "prod", &limits, &planned(&next, &[y]));
+    assert!(all.is_ok(), "{all:?}");
+    budget.release(&next);
     // Nothing of it acts: it holds up nobody.
     events.extend(faults_of(&plan).into_iter().map(|fault| Event {
         at_us: 2,
