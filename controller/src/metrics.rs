@@ -41,6 +41,8 @@ pub struct Look {
     pub halted: bool,
     /// Runs under way.
     pub runs: usize,
+    /// Targets that are taken, also by interrupted runs whose leases are not over.
+    pub targets: usize,
     /// Agents, where the store could be asked.
     pub agents: Option<Agents>,
 }
@@ -62,6 +64,7 @@ struct Gauges {
     halted: Gauge,
     store: Gauge,
     under_way: Gauge,
+    targets: Gauge,
     faults: Gauge,
     oldest: Gauge<f64, AtomicU64>,
     agents: Family<State, Gauge>,
@@ -92,6 +95,11 @@ impl Default for Metrics {
         gauge("halted", "Whether everything is halted", &gauges.halted);
         gauge("store_up", "Whether the database answers", &gauges.store);
         gauge("runs_under_way", "Runs under way", &gauges.under_way);
+        gauge(
+            "targets_taken",
+            "Targets that no other run may hit: of runs under way, and of interrupted ones until their leases are over",
+            &gauges.targets,
+        );
         gauge("faults_live", "Faults in force", &gauges.faults);
         registry.register(
             "oldest_fault_seconds",
@@ -159,6 +167,7 @@ impl Metrics {
         gauges.halted.set(i64::from(look.halted));
         gauges.store.set(i64::from(look.agents.is_some()));
         gauges.under_way.set(count(look.runs));
+        gauges.targets.set(count(look.targets));
         if let Some(agents) = look.agents {
             let set = |state, n| gauges.agents.get_or_create(&State { state }).set(count(n));
             let _before = set("connected", agents.connected);

@@ -33,6 +33,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Metrics {
         leads: api.leader.leads(),
         halted: api.desk.still().is().is_some(),
         runs: api.desk.under_way().len(),
+        targets: api.desk.with_budget(|budget| budget.taken().count()),
         agents: agents(&api).await,
     };
     Metrics(api.desk.metrics().text(look))

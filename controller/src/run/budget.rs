@@ -62,6 +62,8 @@ pub struct Bounded {
 #[derive(Debug, Clone, Default)]
 struct Taken {
     environment: String,
+    /// Nobody drives it any more: its leases end what it does.
+    interrupted: bool,
     targets: HashMap<TargetAt, (Candidate, HashSet<FaultId>)>,
     faults: HashMap<FaultId, TargetAt>,
 }
@@ -150,6 +152,7 @@ impl Budget {
         self.release(run);
         let taken = Taken {
             environment: environment.to_owned(),
+            interrupted: true,
             ..Taken::default()
         };
         self.runs.insert(run.clone(), taken);
@@ -233,11 +236,17 @@ impl Budget {
     fn fits(&self, environment: &str, limits: &Limits, target: &Candidate) -> Result<(), String> {
         let at = target.at();
         let mut runs = self.runs.iter();
-        if let Some((other, _)) = runs.find(|(_, taken)| taken.targets.contains_key(&at)) {
-            return Err(format!(
-                "{} on {} is hit by run {other} already: wait for its end, or `squall stop {other}`",
-                target.label, target.node
-            ));
+        if let Some((other, taken)) = runs.find(|(_, taken)| taken.targets.contains_key(&at)) {
+            let hit = format!("{} on {}", target.label, target.node);
+            return Err(if taken.interrupted {
+                format!(
+                    "{hit} may still be hit by run {other}, which was interrupted: start again when its lease is over, in seconds"
+                )
+            } else {
+                format!(
+                    "{hit} is hit by run {other} already: wait for its end, or `squall stop {other}`"
+                )
+            });
         }
         for part in parts(target) {
             let Some(most) = limits.of(part.0) else {

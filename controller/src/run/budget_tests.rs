@@ -217,7 +217,10 @@ fn what_an_interrupted_run_may_still_hit_is_taken_whatever_the_limits_are() {
         taken
     };
     let why = take(&y).unwrap_err();
-    assert!(why[0].contains("is hit by run old already"), "{why:?}");
+    assert!(
+        why[0].contains("may still be hit by run old, which was interrupted"),
+        "{why:?}"
+    );
     let why = take(&x).unwrap_err();
     assert!(why[0].contains("under way: next, old"), "{why:?}");
     budget.release(&old);

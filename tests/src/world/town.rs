@@ -309,7 +309,7 @@ impl Town {
         })
     }
 
-    /// Waits until one controller leads, the other stands by, and every agent has its link.
+    /// Waits until one controller leads, the other stands by, every agent has its link, and nothing is left of earlier runs.
     ///
     /// # Errors
     /// When that does not come.
@@ -323,8 +323,32 @@ impl Town {
         let all = || (self.connected() == self.nodes.len()).then_some(());
         until("all agents' links", LIMIT, all).map_err(|error| {
             let agents = self.json(&["agents", "--json"]).unwrap_or_default();
-            format!("{error}: {agents}").into()
-        })
+            format!("{error}: {agents}")
+        })?;
+        self.until_free()
+    }
+
+    /// Waits until no run counts as one that may hit anything: also none that a dead leader has left, whose leases last.
+    ///
+    /// # Errors
+    /// When that does not come.
+    pub fn until_free(&self) -> Result<()> {
+        let token = fs::read_to_string(self.data(0).join("admin.token"))?;
+        let header = format!("authorization: Bearer {}\r\n", token.trim());
+        let free = || {
+            let place = self.leader()?;
+            let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port(place)));
+            let data = self.data(place);
+            let asked = self
+                .centre
+                .enter(|| get(at, &data, "/api/v1/metrics", &header));
+            let answer = asked.ok()?;
+            let mut lines = answer.lines();
+            lines
+                .any(|line| line == "squall_targets_taken 0")
+                .then_some(())
+        };
+        until("the end of what was left of a run", LIMIT, free)
     }
 
     /// On how many nodes a fault is felt, by those who have nothing to do with Squall.
@@ -369,7 +393,10 @@ impl Town {
     /// When that does not come.
     pub fn until_felt(&self, on: usize) -> Result<()> {
         let felt = || (self.felt().ok()? == on).then_some(());
-        until(&format!("a fault on {on} nodes"), LIMIT, felt)
+        until(&format!("a fault on {on} nodes"), LIMIT, felt).map_err(|error| {
+            let runs = self.kept(&["runs", "--json"]).unwrap_or_default();
+            format!("{error}; the last run: {}", runs[0]).into()
+        })
     }
 
     /// What there is on the host and in all namespaces of the town.
