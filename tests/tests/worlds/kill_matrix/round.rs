@@ -92,7 +92,7 @@ impl<'a> Round<'a> {
                 let (kind, variation) = (cell.kind, cell.variation);
                 scope.spawn(move || match variation {
                     Variation::Owned => Scene::set_owned(kind),
-                    Variation::Plain | Variation::Pulsed => Scene::set(kind),
+                    Variation::Plain | Variation::Fallback | Variation::Pulsed => Scene::set(kind),
                 })
             };
             let setting: Vec<_> = cells.iter().map(set).collect();

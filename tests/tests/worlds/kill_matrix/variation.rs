@@ -1,5 +1,5 @@
-//! The ways in which a fault can be asked for, each a row of the matrix of its own: as it is, coming and going, and for the packets
-//! of one process among others.
+//! The ways in which a fault can be asked for, each a row of the matrix of its own: as it is, by a means that the node would take only
+//! where it lacked the first, coming and going, and for the packets of one process among others.
 
 use lab::world::agent::written;
 use serde_json::json;
@@ -13,17 +13,18 @@ use crate::scene::owned::strong;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variation {
     Plain,
+    Fallback,
     Pulsed,
     Owned,
 }
 
 impl Variation {
-    const ALL: [Self; 3] = [Self::Plain, Self::Pulsed, Self::Owned];
+    const ALL: [Self; 4] = [Self::Plain, Self::Fallback, Self::Pulsed, Self::Owned];
 
     /// What it adds to a row's name.
     pub(super) const fn suffix(self) -> &'static str {
         match self {
-            Self::Plain => "",
+            Self::Plain | Self::Fallback => "",
             Self::Pulsed => "_pulsed",
             Self::Owned => "_owned",
         }
@@ -43,7 +44,8 @@ impl Variation {
                 .map_or(Vec::new(), |c| c.means.clone())
         };
         match self {
-            Self::Plain => of(kind),
+            Self::Plain => of(kind).into_iter().take(1).collect(),
+            Self::Fallback => of(kind).into_iter().skip(1).collect(),
             Self::Pulsed if kind.can_pulse() => of(kind),
             Self::Owned if strong(kind).may_have_owner() => {
                 // Whose a packet is, is told while it waits, and be it only the first of a connection; a partition of one's
