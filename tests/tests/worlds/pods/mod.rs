@@ -1,8 +1,9 @@
-//! Pods and containers, for real: containerd with its CRI, runc, CNI, and nginx and Redis in pods, on this kernel's cgroup v1 and
+//! Pods and containers, for real: containerd with its CRI, runc, CNI, and nginx, Redis and PostgreSQL in pods, on this kernel's cgroup v1 and
 //! the VM's v2. One node serves all tests of this file; each has pods of its own.
 
 mod again;
 mod daemon_set;
+mod database;
 mod select;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         select::hangs,
     ));
     if !emulated() {
+        trials.push(database::trial());
         trials.push(again::docker_trial());
     }
     trials
