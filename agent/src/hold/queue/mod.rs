@@ -51,7 +51,7 @@ const UNREAD_MAX: u32 = 4_096;
 /// Bytes of all the copies that wait, where packets are duplicated.
 const COPIES_BYTES_MAX: usize = 64 << 20;
 /// Queued packets wait for this process to run; being late is being wrong. Above ordinary processes, below the system's.
-const NICENESS: i32 = -15;
+pub(super) const NICENESS: i32 = -15;
 
 /// A queue in force.
 pub(crate) struct UserQueue {
