@@ -53,3 +53,31 @@ async fn a_kill_happens_once_and_is_done() {
         "{ended:?}"
     );
 }
+
+/// Packets that wait for a holder are late when it is: it goes before ordinary processes, though it may not do so otherwise.
+#[tokio::test]
+async fn a_holder_of_packets_goes_before_ordinary_processes() {
+    use rustix::thread::{CapabilitySet, capabilities};
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: others' namespaces need root");
+    }
+    let mine = capabilities(None).unwrap().effective;
+    if !mine.contains(CapabilitySet::SYS_RESOURCE) {
+        return eprintln!("skipped: there is no CAP_SYS_RESOURCE to be had here");
+    }
+    let mut agent = Agent::start().await;
+    let victim = Victim::in_netns();
+    let fault = r#"{"delay": {"time": "20ms"}}"#;
+    let armed = agent.arm_by_queue(fault, victim.netns()).await;
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", armed.holder)).unwrap();
+    // Behind the name in brackets comes the third field; niceness is the nineteenth (proc_pid_stat(5)).
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    assert_eq!(fields.split(' ').nth(16), Some("-15"), "{stat}");
+    let warnings = &armed.evidence.warnings;
+    assert!(
+        !warnings.iter().any(|w| w.contains("priority")),
+        "{warnings:?}"
+    );
+    agent.stop("queue").await;
+    assert_eq!(agent.ended().await.cause, EndCause::Stopped);
+}

@@ -14,7 +14,7 @@
 use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
 use super::{busy, cpu, exhaust, fill, freeze, kill, memory, names, network, nic_down, node_end};
-use super::{pause, pulse};
+use super::{pause, pulse, queue};
 use crate::kernel::net::late;
 use crate::kernel::{cgroup, channel, oom, process, timer};
 use crate::rhythm::Rhythm;
@@ -171,6 +171,10 @@ fn arm(
         warnings.push(format!(
             "oom_score_adj could not be set ({error}): grant CAP_SYS_RESOURCE to protect the fault from the OOM killer"
         ));
+    }
+    if spec.fault.kind().is_network() {
+        // Where that is not allowed, the queue says so itself.
+        let _ = process::may_raise_priority(queue::NICENESS);
     }
     let mut grip = take(spec, fds)?;
     enter(spec, &grip)?;

@@ -228,6 +228,27 @@ pub(crate) fn may_open(descriptors: u64) -> io::Result<()> {
     )?)
 }
 
+/// Lets this process raise its priority to `niceness` later on, without the capabilities that it gives up meanwhile (RLIMIT_NICE).
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_RESOURCE`.
+pub(crate) fn may_raise_priority(niceness: i32) -> io::Result<()> {
+    // The limit counts from 20 down: getrlimit(2).
+    let least = u64::try_from(20 - niceness).unwrap_or(0);
+    let now = rustix::process::getrlimit(rustix::process::Resource::Nice);
+    if now.current.is_none_or(|limit| limit >= least) {
+        return Ok(());
+    }
+    let limit = rustix::process::Rlimit {
+        current: Some(least),
+        maximum: now.maximum.map(|limit| limit.max(least)),
+    };
+    Ok(rustix::process::setrlimit(
+        rustix::process::Resource::Nice,
+        limit,
+    )?)
+}
+
 /// Ahead of all that competes for the processors in the ordinary way (setpriority(2)).
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 pub(crate) mod group;
 
 use futures_util::{SinkExt, StreamExt};
+use squall_experiments::capability::Means;
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::pulse::Pulse;
@@ -270,6 +271,25 @@ impl Agent {
             seed: 7,
             means: None,
             pulse: Some(pulse),
+        }))
+        .await;
+        self.armed().await
+    }
+
+    /// Resolves a namespace and arms a fault on its packets by the user-space queue, also where that is not the first choice.
+    pub(crate) async fn arm_by_queue(&mut self, fault: &str, target: Target) -> Armed {
+        let fault: Fault = serde_json::from_str(fault).unwrap();
+        let resolved = self.resolve(target, fault.kind()).await;
+        let target = resolved.candidates.first().unwrap().id.clone();
+        self.say(FromController::Arm(Arm {
+            id: FaultId::from("queue"),
+            run: RunId::from("run"),
+            fault,
+            target,
+            lease: Lease::clamped(Duration::from_secs(20)),
+            seed: 7,
+            means: Some(Means::Queue),
+            pulse: None,
         }))
         .await;
         self.armed().await

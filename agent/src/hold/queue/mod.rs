@@ -12,11 +12,12 @@
 
 mod bytes;
 mod model;
+mod pace;
+mod rules;
 pub(super) mod waiting;
 mod warnings;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
@@ -25,32 +26,32 @@ use squall_experiments::dose::{Dose, Evidence, NetworkDose};
 use squall_experiments::filter::{Direction, ResolvedFilter};
 
 use self::model::{Fate, Model};
+use self::pace::Pace;
+use self::rules::commit_rules;
+pub(super) use self::rules::{action_expression, commit_by, draft_hooks, hooks, known};
 use self::waiting::Waiting;
 use self::warnings::warnings;
-use super::held::{Held, HoldError, chain};
+use super::held::{Held, HoldError};
 use super::names;
 use super::owner::Owner;
 use super::steer;
 use crate::kernel::net::nfqueue::{Copying, Packet, Queue, Verdict};
-use crate::kernel::net::nft::expr::{Expressions, Meta, QueueMeans, Verdict as Leads};
-use crate::kernel::net::nft::{Draft, Family, Hook, OwnedTable};
+use crate::kernel::net::nft::expr::QueueMeans;
+use crate::kernel::net::nft::{Draft, Family, OwnedTable};
 use crate::kernel::net::rawsend::RawSender;
 use crate::kernel::net::shape::Shape;
 
-/// Before connection tracking (-200) and address translation: what arrives is judged by its addresses on the wire.
-const IN_PRIORITY: i32 = -300;
-/// After source address translation (100), for the same reason.
-const OUT_PRIORITY: i32 = 300;
 /// Packets read in one turn, so that a flood cannot keep the control channel waiting: about 5 ms of work.
 const READ_PER_TURN_MAX: usize = 256;
-/// Packets read by one look at the clock, some 0.1 ms: on a virtual machine a look can cost more than a packet.
+/// Packets read by one look at the clock, some 0.1 ms: on a virtual machine a look can cost more than a packet. Answers go out as
+/// often.
 const READ_PER_CLOCK: usize = 16;
 /// Packets that may lie unread in the kernel beyond those that wait for their moment.
 const UNREAD_MAX: u32 = 4_096;
 /// Bytes of all the copies that wait, where packets are duplicated.
 const COPIES_BYTES_MAX: usize = 64 << 20;
 /// Queued packets wait for this process to run; being late is being wrong. Above ordinary processes, below the system's.
-const NICENESS: i32 = -15;
+pub(super) const NICENESS: i32 = -15;
 
 /// A queue in force.
 pub(crate) struct UserQueue {
@@ -62,6 +63,9 @@ pub(crate) struct UserQueue {
     model: Model,
     shape: Shape,
     waiting: Waiting<Job>,
+    pace: Pace,
+    /// Room for what is read at once.
+    arrived: Vec<Packet>,
     copies: Option<RawSender>,
     copies_bytes: usize,
     started: Instant,
@@ -138,6 +142,8 @@ impl UserQueue {
         let queue = Self {
             model: Model::new(&shape),
             waiting: Waiting::new(shape.packets_max as usize),
+            pace: Pace::of(&shape, owner.is_some()),
+            arrived: Vec::new(),
             table,
             queue,
             timer,
@@ -186,23 +192,39 @@ impl UserQueue {
     }
 
     /// Reads what has come; says whether the kernel had no more.
-    fn read(&mut self) -> Result<bool, HoldError> {
-        let mut now_ns = self.now_ns();
-        for read in 0..READ_PER_TURN_MAX {
-            if read % READ_PER_CLOCK == READ_PER_CLOCK - 1 {
-                now_ns = self.now_ns();
-            }
-            let received = self
+    fn read(&mut self, early_ns: u64) -> Result<bool, HoldError> {
+        let seen = self.tally.seen;
+        let mut packets = std::mem::take(&mut self.arrived);
+        let emptied = self.read_into(&mut packets, early_ns);
+        packets.clear();
+        self.arrived = packets;
+        self.pace.seen(self.now_ns(), self.tally.seen - seen);
+        emptied
+    }
+
+    /// `early_ns`: so much before they are read they are taken to have come.
+    fn read_into(&mut self, packets: &mut Vec<Packet>, early_ns: u64) -> Result<bool, HoldError> {
+        let (mut read, mut looked, mut now_ns) = (0, None, 0);
+        while read < READ_PER_TURN_MAX {
+            let more = self
                 .queue
-                .receive()
+                .receive_many(packets)
                 .map_err(HoldError::kernel("read", "the packet queue"))?;
-            let Some(packet) = received else {
+            if looked.is_none_or(|at| read >= at + READ_PER_CLOCK) {
+                // Those of a flood do not wait for all of it.
+                self.flush()?;
+                (looked, now_ns) = (Some(read), self.now_ns().saturating_sub(early_ns));
+            }
+            read += packets.len();
+            for packet in packets.drain(..) {
+                if self.is_ours(&packet, now_ns)? {
+                    self.judge(packet, now_ns);
+                } else {
+                    self.queue.decide(packet.id, Verdict::Accept, None);
+                }
+            }
+            if !more {
                 return Ok(true);
-            };
-            if self.is_ours(&packet, now_ns)? {
-                self.judge(packet, now_ns);
-            } else {
-                self.queue.decide(packet.id, Verdict::Accept, None);
             }
         }
         Ok(false)
@@ -332,10 +354,13 @@ impl UserQueue {
             .map_err(HoldError::kernel("answer", "the packet queue"))
     }
 
-    /// Sets the timer to the next due moment: it is exact where a poll's own limit may be rounded.
+    /// Sets the timer to the next moment at which there is something to do: it is exact where a poll's own limit may be rounded.
     fn set_timer(&mut self) -> Result<(), HoldError> {
-        let due_ns = self.waiting.next_due_ns();
-        if due_ns == self.timer_due_ns {
+        let next = self.waiting.next_due_ns();
+        let due_ns = next.into_iter().chain(self.pace.until_ns()).min();
+        // An expired timer stays readable until it is set anew.
+        let expired = self.timer_due_ns.is_some_and(|due| due <= self.now_ns());
+        if due_ns == self.timer_due_ns && !expired {
             return Ok(());
         }
         let set = match due_ns {
@@ -400,7 +425,10 @@ impl UserQueue {
 
 impl Held for UserQueue {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.queue.as_fd(), self.timer.as_fd()]
+        match self.pace.until_ns() {
+            None => vec![self.queue.as_fd(), self.timer.as_fd()],
+            Some(_) => vec![self.timer.as_fd()],
+        }
     }
 
     fn next_turn(&self) -> Option<Instant> {
@@ -411,17 +439,13 @@ impl Held for UserQueue {
 
     fn turn(&mut self) -> Result<(), HoldError> {
         // First what is due: its moment is now, the new packets' is later.
-        self.let_go(self.now_ns());
-        self.read()?;
-        self.let_go(self.now_ns());
-        self.flush()?;
-        // An expired timer stays readable until it is set anew.
-        if self.timer_due_ns.is_some_and(|due| due <= self.now_ns()) {
-            self.timer
-                .unset()
-                .map_err(HoldError::kernel("clear", "the queue's timer"))?;
-            self.timer_due_ns = None;
+        let now_ns = self.now_ns();
+        self.let_go(now_ns);
+        if let Some(early_ns) = self.pace.look(now_ns) {
+            self.read(early_ns)?;
+            self.let_go(self.now_ns());
         }
+        self.flush()?;
         self.set_timer()
     }
 
@@ -446,7 +470,7 @@ impl Held for UserQueue {
         self.model = Model::new(&Shape::default());
         // At most what the kernel held unread; the limit is against a flood that never ends.
         for _ in 0..=(UNREAD_MAX as usize / READ_PER_TURN_MAX) {
-            if self.read()? {
+            if self.read(0)? {
                 break;
             }
         }
@@ -456,116 +480,5 @@ impl Held for UserQueue {
         self.table.delete()?;
         self.queue.retire();
         dose
-    }
-}
-
-/// Makes the chains with nft's own `queue`, or, where the kernel lacks that, with the xtables target. Each is a
-/// transaction of its own: a refused one leaves nothing.
-fn commit_rules(
-    table: &mut OwnedTable,
-    filter: &ResolvedFilter,
-    number: u16,
-    copies: Option<u32>,
-) -> Result<QueueMeans, HoldError> {
-    let draft_by = |means| {
-        let act = Expressions::default().counter().queue(means, number, 1);
-        let mut draft = Draft::default();
-        steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
-        draft_hooks(&mut draft, filter.direction, copies);
-        draft_copies(&mut draft, copies);
-        draft
-    };
-    commit_by(table, draft_by)
-}
-
-/// The way into a queue that the agent's probe found to work.
-static KNOWN: OnceLock<QueueMeans> = OnceLock::new();
-
-/// Says which way into a queue works here, once in a process; where nothing is said, both are tried.
-pub(super) fn known(means: QueueMeans) {
-    // Said twice is said once: a holder has one order.
-    let _ = KNOWN.set(means);
-}
-
-/// Makes the chains of a draft by whichever way into a queue the kernel has.
-pub(super) fn commit_by(
-    table: &mut OwnedTable,
-    draft_by: impl Fn(QueueMeans) -> Draft,
-) -> Result<QueueMeans, HoldError> {
-    // Asked for what it lacks, the kernel looks for a module first: 12 ms on a 6.18 that has none.
-    if KNOWN.get() == Some(&QueueMeans::Compat)
-        && table.commit(&draft_by(QueueMeans::Compat)).is_ok()
-    {
-        return Ok(QueueMeans::Compat);
-    }
-    let Err(native) = table.commit(&draft_by(QueueMeans::Native)) else {
-        return Ok(QueueMeans::Native);
-    };
-    // ENOENT: no such expression.
-    if native.errno() != Some(libc::ENOENT) {
-        return Err(native.into());
-    }
-    match table.commit(&draft_by(QueueMeans::Compat)) {
-        Ok(()) => Ok(QueueMeans::Compat),
-        Err(compat) => Err(HoldError::Unable(format!(
-            "this kernel has no way into a queue: nft `queue`: {}; xtables NFQUEUE: {}",
-            chain(&native),
-            chain(&compat)
-        ))),
-    }
-}
-
-/// The base chains of a direction: name, hook, priority.
-pub(super) fn hooks(direction: Direction) -> Vec<(&'static str, Hook, i32)> {
-    let arriving = ("in", Hook::Prerouting, IN_PRIORITY);
-    let leaving = ("out", Hook::Postrouting, OUT_PRIORITY);
-    match direction {
-        Direction::Ingress => vec![arriving],
-        Direction::Egress => vec![leaving],
-        Direction::Both => vec![arriving, leaving],
-    }
-}
-
-/// Drafts them. What is `own`, by its queueing priority, is not met.
-pub(super) fn draft_hooks(draft: &mut Draft, direction: Direction, own: Option<u32>) {
-    for (chain, hook, priority) in hooks(direction) {
-        let leaving = hook == Hook::Postrouting;
-        draft.base_chain(chain, hook, priority);
-        if let Some(tag) = own {
-            // What we send ourselves has met its fate already.
-            let own = Expressions::default()
-                .meta(Meta::Priority)
-                .equals(&tag.to_ne_bytes());
-            draft.rule(chain, own.verdict(&Leads::Accept));
-        }
-        if leaving && direction == Direction::Both {
-            // What is sent over lo arrives here too, and is met there: `lo` has index 1 in every namespace.
-            let on_lo = Expressions::default()
-                .meta(Meta::OutLink)
-                .equals(&1u32.to_ne_bytes());
-            draft.rule(chain, on_lo.verdict(&Leads::Accept));
-        }
-        draft.rule(
-            chain,
-            Expressions::default().verdict(&Leads::Jump(steer::PICK.into())),
-        );
-    }
-}
-
-fn draft_copies(draft: &mut Draft, copies: Option<u32>) {
-    // A copy whose source was translated would look like a new connection and be translated again.
-    if let Some(tag) = copies {
-        draft.base_chain("copies", Hook::Output, IN_PRIORITY);
-        let own = Expressions::default()
-            .meta(Meta::Priority)
-            .equals(&tag.to_ne_bytes());
-        draft.rule("copies", own.no_track());
-    }
-}
-
-pub(super) fn action_expression(means: QueueMeans) -> &'static str {
-    match means {
-        QueueMeans::Native => "queue",
-        QueueMeans::Compat => "target",
     }
 }

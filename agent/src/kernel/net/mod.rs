@@ -4,6 +4,7 @@
 //! stays bound to the namespace it was opened in. Nothing here knows of experiments, faults or leases.
 
 pub(crate) mod attr;
+pub(crate) mod burst;
 pub(crate) mod forgotten;
 pub(crate) mod late;
 pub(crate) mod links;

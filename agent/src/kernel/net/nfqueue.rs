@@ -12,6 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::NetError;
 use super::attr::{self, Body};
+use super::burst::{BURST, Burst};
 use super::late;
 use super::netlink::{Ask, Netlink, Protocol, frame, replies};
 
@@ -93,7 +94,10 @@ pub(crate) struct Packet {
 pub(crate) struct Queue {
     netlink: Netlink,
     number: u16,
+    /// Room for one whole packet, where packets are read one by one.
     buffer: Vec<u8>,
+    /// Room for many, where no packet is copied whole.
+    burst: Option<Burst>,
     verdicts: Vec<u8>,
 }
 
@@ -135,7 +139,8 @@ impl Queue {
         Ok(Self {
             netlink,
             number,
-            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            buffer: Vec::new(),
+            burst: (copying != Copying::Whole).then(Burst::new),
             verdicts: Vec::new(),
         })
     }
@@ -151,6 +156,9 @@ impl Queue {
     /// # Errors
     /// When the socket fails.
     pub(crate) fn receive(&mut self) -> io::Result<Option<Packet>> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(DATAGRAM_BYTES_MAX, 0);
+        }
         // The kernel sends one packet in one datagram.
         loop {
             // `recv` of netlink-sys appends to a BufMut; a slice of it is overwritten from the start.
@@ -166,6 +174,24 @@ impl Queue {
                 return Ok(Some(packet));
             }
         }
+    }
+
+    /// Adds what the kernel has announced to `packets`, as much as one system call reads; says whether there may be more.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub(crate) fn receive_many(&mut self, packets: &mut Vec<Packet>) -> io::Result<bool> {
+        let Some(burst) = &mut self.burst else {
+            let one = self.receive()?;
+            let more = one.is_some();
+            packets.extend(one);
+            return Ok(more);
+        };
+        let read = burst.read(self.netlink.as_fd())?;
+        let replies = burst.datagrams().flat_map(replies);
+        let announced = replies.filter(|r| r.kind == SUBSYSTEM << 8 | MSG_PACKET);
+        packets.extend(announced.filter_map(|r| parse(r.body)));
+        Ok(read == BURST)
     }
 
     /// Decides a packet's fate, perhaps with other bytes; sent with the next [`Queue::flush`].
@@ -282,16 +308,19 @@ fn bind_free(netlink: &mut Netlink) -> Result<u16, NetError> {
 fn parse(body: &[u8]) -> Option<Packet> {
     let attributes = body.get(4..)?;
     let packet = attr::find(attributes, NFQA_PACKET_HDR)?;
-    let bytes = attr::find(attributes, NFQA_PAYLOAD)
-        .unwrap_or_default()
-        .to_vec();
+    let copied = attr::find(attributes, NFQA_PAYLOAD).unwrap_or_default();
     let full = attr::find(attributes, NFQA_CAP_LEN).and_then(attr::u32_be);
     let link = |kind| attr::find(attributes, kind).and_then(attr::u32_be);
     Some(Packet {
         id: attr::u32_be(packet)?,
         hook: *packet.get(6)?,
-        length: full.unwrap_or(bytes.len() as u32),
-        bytes,
+        length: full.unwrap_or(copied.len() as u32),
+        // What was copied for the length's sake alone is of no use.
+        bytes: if copied.len() > LENGTH_ONLY_BYTES as usize {
+            copied.to_vec()
+        } else {
+            Vec::new()
+        },
         link: link(NFQA_IFINDEX_OUTDEV)
             .or(link(NFQA_IFINDEX_INDEV))
             .unwrap_or(0),

@@ -17,7 +17,7 @@ use squall_experiments::wire::Armed;
 
 use super::footprint::Memory;
 use super::rivals::Rival;
-use super::{lease, ms, ms_of, netns};
+use super::{lease, ms, ms_of, netns, processor_time};
 use crate::table::{Row, quantile};
 
 /// Targets that are armed together.
@@ -191,15 +191,10 @@ fn many(mut agent: Agent, targets: &[TargetId], pods: &[Netns], rows: &mut Vec<R
     Ok(())
 }
 
-/// Processor time of the agent and its holders so far (`/proc/PID/schedstat`, the first figure).
+/// Processor time of the agent and its holders so far.
 fn used(agent: u32, armed: &[Armed]) -> Result<Duration> {
-    let mut all = 0;
-    for pid in armed.iter().map(|armed| armed.holder).chain([agent]) {
-        let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-        let first = text.split_whitespace().next().ok_or("empty schedstat")?;
-        all += first.parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(all))
+    let all = armed.iter().map(|armed| armed.holder).chain([agent]);
+    all.map(processor_time).sum()
 }
 
 /// Whether a process is gone; one that only waits to be reaped is.

@@ -2,11 +2,13 @@
 
 mod crowd;
 mod footprint;
+mod neighbour;
 mod pace;
 mod pressure;
 mod rivals;
 mod traffic;
 
+use std::fs;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -30,8 +32,10 @@ pub(crate) enum Part {
     Pace,
     /// A hundred targets at once, and five hundred faults on one node.
     Crowd,
-    /// What steered traffic and its neighbours still get.
+    /// What steered traffic still gets.
     Traffic,
+    /// What the untouched traffic beside it gets.
+    Neighbour,
     /// Processor and memory.
     Pressure,
 }
@@ -57,6 +61,7 @@ pub(crate) fn measure(only: Option<Part>) -> Result<Vec<Row>> {
             Part::Pace => pace::measure(&means, &mut rows)?,
             Part::Crowd => crowd::measure(&mut rows)?,
             Part::Traffic => traffic::measure(&means, &mut rows)?,
+            Part::Neighbour => neighbour::measure(&means, &mut rows)?,
             Part::Pressure => pressure::measure(&mut rows)?,
         }
     }
@@ -89,4 +94,11 @@ fn ms(time: Duration) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "microseconds of a second")]
 fn ms_of(us: u64) -> f64 {
     us as f64 / 1e3
+}
+
+/// Processor time of a process's first thread so far (`/proc/PID/schedstat`, the first figure). A holder of packets has no other.
+fn processor_time(pid: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+    let first = text.split_whitespace().next().ok_or("empty schedstat")?;
+    Ok(Duration::from_nanos(first.parse()?))
 }

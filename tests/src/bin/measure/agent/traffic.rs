@@ -1,4 +1,4 @@
-//! What traffic still gets: the steered, at full speed and at fifty thousand packets a second, and the untouched beside it.
+//! What steered traffic still gets: at full speed, and at fifty thousand packets a second.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use lab::world::Result;
 use lab::world::agent::Agent;
 use lab::world::tcp::throughput;
-use lab::world::wire::{Ip, Wire, named, neighbour};
+use lab::world::wire::{Ip, Wire, named};
 use squall_experiments::capability::Means;
 use squall_experiments::ids::TargetId;
 
-use super::rivals::Rival;
-use super::{delay, lease, netns, word};
+use super::{delay, lease, ms, netns, processor_time, word};
 use crate::table::{Row, quantile};
 
 /// How long one throughput is measured.
@@ -21,8 +20,9 @@ const SLICE: Duration = Duration::from_secs(1);
 const TURNS: usize = 5;
 /// The paces tried, in packets a second: the first that the untouched wire carries is taken.
 const PACES: [u32; 3] = [50_000, 10_000, 2_000];
-/// How long the packets come.
-const VOLLEY: Duration = Duration::from_secs(2);
+/// How long the packets come, and how often each way takes its turn.
+const VOLLEY: Duration = Duration::from_secs(1);
+const VOLLEYS: usize = 5;
 /// What is asked for while they come. Little enough that those that wait fit their socket's buffer.
 const LATE: Duration = Duration::from_millis(2);
 /// Where they are counted.
@@ -31,23 +31,21 @@ const PORT: u16 = 7_100;
 pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
     for means in means {
         at_full_speed(*means, rows)?;
-        untouched(*means, rows)?;
         many_packets(*means, rows)?;
     }
     Ok(())
 }
 
 /// An agent, and the wire's victim as its target.
-fn agent_at(wire: &Wire) -> Result<(Agent, TargetId)> {
+pub(super) fn agent_at(wire: &Wire) -> Result<(Agent, TargetId)> {
     let mut agent = Agent::start()?;
     let found = agent.resolve(&netns(wire.victim.name()), &delay("1ms"))?;
     let target = found.into_iter().next().ok_or("no target")?.id;
     Ok((agent, target))
 }
 
-fn gbit(wire: &Wire, neighbours: bool) -> Result<f64> {
-    let to = if neighbours { neighbour } else { named };
-    throughput(wire, to(Ip::V4), SLICE).map(|bytes| bytes * 8e-9)
+fn gbit(wire: &Wire) -> Result<f64> {
+    throughput(wire, named(Ip::V4), SLICE).map(|bytes| bytes * 8e-9)
 }
 
 fn at_full_speed(means: Means, rows: &mut Vec<Row>) -> Result<()> {
@@ -55,10 +53,10 @@ fn at_full_speed(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     let (mut agent, target) = agent_at(&wire)?;
     let (mut free, mut zero, mut late) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        free.push(gbit(&wire, false)?);
+        free.push(gbit(&wire)?);
         for (time, figures) in [("0ms", &mut zero), ("1ms", &mut late)] {
             let armed = agent.arm(target.clone(), &delay(time), lease(), Some(means))?;
-            figures.push(gbit(&wire, false)?);
+            figures.push(gbit(&wire)?);
             agent.stop(&armed.id)?;
         }
     }
@@ -77,87 +75,75 @@ fn at_full_speed(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-fn untouched(means: Means, rows: &mut Vec<Row>) -> Result<()> {
-    let wire = Wire::new()?;
-    let (mut agent, target) = agent_at(&wire)?;
-    let tree = Rival::tree(wire.victim.name(), "eth0");
-    let (mut free, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..TURNS {
-        free.push(gbit(&wire, true)?);
-        let armed = agent.arm(target.clone(), &delay("100ms"), lease(), Some(means))?;
-        ours.push(gbit(&wire, true)?);
-        agent.stop(&armed.id)?;
-        if let Some(tree) = &tree {
-            tree.come()?;
-            theirs.push(gbit(&wire, true)?);
-            tree.go()?;
-        }
-    }
-    let free = quantile(&free, 0.5);
-    let share = |figures: &[f64]| quantile(figures, 0.5) / free * 100.0;
-    let row = Row::alone(
-        format!("{}: TCP of the neighbour, of no agent", word(means)),
-        "%",
-        share(&ours),
-    );
-    rows.push(match tree {
-        Some(tree) => row.beside(
-            format!("{}: a root prio with netem", tree.name),
-            share(&theirs),
-        ),
-        None => row.beside("no agent (no prio and netem here for a tree)", 100.0),
-    });
-    Ok(())
-}
-
 /// One-way times of packets at a steady pace, in milliseconds, and the share of them that came.
 struct Flight {
     times: Vec<f64>,
     came_percent: f64,
+    sent: u32,
     pace: f64,
+    /// Microseconds of a processor that the holder took for each.
+    cost_us: f64,
+}
+
+/// The fastest of the paces that the untouched wire carries.
+fn carried(wire: &Wire) -> Result<u32> {
+    for pace in PACES {
+        let free = fly(wire, pace)?;
+        if free.pace > 0.95 * f64::from(pace) && free.came_percent > 99.0 {
+            return Ok(pace);
+        }
+    }
+    Err("the wire does not carry 2,000 packets a second".into())
 }
 
 fn many_packets(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     let wire = Wire::new()?;
     let (mut agent, target) = agent_at(&wire)?;
-    let mut found = None;
-    for pace in PACES {
-        let free = fly(&wire, pace)?;
-        if free.pace > 0.95 * f64::from(pace) && free.came_percent > 99.0 {
-            found = Some((pace, free));
-            break;
+    let pace = carried(&wire)?;
+    let (mut free, mut zero, mut late) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..VOLLEYS {
+        free.push(fly(&wire, pace)?);
+        for (time, flights) in [(Duration::ZERO, &mut zero), (LATE, &mut late)] {
+            let time = format!("{}ms", time.as_millis());
+            let armed = agent.arm(target.clone(), &delay(&time), lease(), Some(means))?;
+            let before = processor_time(armed.holder)?;
+            let mut flight = fly(&wire, pace)?;
+            let used = processor_time(armed.holder)?.saturating_sub(before);
+            flight.cost_us = used.as_secs_f64() * 1e6 / f64::from(flight.sent);
+            flights.push(flight);
+            agent.stop(&armed.id)?;
         }
     }
-    let (pace, free) = found.ok_or("the wire does not carry 2,000 packets a second")?;
-    let time = format!("{}ms", LATE.as_millis());
-    let armed = agent.arm(target, &delay(&time), lease(), Some(means))?;
-    let late = fly(&wire, pace)?;
-    agent.stop(&armed.id)?;
-    let asked = LATE.as_secs_f64() * 1e3 + quantile(&free.times, 0.5);
-    let off = |flight: &Flight, asked: f64, share| {
-        let errors: Vec<f64> = flight.times.iter().map(|t| (t - asked).abs()).collect();
-        quantile(&errors, share)
-    };
     let by = word(means);
-    let base = quantile(&free.times, 0.5);
-    for (label, share) in [("p50", 0.5), ("p99", 0.99)] {
-        rows.push(
-            Row::alone(
-                format!("{by}: {pace} packets/s, off by, {label}"),
-                "ms",
-                off(&late, asked, share),
-            )
-            .beside("the untouched wire's own spread", off(&free, base, share)),
-        );
+    // Of each volley its own figure, and of those the middle: one that the machine disturbed does not count for all.
+    let middle = |flights: &[Flight], of: &dyn Fn(&Flight) -> f64| {
+        let each: Vec<f64> = flights.iter().map(of).collect();
+        quantile(&each, 0.5)
+    };
+    let base = middle(&free, &|f| quantile(&f.times, 0.5));
+    let off = |flights: &[Flight], asked: f64, share| {
+        middle(flights, &|f| {
+            let errors: Vec<f64> = f.times.iter().map(|t| (t - asked).abs()).collect();
+            quantile(&errors, share)
+        })
+    };
+    for (asked, flights) in [(Duration::ZERO, &zero), (LATE, &late)] {
+        let what = format!("{by}: {pace} packets/s, {} ms late", asked.as_millis());
+        for (label, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let error = off(flights, base + ms(asked), share);
+            let row = Row::alone(format!("{what}, off by, {label}"), "ms", error);
+            rows.push(row.beside("the untouched wire's own spread", off(&free, base, share)));
+        }
+        let came = |flights: &[Flight]| middle(flights, &|f| f.came_percent);
+        let row = Row::alone(format!("{what}, arrived"), "%", came(flights));
+        rows.push(row.beside("the untouched wire", came(&free)));
+        let cost = middle(flights, &|f| f.cost_us);
+        rows.push(Row::alone(
+            format!("{what}, holder's time for each"),
+            "us",
+            cost,
+        ));
     }
-    rows.push(
-        Row::alone(
-            format!("{by}: {pace} packets/s, arrived"),
-            "%",
-            late.came_percent,
-        )
-        .beside("the untouched wire", free.came_percent),
-    );
     Ok(())
 }
 
@@ -204,6 +190,8 @@ fn fly(wire: &Wire, pace: u32) -> Result<Flight> {
         // The first tenth warms the way up.
         times: times.get(times.len() / 10..).unwrap_or_default().to_vec(),
         came_percent: came / f64::from(sent) * 100.0,
+        sent,
+        cost_us: 0.0,
         pace: f64::from(sent) / took.as_secs_f64(),
     })
 }

@@ -1,0 +1,116 @@
+//! What a conversation that no fault names still gets, while a fault acts on another one of the same interface.
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::world::Result;
+use lab::world::tcp::throughput;
+use lab::world::wire::{Ip, Wire, named, neighbour};
+use squall_experiments::capability::Means;
+
+use super::rivals::Rival;
+use super::traffic::agent_at;
+use super::{delay, lease, ms, word};
+use crate::table::{Row, quantile};
+
+/// How long one throughput, and one series of questions and answers, is measured.
+const SLICE: Duration = Duration::from_millis(700);
+/// How often each way takes its turn: all alternate, so that what else the machine does hits each.
+const TURNS: usize = 15;
+/// Meanwhile the conversation that the fault names goes on: a packet each so often.
+const NAMED_EVERY: Duration = Duration::from_millis(1);
+
+/// The neighbour's figures, turn by turn.
+#[derive(Default)]
+struct Got {
+    gbit: Vec<f64>,
+    half_ms: Vec<f64>,
+    slow_ms: Vec<f64>,
+}
+
+impl Got {
+    fn measure(&mut self, wire: &Wire) -> Result<()> {
+        let to_named = wire.udp(named(Ip::V4))?;
+        let over = AtomicBool::new(false);
+        let (bytes, times) = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // What becomes of it is the fault's affair.
+                    let _ = to_named.send(&[1; 64]);
+                    thread::sleep(NAMED_EVERY);
+                }
+            });
+            let got = throughput(wire, neighbour(Ip::V4), SLICE)
+                .and_then(|bytes| Ok((bytes, questions(&wire.udp(neighbour(Ip::V4))?)?)));
+            over.store(true, Ordering::Relaxed);
+            got
+        })?;
+        self.gbit.push(bytes * 8e-9);
+        self.half_ms.push(quantile(&times, 0.5));
+        self.slow_ms.push(quantile(&times, 0.99));
+        Ok(())
+    }
+}
+
+/// Milliseconds from each question to its answer, one after the other.
+fn questions(socket: &UdpSocket) -> Result<Vec<f64>> {
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let (begun, mut times) = (Instant::now(), Vec::new());
+    let mut packet = [2; 64];
+    while begun.elapsed() < SLICE {
+        let asked = Instant::now();
+        socket.send(&packet)?;
+        socket.recv(&mut packet)?;
+        times.push(ms(asked.elapsed()));
+    }
+    Ok(times)
+}
+
+pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
+    for means in means {
+        beside(*means, rows)?;
+    }
+    Ok(())
+}
+
+fn beside(means: Means, rows: &mut Vec<Row>) -> Result<()> {
+    let wire = Wire::new()?;
+    let (mut agent, target) = agent_at(&wire)?;
+    let tree = Rival::tree(wire.victim.name(), "eth0");
+    let (mut free, mut ours, mut theirs) = (Got::default(), Got::default(), Got::default());
+    Got::default().measure(&wire)?;
+    for _ in 0..TURNS {
+        free.measure(&wire)?;
+        let armed = agent.arm(target.clone(), &delay("100ms"), lease(), Some(means))?;
+        ours.measure(&wire)?;
+        agent.stop(&armed.id)?;
+        if let Some(tree) = &tree {
+            tree.come()?;
+            theirs.measure(&wire)?;
+            tree.go()?;
+        }
+    }
+    type Figure = fn(&Got) -> &[f64];
+    let figures: [(&str, &str, Figure); 3] = [
+        ("TCP", "Gbit/s", |got| &got.gbit),
+        ("question to answer, p50", "ms", |got| &got.half_ms),
+        ("question to answer, p99", "ms", |got| &got.slow_ms),
+    ];
+    for (what, unit, of) in figures {
+        let middle = |got| quantile(of(got), 0.5);
+        let what = format!("{}: the neighbour's {what}", word(means));
+        let row = || Row::alone(what.clone(), unit, middle(&ours));
+        let free = middle(&free);
+        rows.push(match &tree {
+            Some(_) => row().beside("no agent", free),
+            None => row().beside("no agent (a tree needs prio and netem: not here)", free),
+        });
+        if let Some(tree) = &tree {
+            let name = format!("{}: a root prio with netem", tree.name);
+            rows.push(row().beside(name, middle(&theirs)));
+        }
+    }
+    Ok(())
+}
