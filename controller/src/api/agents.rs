@@ -139,7 +139,9 @@ pub(super) async fn link(
     })?;
     let upgrade = hyper::upgrade::on(&mut request);
     api.store.seen(&node, now_us()).await?;
-    tokio::spawn(async move {
+    // Not where requests are answered: what a stop says goes through this.
+    let threads = api.desk.threads().clone();
+    threads.spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
                 let stream = TokioIo::new(upgraded);
@@ -182,9 +184,8 @@ pub(super) async fn list(
 ) -> Result<Json<Page<AgentSeen>>, Problem> {
     let members = api.store.members_after(wanted.after_name(), wanted.most()?);
     let members = members.await?;
-    let mut there = api.registry.connected();
     let seen = members.into_iter().map(|member| AgentSeen {
-        connected: there.remove(&member.node),
+        connected: api.registry.connected(&member.node),
         node: member.node,
         joined_us: member.joined_us,
         seen_us: member.seen_us,

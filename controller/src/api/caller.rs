@@ -124,7 +124,14 @@ async fn who(
     };
     in_time(pace.address(address))?;
     let caller = match token {
-        Some(Token::Api(token)) => api.store.caller(&token.id, token.hash(), now_us()).await?,
+        Some(Token::Api(token)) => {
+            // A stop does not wait for a connection behind those who read.
+            let store = match endpoint.is_stop {
+                true => api.desk.store(),
+                false => &api.store,
+            };
+            store.caller(&token.id, token.hash(), now_us()).await?
+        }
         Some(Token::Login(text)) => {
             let caller = api.logins.caller(text).await?;
             if let Some(caller) = caller.as_ref().filter(|one| api.logins.is_news(one)) {

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
@@ -96,8 +97,13 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
         .map_err(|source| ListenError::Bind { address, source })
 }
 
-/// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) {
+/// Serves until it is dropped: connections are accepted and watched here, and spoken on by `answering`.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    answering: Handle,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -113,7 +119,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router
             }
         };
         let (acceptor, router) = (acceptor.clone(), router.clone());
-        tokio::spawn(async move {
+        answering.spawn(async move {
             connection(stream, address, &acceptor, router).await;
             drop(place);
         });

@@ -45,12 +45,11 @@ async fn agents(api: &Api) -> Option<Agents> {
         let error = crate::words::chain(error);
         tracing::warn!(error, "the agents cannot be counted");
     });
-    let there = api.registry.connected();
     let mut agents = Agents::default();
     for member in members.ok()? {
         if member.revoked_us.is_some() {
             agents.revoked += 1;
-        } else if there.contains_key(&member.node) {
+        } else if api.registry.is_connected(&member.node) {
             agents.connected += 1;
         } else {
             agents.away += 1;

@@ -32,6 +32,7 @@ mod practice;
 pub mod problem;
 mod runs;
 mod schedules;
+pub mod threads;
 mod tokens;
 
 use crate::fleet::authority::Authority;
@@ -259,3 +260,5 @@ mod practice_tests;
 mod schedules_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads_tests;

@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-fn files(cron: &str, calendars: &str) -> Value {
+pub(super) fn files(cron: &str, calendars: &str) -> Value {
     let text = format!(
         "apiVersion: squall/v1\nkind: Schedule\nmetadata: {{ name: nightly }}\nexperiment: e.yaml\ncron: {cron}\ntimeZone: Europe/Berlin\n{calendars}"
     );

@@ -2,6 +2,7 @@
 
 use super::listen;
 use super::problem::Problem;
+use super::threads::Threads;
 use super::{AgentSeen, Api, JoinTokenMade, Page, router};
 use crate::access::Pace;
 use crate::fleet::authority::Authority;
@@ -40,9 +41,11 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) practice: Practice,
     authority: Arc<Authority>,
-    registry: Registry,
+    pub(super) registry: Registry,
     address: SocketAddr,
     token: String,
+    pub(super) desk: Desk,
+    pub(super) threads: Threads,
     serving: JoinHandle<()>,
 }
 
@@ -90,9 +93,11 @@ impl World {
             leader: crate::leader::Leadership::alone(),
             practice: practice.clone(),
             days: crate::gameday::Days::new(store.clone(), desk.clone(), Default::default()),
-            desk,
+            desk: desk.clone(),
         };
-        let serving = tokio::spawn(listen::serve(listener, tls, router(api)));
+        let threads = Threads::start().unwrap();
+        let answering = threads.handle().clone();
+        let serving = tokio::spawn(listen::serve(listener, tls, router(api), answering));
         Self {
             folder,
             store,
@@ -101,6 +106,8 @@ impl World {
             registry,
             address,
             token: secret.reveal(),
+            desk,
+            threads,
             serving,
         }
     }
@@ -202,7 +209,7 @@ impl World {
     }
 
     /// Opens a link and says hello under `says`.
-    async fn link(
+    pub(super) async fn link(
         &self,
         card: &Card,
         says: &str,
@@ -225,7 +232,7 @@ impl World {
         Ok(socket)
     }
 
-    async fn until(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
         for _ in 0..500 {
             if is(self) {
                 return;
@@ -253,7 +260,9 @@ fn request(key: &KeyPair) -> String {
 }
 
 /// What the agent hears next; none once the link is closed.
-async fn hear(socket: &mut WebSocketStream<TlsStream<TcpStream>>) -> Option<FromController> {
+pub(super) async fn hear(
+    socket: &mut WebSocketStream<TlsStream<TcpStream>>,
+) -> Option<FromController> {
     let next = tokio::time::timeout(Duration::from_secs(10), socket.next());
     let message = next.await.expect("neither a word nor an end")?.ok()?;
     serde_json::from_str(message.to_text().ok()?).ok()
@@ -323,9 +332,7 @@ async fn a_token_makes_an_agent_and_its_certificate_opens_the_link() {
         Some(FromController::Welcome(_))
     ));
     world
-        .until("connected", |w| {
-            w.registry.connected().contains_key("node-7")
-        })
+        .until("connected", |w| w.registry.is_connected("node-7"))
         .await;
     let (_, body) = world.call(Method::GET, "/api/v1/agents", None).await;
     let seen: Page<AgentSeen> = serde_json::from_slice(&body).unwrap();
@@ -333,7 +340,7 @@ async fn a_token_makes_an_agent_and_its_certificate_opens_the_link() {
     assert_eq!(connected.labels["zone"], "eu-1");
     drop(link);
     world
-        .until("away", |w| w.registry.connected().is_empty())
+        .until("away", |w| !w.registry.is_connected("node-7"))
         .await;
     // Used up.
     let refused = world.join(&token, "node-8").await.err().unwrap();
@@ -418,7 +425,7 @@ async fn an_agent_speaks_for_itself_alone_once_and_until_it_is_shut_out() {
     world.join(&token, "b").await.unwrap();
     let mut forged = world.link(&card, "b").await.unwrap();
     while hear(&mut forged).await.is_some() {}
-    assert!(world.registry.connected().is_empty());
+    assert!(world.registry.present().is_empty());
 
     // The newest link counts: an agent may be back before its loss was noticed.
     let mut first = world.link(&card, "a").await.unwrap();
@@ -426,7 +433,7 @@ async fn an_agent_speaks_for_itself_alone_once_and_until_it_is_shut_out() {
     let mut second = world.link(&card, "a").await.unwrap();
     assert!(hear(&mut second).await.is_some());
     while hear(&mut first).await.is_some() {}
-    assert_eq!(world.registry.connected().len(), 1);
+    assert_eq!(world.registry.present().len(), 1);
 
     let (status, _) = world
         .call(Method::POST, "/api/v1/agents/a/revoke", None)
@@ -497,7 +504,7 @@ async fn what_is_too_much_or_nonsense_ends_its_own_connection_and_no_other() {
     assert!(hear(&mut bad).await.is_some());
     let _broken = bad.send(Message::text("x".repeat(5 << 20))).await;
     while hear(&mut bad).await.is_some() {}
-    assert!(world.registry.connected().contains_key("a"));
+    assert!(world.registry.is_connected("a"));
 }
 
 #[tokio::test]
@@ -529,13 +536,13 @@ async fn an_agent_that_never_reads_is_let_go_and_holds_up_nobody() {
             tokio::task::yield_now().await;
         }
     }
-    assert!(!world.registry.connected().contains_key("b"));
+    assert!(!world.registry.is_connected("b"));
     assert!(world.registry.say("a", FromController::Stop(Stop::All)));
     let mut heard = hear(&mut good).await.expect("its link is open");
     while !matches!(heard, FromController::Stop(Stop::All)) {
         heard = hear(&mut good).await.expect("its link is open");
     }
-    assert!(world.registry.connected().contains_key("a"));
+    assert!(world.registry.is_connected("a"));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::by_itself::Itself;
 use super::database::{DatabaseError, StoreArgs};
 use super::{BAD_INPUT, INCONCLUSIVE, by_itself, say};
 use crate::api::listen::{self, ListenError};
+use crate::api::threads::Threads;
 use crate::api::{Api, router};
 use crate::fleet::authority::{Authority, AuthorityError};
 use crate::fleet::registry::Registry;
@@ -70,6 +71,8 @@ pub(super) enum ServeError {
     Shared(#[from] SharedError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("the threads that answer requests cannot be started")]
+    Threads(#[source] std::io::Error),
     #[error(transparent)]
     ByItself(#[from] by_itself::CannotStart),
     #[error(transparent)]
@@ -182,7 +185,7 @@ impl Opened {
         desk.set_gate(practice.gate(&store));
         desk.set_ended(practice.ended(&store));
         let api = Api {
-            store,
+            store: store.beside(),
             authority: Arc::new(authority),
             practice,
             logins: self.logins,
@@ -196,6 +199,7 @@ impl Opened {
             itself,
             tls,
             listener: self.listener,
+            threads: Threads::start().map_err(ServeError::Threads)?,
         })
     }
 }
@@ -228,6 +232,7 @@ struct Port {
     itself: Itself,
     tls: Arc<ServerConfig>,
     listener: TcpListener,
+    threads: Threads,
 }
 
 impl Port {
@@ -235,9 +240,10 @@ impl Port {
     async fn serve(self) {
         let (desk, leader) = (self.api.desk.clone(), self.api.leader.clone());
         let still = desk.still().clone();
+        let answering = self.threads.handle().clone();
         let served = router(self.api).merge(self.itself.router());
         tokio::select! {
-            () = listen::serve(self.listener, self.tls, served) => {}
+            () = listen::serve(self.listener, self.tls, served, answering) => {}
             () = self.itself.keep(leader) => {}
             () = still.watch(|| desk.stop_all()) => {}
         }

@@ -219,14 +219,20 @@ impl Registry {
         self.lock().present.clear();
     }
 
-    /// Who is there.
+    /// What a node's agent said of itself, where it is there. One at a time: a stop waits for whoever holds the lock.
     #[must_use]
-    pub fn connected(&self) -> BTreeMap<String, Connected> {
+    pub fn connected(&self, node: &str) -> Option<Connected> {
         let links = self.lock();
-        let present = links.present.iter();
-        present
-            .map(|(node, linked)| (node.clone(), linked.connected.clone()))
-            .collect()
+        links
+            .present
+            .get(node)
+            .map(|linked| linked.connected.clone())
+    }
+
+    /// Whether a node's agent is there.
+    #[must_use]
+    pub fn is_connected(&self, node: &str) -> bool {
+        self.lock().present.contains_key(node)
     }
 
     /// Who is there, for planning.

@@ -73,6 +73,26 @@ pub(super) struct Inner {
     pub(super) changed: watch::Sender<u64>,
     /// The runs for which go was said here, until each has ended: what a stop needs to know, without asking the store.
     pub(super) runs: Mutex<BTreeMap<RunId, OnADay>>,
+    /// The days on which somebody says stop at this moment, once for each who does.
+    telling: Mutex<Vec<DayId>>,
+}
+
+/// Somebody says stop on a day. Until this is dropped no run of the day is said to have ended: nobody could add to that who stopped it.
+#[must_use = "a run may be over before it is kept who stopped it"]
+pub struct Telling {
+    days: Days,
+    day: DayId,
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        let mut telling = self.days.telling();
+        if let Some(one) = telling.iter().position(|day| *day == self.day) {
+            telling.swap_remove(one);
+        }
+        drop(telling);
+        self.days.0.changed.send_modify(|changes| *changes += 1);
+    }
 }
 
 /// A run for which go was said here.
@@ -100,7 +120,18 @@ impl Days {
             notices,
             changed: watch::channel(0).0,
             runs: Mutex::default(),
+            telling: Mutex::default(),
         }))
+    }
+
+    fn telling(&self) -> MutexGuard<'_, Vec<DayId>> {
+        let telling = self.0.telling.lock();
+        telling.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody says stop on a day, and it is not kept yet.
+    pub(super) fn is_told_to_stop(&self, id: &DayId) -> bool {
+        self.telling().contains(id)
     }
 
     pub(super) fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, OnADay>> {
@@ -284,10 +315,16 @@ impl Days {
     }
 
     /// Stops the run of a day for which go was said here, if there is one: at once, without a look at anything else.
-    pub fn stop_now(&self, id: &DayId) {
+    pub fn stop_now(&self, id: &DayId) -> Telling {
+        self.telling().push(id.clone());
+        let telling = Telling {
+            days: self.clone(),
+            day: id.clone(),
+        };
         for own in self.runs().iter_mut().filter(|(_, own)| own.day == *id) {
             self.tell(own);
         }
+        telling
     }
 
     fn tell(&self, (run, own): (&RunId, &mut OnADay)) {
@@ -307,7 +344,7 @@ impl Days {
     /// # Errors
     /// Nothing runs.
     pub async fn stop(&self, id: &DayId, by: &str, because: String) -> Result<(), DaysError> {
-        self.stop_now(id);
+        let _telling = self.stop_now(id);
         let now = self.now(id).await?;
         let (step, run) = match &now.day.phase {
             super::Phase::Starting { step, run, .. } | super::Phase::Running { step, run, .. } => {

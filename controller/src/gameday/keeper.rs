@@ -94,6 +94,10 @@ impl Days {
         if self.0.desk.subscribe(&run).is_some() {
             return Ok(Some(run));
         }
+        // It is looked at again as soon as that is kept.
+        if self.is_told_to_stop(id) {
+            return Ok(None);
+        }
         let events = self.0.store.events(&run).await?;
         let ended = ended(step, &run, &events);
         tracing::info!(day = %id, %run, because = ended.because, "a step of a game day has ended");

@@ -90,6 +90,36 @@ async fn go_is_a_run_at_the_desk_and_its_end_is_kept() {
 }
 
 #[tokio::test]
+async fn who_stopped_a_run_is_kept_though_it_ends_at_once() {
+    on_both(async |place| {
+        let (_folder, store, days, desk, id) = world(place).await;
+        let run = days.go(&id, 1, "ann", String::new()).await.unwrap();
+        let telling = days.stop_now(&id);
+        let over = async {
+            while desk.subscribe(&run).is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let over = tokio::time::timeout(Duration::from_secs(60), over).await;
+        over.expect("without an agent it ends at once");
+        assert_eq!(days.look().await.unwrap(), []);
+        days.stop(&id, "eve", "x".into()).await.unwrap();
+        drop(telling);
+        until(&days, &id, |day| {
+            !matches!(day.phase, Phase::Running { .. })
+        })
+        .await;
+        let events = store.game_day_events(&id, 0).await.unwrap();
+        let [.., stopped, ended] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert!(matches!(&stopped.what, What::Stopped(one) if one.by == "eve"));
+        assert!(matches!(ended.what, What::Ended(_)), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_leads_no_more_opens_no_day_and_says_nothing_on_one() {
     on_both(async |place| {
         let (_folder, old, days, _desk, id) = world(place).await;

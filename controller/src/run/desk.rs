@@ -32,6 +32,7 @@ use squall_experiments::units::Lease;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// The environment of a run that names none.
 pub const ENVIRONMENT: &str = "default";
@@ -157,6 +158,7 @@ struct Inner {
     metrics: Metrics,
     under_way: Mutex<BTreeMap<RunId, UnderWay>>,
     still: StandStill,
+    threads: Handle,
 }
 
 /// Starts and stops runs. Cloning it is another handle to the same.
@@ -168,7 +170,10 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Desk {
-    /// Opens it.
+    /// Opens it. All runs are driven on the threads of the runtime that this is called on, whoever starts them.
+    ///
+    /// # Panics
+    /// It is called outside of a runtime.
     #[must_use]
     pub fn new(store: Store, registry: Registry, rules: Rules, still: StandStill) -> Self {
         Self(Arc::new(Inner {
@@ -182,7 +187,20 @@ impl Desk {
             metrics: Metrics::default(),
             under_way: Mutex::default(),
             still,
+            threads: Handle::current(),
         }))
+    }
+
+    /// Where runs are kept, by connections that are for them.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The threads on which runs are driven. Whatever a stop waits for belongs there, and nothing else that takes long.
+    #[must_use]
+    pub fn threads(&self) -> &Handle {
+        &self.0.threads
     }
 
     /// Whom to ask before a run starts.
@@ -309,7 +327,9 @@ impl Desk {
             Err(error) if error.is_superseded() => Err(Refused::StandsBy),
             Err(error) => {
                 // Kept or not: nobody drives it.
-                tokio::spawn(never_begun(self.0.store.clone(), started, created));
+                self.0
+                    .threads
+                    .spawn(never_begun(self.0.store.clone(), started, created));
                 Err(error.into())
             }
         }
@@ -334,7 +354,7 @@ impl Desk {
             metrics: self.0.metrics.clone(),
         };
         let desk = self.clone();
-        tokio::spawn(async move {
+        self.0.threads.spawn(async move {
             let by = By {
                 store: Some(&desk.0.store),
                 share: Some(share),

@@ -8,6 +8,9 @@ use squall_experiments::ids::RunId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
+/// So many events are read at once: a run that has something to say waits meanwhile, and so does its stop.
+const AT_ONCE_MAX: usize = 64;
+
 /// The events of one run as they happen. Cloning it is another handle to the same.
 #[derive(Debug, Clone)]
 pub struct Feed {
@@ -33,9 +36,22 @@ impl Feed {
     /// some of the latter, is told so, and asks again from where it was.
     #[must_use]
     pub fn from(&self, n: usize) -> (Vec<Event>, broadcast::Receiver<Event>) {
-        let events = self.lock();
-        let past = events.get(n..).unwrap_or_default().to_vec();
-        (past, self.news.subscribe())
+        let (until, news) = {
+            let events = self.lock();
+            (events.len(), self.news.subscribe())
+        };
+        (self.some(n, until), news)
+    }
+
+    /// Those from one to another. Nothing is ever taken out, so that between two looks nothing is lost.
+    fn some(&self, from: usize, until: usize) -> Vec<Event> {
+        let mut found = Vec::new();
+        for first in (from..until).step_by(AT_ONCE_MAX) {
+            let end = until.min(first + AT_ONCE_MAX);
+            let events = self.lock();
+            found.extend_from_slice(events.get(first..end).unwrap_or_default());
+        }
+        found
     }
 
     /// The verdict, once there is one.
@@ -60,7 +76,8 @@ impl Feed {
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Vec<Event> {
-        self.lock().clone()
+        let until = self.lock().len();
+        self.some(0, until)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Event>> {

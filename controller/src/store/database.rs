@@ -201,6 +201,17 @@ impl Store {
         })
     }
 
+    /// Another handle to the same, with connections of its own, which are opened when they are needed and by whoever needs them: who asks much through
+    /// it holds up nobody who asks through this one.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let options = (*self.pool.connect_options()).clone();
+        Self {
+            pool: self.pool.options().clone().connect_lazy_with(options),
+            ..self.clone()
+        }
+    }
+
     /// One that asks a simulated database. Whatever that does not know of fails.
     #[cfg(test)]
     pub(crate) fn simulated(session: super::simulated::Session) -> Self {

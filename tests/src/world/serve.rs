@@ -55,6 +55,19 @@ pub fn exchange(
     headers: &str,
     body: &str,
 ) -> Result<String> {
+    let mut stream = reach(at, data)?;
+    ask(&mut stream, at, method, path, headers, body)?;
+    answer(&mut stream)
+}
+
+/// A connection to it.
+pub type Connection = StreamOwned<ClientConnection, TcpStream>;
+
+/// Connects to a controller whose data is in this folder.
+///
+/// # Errors
+/// It is not there, or another one.
+pub fn reach(at: SocketAddr, data: &Path) -> Result<Connection> {
     let pem = fs::read(data.join("authority.pem"))?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&pem)?)?;
@@ -64,13 +77,37 @@ pub fn exchange(
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from(at.ip().to_string())?;
-    let stream = TcpStream::connect_timeout(&at, ANSWER_LIMIT)?;
+    let mut stream = TcpStream::connect_timeout(&at, ANSWER_LIMIT)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(tls), name)?, stream);
+    let mut tls = ClientConnection::new(Arc::new(tls), name)?;
+    tls.complete_io(&mut stream)?;
+    Ok(StreamOwned::new(tls, stream))
+}
+
+/// Sends a request, after which the connection is to be closed; each of its headers has its line break.
+///
+/// # Errors
+/// It is gone.
+pub fn ask(
+    stream: &mut Connection,
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Result<()> {
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: {at}\r\n{headers}Connection: close\r\n\r\n{body}"
     )?;
+    Ok(stream.flush()?)
+}
+
+/// The whole answer: head and body.
+///
+/// # Errors
+/// It is no text.
+pub fn answer(stream: &mut Connection) -> Result<String> {
     let mut answer = Vec::new();
     // An end without TLS's own farewell is an end.
     let _unkind = stream.read_to_end(&mut answer);

@@ -1,7 +1,7 @@
 //! A controller of one test: `squall serve`, and what is asked of it.
 
 use lab::world::agent::program;
-use lab::world::serve::{exchange, until_it_serves};
+use lab::world::serve::{Connection, answer, ask, exchange, reach, until_it_serves};
 use lab::world::service::free;
 use lab::world::{Ended, Result, until};
 use nix::sys::signal::{Signal, kill};
@@ -122,6 +122,11 @@ impl Controller {
         self.exchange("POST", path, &headers, body)
     }
 
+    /// A POST on a connection that stands already, whose answer is read later.
+    pub(crate) fn asking(&self) -> Result<Asking> {
+        Ok(Asking(self.address, reach(self.address, &self.data())?))
+    }
+
     fn exchange(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<String> {
         exchange(self.address, &self.data(), method, path, headers, body)
     }
@@ -137,6 +142,24 @@ impl Controller {
         let answer = self.get("/readyz").ok()?;
         let (_, leader) = answer.split_once("ready: stands by for ")?;
         Some(leader.trim().to_owned())
+    }
+}
+
+/// A connection on which something may be asked of a controller that cannot answer.
+pub(crate) struct Asking(SocketAddr, Connection);
+
+impl Asking {
+    /// Sends it, whether anybody reads it or not.
+    pub(crate) fn post(&mut self, path: &str, headers: &str, body: &str) -> Result<()> {
+        let length = body.len();
+        let headers =
+            format!("Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}");
+        ask(&mut self.1, self.0, "POST", path, &headers, body)
+    }
+
+    /// What is answered.
+    pub(crate) fn answer(mut self) -> Result<String> {
+        answer(&mut self.1)
     }
 }
 

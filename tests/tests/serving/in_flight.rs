@@ -7,20 +7,27 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A process, the experiment that lets it stand still for a minute, and who started it.
-pub(crate) struct InFlight {
+/// A process, and the experiment that lets it stand still for two minutes.
+pub(crate) struct Still {
     victim: Ended,
+    /// The experiment's file.
+    pub(crate) file: PathBuf,
+}
+
+/// A run of it, and who started that.
+pub(crate) struct InFlight {
+    still: Still,
     watcher: Child,
     /// The run's name.
     pub(crate) run: String,
 }
 
-impl InFlight {
-    /// Starts a run at a controller that has an agent; it returns once the process stands still. Its steady state is that the controller's
-    /// port is open.
+impl Still {
+    /// Starts the process; the file is in the controller's home. The steady state is that the controller's port is open.
     pub(crate) fn start(controller: &Controller) -> Result<Self> {
         let home = controller.home.path();
         // Tests run beside each other, and none hits another's.
@@ -32,28 +39,7 @@ impl InFlight {
         let victim = Ended(Command::new(still).arg("1000").spawn()?);
         let file = home.join("in-flight.yaml");
         fs::write(&file, experiment(&name, &controller.url()))?;
-        let mut watcher = Command::new(program("squall")?)
-            .arg("run")
-            .arg(&file)
-            .args(["--controller", &controller.url()])
-            .env("SQUALL_DATA", controller.data())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let said = watcher
-            .stderr
-            .take()
-            .ok_or("its standard error is no pipe")?;
-        let mut in_flight = Self {
-            victim,
-            watcher,
-            run: String::new(),
-        };
-        in_flight.run = run_name(said)?;
-        until("the victim's standing still", LIMIT, || {
-            in_flight.is_held().then_some(())
-        })?;
-        Ok(in_flight)
+        Ok(Self { victim, file })
     }
 
     /// Whether the victim stands still in a tracer's hands (proc(5): `t`).
@@ -66,11 +52,55 @@ impl InFlight {
         })
     }
 
+    /// Waits until it stands still.
+    pub(crate) fn held(&self) -> Result<()> {
+        until("the victim's standing still", LIMIT, || {
+            self.is_held().then_some(())
+        })
+    }
+
     /// Waits until it goes on.
     pub(crate) fn let_go(&self) -> Result<()> {
         until("the victim's going on", LIMIT, || {
             (!self.is_held()).then_some(())
         })
+    }
+}
+
+impl InFlight {
+    /// Starts a run at a controller that has an agent; it returns once the process stands still.
+    pub(crate) fn start(controller: &Controller) -> Result<Self> {
+        let still = Still::start(controller)?;
+        let mut watcher = Command::new(program("squall")?)
+            .arg("run")
+            .arg(&still.file)
+            .args(["--controller", &controller.url()])
+            .env("SQUALL_DATA", controller.data())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let said = watcher
+            .stderr
+            .take()
+            .ok_or("its standard error is no pipe")?;
+        let mut in_flight = Self {
+            still,
+            watcher,
+            run: String::new(),
+        };
+        in_flight.run = run_name(said)?;
+        in_flight.still.held()?;
+        Ok(in_flight)
+    }
+
+    /// Whether the process stands still.
+    pub(crate) fn is_held(&self) -> bool {
+        self.still.is_held()
+    }
+
+    /// Waits until it goes on.
+    pub(crate) fn let_go(&self) -> Result<()> {
+        self.still.let_go()
     }
 
     /// Waits until whoever watches has seen the end.

@@ -1,5 +1,7 @@
 //! Two controllers on one PostgreSQL: one leads, and the other does when that one dies, stands still or ends.
 
+mod day;
+
 use crate::controller::{Controller, LIMIT, join, linked};
 use crate::in_flight::InFlight;
 use crate::shop::{ENVIRONMENTS, SCHEDULE, Shop, root};
@@ -36,6 +38,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             "postgresql, and root",
             "pair::a_leader_that_stood_still_in_a_run_says_and_writes_nothing_when_it_wakes",
             stands_still_in_a_run,
+        ),
+        needing(
+            programs().filter(|_| root().is_some()),
+            "postgresql, and root",
+            "pair::a_game_day_is_gone_on_with_by_the_next_leader",
+            day::gone_on_with,
         ),
     ]
 }

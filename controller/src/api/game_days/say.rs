@@ -254,9 +254,8 @@ pub(in super::super) async fn stop(
     Why(because): Why,
 ) -> Result<Json<GameDaySeen>, Problem> {
     let is_operator = caller.grants.has(Role::Operator);
-    if is_operator {
-        api.days.stop_now(&crate::gameday::DayId(name.clone()));
-    }
+    let day = crate::gameday::DayId(name.clone());
+    let _telling = is_operator.then(|| api.days.stop_now(&day));
     let kept = visible(&api, &caller, &name).await?;
     if !is_operator {
         let day = api.days.now(&kept.id).await?.day;

@@ -39,7 +39,8 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Of `judge`: how many healthy days are simulated (100000); what is not rare gets a fiftieth of them. Of `stops`: how many
-    /// runs, shared out evenly among the rates of failure (200). Of `kills`: how many runs (200). Of `fleet` and `api`: how many runs, one after the other (5).
+    /// runs, shared out evenly among the rates of failure (200). Of `kills`: how many runs (200). Of `fleet`: how many runs, one
+    /// after the other (5). Of `api`: how many rounds, each with load and without (4).
     #[arg(long)]
     runs: Option<u64>,
     /// Of `fleet`: how many agents, one after the other.
@@ -95,6 +96,9 @@ fn main() -> ExitCode {
     if let Some(code) = load::main_if_server() {
         return code;
     }
+    if let Some(code) = api::main_if_child() {
+        return code;
+    }
     let arguments = Arguments::parse();
     let result = match arguments.world {
         World::Here => here(&arguments),
@@ -132,7 +136,7 @@ fn here(arguments: &Arguments) -> Result<()> {
         }
         Benchmark::Api => {
             build("squall-controller", "squall")?;
-            api::measure(usize::try_from(arguments.runs.unwrap_or(5))?)?
+            api::measure(usize::try_from(arguments.runs.unwrap_or(4))?)?
         }
         Benchmark::Load => load::measure()?,
         Benchmark::Kills => {
