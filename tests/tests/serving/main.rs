@@ -15,6 +15,7 @@ mod pair;
 mod rest;
 mod schedules;
 mod shop;
+mod traces;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         kept::trials(),
         gameday::trials(),
         full_disk::trials(),
+        traces::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
