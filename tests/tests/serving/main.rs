@@ -2,6 +2,7 @@
 //! game day that is held on one, and how all of it is deployed. The real programs; they touch loopback, their own folders, and
 //! processes of their own.
 
+mod at_once;
 mod controller;
 mod deploy;
 mod full_disk;
@@ -11,6 +12,7 @@ mod gates;
 mod in_flight;
 mod kept;
 mod logins;
+mod old;
 mod pair;
 mod rest;
 mod schedules;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         gameday::trials(),
         full_disk::trials(),
         traces::trials(),
+        at_once::trials(),
+        old::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
