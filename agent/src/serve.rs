@@ -23,12 +23,12 @@ use crate::names;
 use crate::notify::Systemd;
 use crate::rhythm::Rhythm;
 use halts::Halts;
-use skew::{VERSION, welcomed};
+use skew::VERSION;
 use squall_experiments::capability::Means;
 use squall_experiments::fault::Holding;
 use squall_experiments::filter::{ResolvedEndpoint, ResolvedFilter};
 use squall_experiments::ids::{FaultId, RunId, TargetId};
-use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop};
+use squall_experiments::wire::{self, EndCause, FromAgent, FromController, Stop, Terms};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use watched::Watched;
 
-use line::{Line, News, Opened};
+use line::{Line, Lost, News, Opened};
 pub(crate) use line::{LineError, Way};
 
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
@@ -79,8 +79,10 @@ struct Agent {
     rhythm: Rhythm,
     /// Who started the agent, if it wants to know that it runs.
     systemd: Systemd,
-    /// The controller does not read any more.
-    lost: bool,
+    /// The link is to be given up.
+    lost: Option<Lost>,
+    /// Which leaders were heard.
+    terms: Terms,
 }
 
 /// Serves until the agent is told to end, or nobody is left to serve; the faults end first.
@@ -104,7 +106,8 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
         resolutions,
         rhythm: Rhythm::new(std::time::Instant::now()),
         systemd: Systemd::from_environment(),
-        lost: false,
+        lost: None,
+        terms: Terms::default(),
     };
     agent.systemd.ready();
     let mut halts = Halts::of(&agent.ready.state);
@@ -126,8 +129,8 @@ pub(crate) async fn serve(ready: Ready, way: Way) -> Result<(), LineError> {
             }
         }
         agent.beat();
-        if std::mem::take(&mut agent.lost)
-            && let Some(end) = agent.news(line.lose())
+        if let Some(lost) = agent.lost.take()
+            && let Some(end) = agent.news(line.give_up(lost))
         {
             break end;
         }
@@ -148,7 +151,10 @@ impl Agent {
                 self.controller = peer.map(protected::at);
                 self.hello();
             }
-            News::Said(message) => return self.hear(message).err().map(|error| Err(error.into())),
+            News::Said(message) => {
+                self.terms.heard(clock::since_boot());
+                return self.hear(message).err().map(|error| Err(error.into()));
+            }
             News::NotUnderstood(unread) => self.not_understood(&unread),
             News::Lost => {
                 tracing::warn!(
@@ -180,20 +186,17 @@ impl Agent {
         let Some(outbox) = &self.outbox else { return };
         match outbox.try_send(message) {
             Ok(()) | Err(Full(FromAgent::Dosed(_))) => {}
-            Err(Closed(_)) => self.lost = true,
+            Err(Closed(_)) => self.lost = Some(Lost::Broken),
             Err(Full(_)) => {
                 tracing::error!("the controller does not read: the link counts as lost");
-                self.lost = true;
+                self.lost = Some(Lost::Broken);
             }
         }
     }
 
     fn hear(&mut self, message: FromController) -> Result<(), LinkError> {
         match message {
-            FromController::Welcome(welcome) => {
-                welcomed(&welcome)?;
-                self.spare_pids = welcome.spare_pids;
-            }
+            FromController::Welcome(welcome) => self.welcomed(welcome)?,
             FromController::Stop(stop) => self.stop(&stop),
             FromController::Renew(renew) => self.renew(&renew),
             FromController::Resolve(resolve) => self.resolve(resolve),

@@ -3,11 +3,13 @@
 
 mod common;
 use common::{Agent, PATIENCE, Victim, gone, is_there};
+use futures_util::StreamExt;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
+use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::ids::FaultId;
 use squall_experiments::units::Lease;
 use squall_experiments::wire::{FromController, Renew};
@@ -69,12 +71,17 @@ impl Far {
 
     /// Takes the next link of `child`.
     async fn accept(&self, child: Child) -> Agent {
+        self.accept_in(child, None).await
+    }
+
+    /// The same as a controller that leads in this term.
+    async fn accept_in(&self, child: Child, term: Option<u64>) -> Agent {
         let accepted = async {
             let (stream, _) = self.listener.accept().await.unwrap();
             self.acceptor.accept(stream).await.unwrap()
         };
         let stream = tokio::time::timeout(PATIENCE, accepted).await.unwrap();
-        Agent::greet(child, Box::new(stream)).await
+        Agent::greet_in(child, Box::new(stream), term).await
     }
 }
 
@@ -125,11 +132,7 @@ async fn a_far_link_that_is_back_in_time_keeps_its_faults() {
         .arm("f", r#"{"pause": {}}"#, victim.selector(), LEASE)
         .await;
     let armed_at = Instant::now();
-    drop(agent.link.take());
-    let stand_in = Command::new("true").spawn().unwrap();
-    let child = std::mem::replace(&mut agent.child, stand_in);
-    drop(agent);
-    let mut agent = far.accept(child).await;
+    let mut agent = far.accept(agent.hang_up()).await;
     let faults = vec![FaultId::from("f")];
     let lease = Lease::clamped(LEASE);
     agent
@@ -142,4 +145,35 @@ async fn a_far_link_that_is_back_in_time_keeps_its_faults() {
     agent.stop("f").await;
     agent.ended().await;
     gone(armed.holder, "the holder");
+}
+
+/// Its word to arm was on the way when another took the lead.
+#[tokio::test]
+async fn a_controller_that_leads_no_more_is_not_heeded_and_left() {
+    let (far, victim, other) = (Far::new().await, Victim::new(), Victim::new());
+    let mut agent = far.accept_in(far.start(), Some(7)).await;
+    let long = Duration::from_secs(60);
+    let armed = agent
+        .arm("f", r#"{"pause": {}}"#, victim.selector(), long)
+        .await;
+    let found = agent.resolve(other.selector(), FaultKind::Pause).await;
+    let target = found.candidates[0].id.clone();
+    let pause: Fault = serde_json::from_str(r#"{"pause": {}}"#).unwrap();
+
+    let mut stale = far.accept_in(agent.hang_up(), Some(6)).await;
+    stale.send_arm("g", pause, target, long).await;
+    let link = stale.link.as_mut().unwrap();
+    let closed = async {
+        while let Some(Ok(frame)) = link.next().await {
+            assert!(!frame.is_text(), "an earlier leader is answered: {frame}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    let mut agent = far.accept_in(stale.hang_up(), Some(7)).await;
+    assert!(is_there(armed.holder), "what the later one holds is gone");
+    agent.stop("g").await;
+    let never = agent.ended().await;
+    assert_eq!((never.id.0.as_str(), never.took_us), ("g", Some(0)));
+    agent.stop("f").await;
+    assert_eq!(agent.ended().await.id.0, "f");
 }

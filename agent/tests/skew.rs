@@ -87,6 +87,7 @@ async fn a_controller_that_is_too_new_is_left() {
         protocol_least: None,
         version: "99".into(),
         spare_pids: Vec::new(),
+        term: None,
     });
     agent.say(welcome).await;
     let status = async {

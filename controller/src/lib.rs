@@ -28,4 +28,5 @@ pub mod run;
 mod simulation;
 pub mod stage;
 pub mod store;
+pub mod trace;
 mod words;

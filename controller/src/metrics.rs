@@ -2,6 +2,7 @@
 //!
 //! Of runs that this controller drives; one that stands by has none. What the store and the registry know is put in at each look.
 
+use crate::trace::Counts;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -75,6 +76,7 @@ struct Inner {
     registry: Registry,
     gauges: Gauges,
     stops: Histogram,
+    spans: Counts,
     live: Mutex<HashMap<RunId, HashMap<FaultId, Instant>>>,
 }
 
@@ -113,10 +115,22 @@ impl Default for Metrics {
             "From the decision to end a run to the last of its faults gone",
             stops.clone(),
         );
+        let spans = Counts::default();
+        registry.register(
+            "trace_spans_sent",
+            "Spans of traces that their receiver has taken",
+            spans.sent.clone(),
+        );
+        registry.register(
+            "trace_spans_dropped",
+            "Spans of traces that were given up: too many waited, or their receiver did not take them",
+            spans.dropped.clone(),
+        );
         Self(Arc::new(Inner {
             registry,
             gauges,
             stops,
+            spans,
             live: Mutex::default(),
         }))
     }
@@ -125,6 +139,12 @@ impl Default for Metrics {
 impl Metrics {
     fn live(&self) -> MutexGuard<'_, HashMap<RunId, HashMap<FaultId, Instant>>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of the spans of traces, to be counted there.
+    #[must_use]
+    pub fn spans(&self) -> Counts {
+        self.0.spans.clone()
     }
 
     /// Something happened in a run.

@@ -33,6 +33,7 @@ pub mod schema;
 pub mod secret;
 pub mod target;
 pub mod template;
+pub mod trace;
 pub mod units;
 pub mod verdict;
 pub mod wire;

@@ -5,8 +5,10 @@
 //! saying it once: a message that is repeated after a lost link does no harm. What versions that differ make of each other is in [`skew`].
 
 pub mod skew;
+mod terms;
 
 pub use skew::{PROTOCOL, PROTOCOL_LEAST};
+pub use terms::{Superseded, Terms};
 
 use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
@@ -18,7 +20,6 @@ use crate::target::{Candidate, Target};
 use crate::units::Lease;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use skew::Speaks;
 
 /// The most bytes one message may have. A node with 10,000 candidates answers in under 4 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -54,18 +55,9 @@ pub struct Welcome {
     /// Processes of the controller on this node, which no fault may hit.
     #[serde(default)]
     pub spare_pids: Vec<u32>,
-}
-
-impl Welcome {
-    /// What the controller says that it speaks.
-    #[must_use]
-    pub fn speaks(&self) -> Speaks {
-        Speaks {
-            version: self.version.clone(),
-            newest: self.protocol,
-            least: self.protocol_least.unwrap_or(self.protocol),
-        }
-    }
+    /// In which term it leads, where others may lead, too: each leader's is higher than the one before. See [`Terms`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
 }
 
 /// What is there to hit?
@@ -169,18 +161,6 @@ pub struct Hello {
     /// What the node is labelled with: its zone, its pool.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-}
-
-impl Hello {
-    /// What the agent says that it speaks.
-    #[must_use]
-    pub fn speaks(&self) -> Speaks {
-        Speaks {
-            version: self.version.clone(),
-            newest: self.protocol,
-            least: self.protocol_least.unwrap_or(self.protocol),
-        }
-    }
 }
 
 /// The answer to `Resolve`.

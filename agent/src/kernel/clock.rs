@@ -21,6 +21,11 @@ pub(crate) fn process_cpu() -> Duration {
     read(ClockId::ProcessCPUTime)
 }
 
+/// Time since the machine was started, which nobody sets and which goes on while it sleeps.
+pub(crate) fn since_boot() -> Duration {
+    read(ClockId::Boottime)
+}
+
 /// Microseconds since the Unix epoch.
 pub(crate) fn epoch_us() -> u64 {
     u64::try_from(read(ClockId::Realtime).as_micros()).unwrap_or(u64::MAX)

@@ -54,6 +54,15 @@ pub(super) struct Opened {
     pub(super) peer: Option<SocketAddr>,
 }
 
+/// Why a link is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Nobody reads at its other end.
+    Broken,
+    /// Who is there leads no more: it is another controller's turn.
+    Superseded,
+}
+
 /// Why the agent cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LineError {
@@ -159,8 +168,16 @@ impl Line {
         pause(self.failures.div_ceil(address.count()))
     }
 
+    /// Gives the link up; there will be another.
+    pub(super) fn give_up(&mut self, lost: Lost) -> News {
+        if let (Lost::Superseded, Some(address)) = (lost, &mut self.address) {
+            address.turn();
+        }
+        self.lose()
+    }
+
     /// The link counts as gone.
-    pub(super) fn lose(&mut self) -> News {
+    fn lose(&mut self) -> News {
         self.writer = None;
         self.again(pause(1));
         match self.state {

@@ -1,6 +1,8 @@
 //! A controller of another version: what is made of words of which not all is understood.
 
 use super::Agent;
+use super::line::Lost;
+use crate::kernel::clock;
 use squall_experiments::ids::FaultId;
 use squall_experiments::wire::skew::{Speaks, TooFar, Unread, agree};
 use squall_experiments::wire::{Excluded, FromAgent, Refused, Resolved, Stop, Welcome};
@@ -8,20 +10,28 @@ use squall_experiments::wire::{Excluded, FromAgent, Refused, Resolved, Stop, Wel
 /// The agent's own.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Whether what the controller speaks is spoken here.
-pub(super) fn welcomed(welcome: &Welcome) -> Result<(), TooFar> {
-    agree(&Speaks::ours(VERSION), &welcome.speaks())?;
-    if welcome.version != VERSION {
-        tracing::info!(
-            controller = welcome.version,
-            agent = VERSION,
-            "the controller is of another version: what one does not know of the other's words is passed over"
-        );
-    }
-    Ok(())
-}
-
 impl Agent {
+    /// Takes a controller's first word, where what it speaks is spoken here. One that leads no more is left.
+    pub(super) fn welcomed(&mut self, welcome: Welcome) -> Result<(), TooFar> {
+        let theirs = Speaks::said(&welcome.version, welcome.protocol, welcome.protocol_least);
+        agree(&Speaks::ours(VERSION), &theirs)?;
+        if welcome.version != VERSION {
+            tracing::info!(
+                controller = welcome.version,
+                agent = VERSION,
+                "the controller is of another version: what one does not know of the other's words is passed over"
+            );
+        }
+        match self.terms.welcomed(welcome.term, clock::since_boot()) {
+            Ok(()) => self.spare_pids = welcome.spare_pids,
+            Err(error) => {
+                tracing::warn!(%error, "the link is closed");
+                self.lost = Some(Lost::Superseded);
+            }
+        }
+        Ok(())
+    }
+
     /// Answers what is not understood in every word, so that nobody waits for it, and nothing is injected that was not asked for.
     pub(super) fn not_understood(&mut self, unread: &Unread) {
         tracing::warn!(error = %unread, "the controller is not understood");

@@ -154,6 +154,11 @@ impl Agent {
 
     /// The controller's first words to an agent that dialled.
     pub(crate) async fn greet(child: Child, stream: Box<dyn Stream>) -> Self {
+        Self::greet_in(child, stream, None).await
+    }
+
+    /// The same of a controller that leads in this term.
+    pub(crate) async fn greet_in(child: Child, stream: Box<dyn Stream>, term: Option<u64>) -> Self {
         let mut link = tokio_tungstenite::accept_async(stream).await.unwrap();
         let first = link.next().await.unwrap().unwrap().into_text().unwrap();
         let FromAgent::Hello(hello) = serde_json::from_str(&first).unwrap() else {
@@ -170,6 +175,7 @@ impl Agent {
             protocol_least: None,
             version: "0".into(),
             spare_pids: vec![std::process::id()],
+            term,
         };
         agent.say(FromController::Welcome(welcome)).await;
         agent
@@ -340,6 +346,15 @@ impl Agent {
     pub(crate) async fn stop(&mut self, id: &str) {
         self.say(FromController::Stop(Stop::Faults(vec![FaultId::from(id)])))
             .await;
+    }
+}
+
+impl Agent {
+    /// Lets go of the link and of the agent, which dials again.
+    pub(crate) fn hang_up(mut self) -> Child {
+        drop(self.link.take());
+        let stand_in = Command::new("true").spawn().unwrap();
+        std::mem::replace(&mut self.child, stand_in)
     }
 }
 

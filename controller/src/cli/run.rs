@@ -9,12 +9,17 @@ use crate::report::{self, Summary};
 use crate::run::desk::ENVIRONMENT;
 use crate::run::{self, FEED_EVENTS_MAX, Halt, Order, Outcome, RunError};
 use crate::store::{self, Store};
+use crate::trace::{Counts, TraceArgs};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
+
+/// So long a run's trace may take to be sent, once its report is written.
+const SENT_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -37,6 +42,8 @@ pub(super) struct Args {
     /// The controller's environment in which it runs
     #[arg(long, value_name = "NAME", default_value = ENVIRONMENT, requires = "controller")]
     environment: String,
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 /// Why a report was not written.
@@ -78,6 +85,10 @@ pub(super) async fn run(args: &Args, agent: &Program) -> ExitCode {
             Err(error) => fleet::refused(&error),
         };
     }
+    let traces = match args.traces.start(Counts::default()) {
+        Ok(traces) => traces,
+        Err(error) => return say::failed(BAD_INPUT, &error),
+    };
     let order = Order {
         run: run::new_id(),
         experiment: good.experiment,
@@ -95,6 +106,10 @@ pub(super) async fn run(args: &Args, agent: &Program) -> ExitCode {
             paper.fill(&summary);
             if args.json {
                 say::json(&summary);
+            }
+            if let Some(traces) = traces {
+                traces.tell(&outcome.events);
+                traces.flush(SENT_MAX).await;
             }
             ExitCode::from(outcome.finished.verdict.exit_code())
         }

@@ -19,6 +19,7 @@ use crate::run::budget::Bounded;
 use crate::run::desk::{Desk, Rules};
 use crate::run::{Reach, StandStill};
 use crate::store::{self, Dialect, Store, StoreError};
+use crate::trace::{TraceArgs, TraceError, Traces};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use squall_experiments::ids::RunId;
@@ -39,6 +40,9 @@ pub(super) const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// Runs that are under way when the controller is told to end have so long to end their faults. What takes longer ends with its lease.
 const END_MAX: Duration = Duration::from_secs(5);
 
+/// So long after that the traces of runs that have ended may take to be sent.
+const SENT_MAX: Duration = Duration::from_secs(5);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The one port: agents, people and programs come to it
@@ -57,6 +61,8 @@ pub(super) struct Args {
     config: Option<PathBuf>,
     #[command(flatten)]
     database: StoreArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +83,8 @@ pub(super) enum ServeError {
     ByItself(#[from] by_itself::CannotStart),
     #[error(transparent)]
     Practice(#[from] PracticeError),
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     #[error("the configuration `{}` cannot be used: {why}", path.display())]
     Config { path: PathBuf, why: String },
     #[error("the first API token cannot be written to `{}`", path.display())]
@@ -93,6 +101,7 @@ pub(super) async fn serve(args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(
             error @ (ServeError::Listen(_)
+            | ServeError::Traces(_)
             | ServeError::Config { .. }
             | ServeError::Database(DatabaseError::Server(_))),
         ) => say::failed(BAD_INPUT, &error),
@@ -130,12 +139,12 @@ async fn through(args: &Args) -> Result<(), ServeError> {
             let authority = Authority::open(&directory)?;
             let alone = Leadership::alone();
             let port = opened.port(args, &directory, authority, alone).await?;
-            let desk = port.api.desk.clone();
-            desk.inherit(interrupted).await;
+            let ending = port.ending();
+            ending.inherit(interrupted).await;
             args.say(&served);
             tokio::select! {
                 () = port.serve() => {}
-                () = told_to_end() => desk.end(END_MAX).await,
+                () = ending.told() => {}
             }
         }
         Dialect::Postgres => {
@@ -183,7 +192,12 @@ impl Opened {
             by_itself::start(&config.notify, git, &store, &desk, &practice, beside).await?;
         let practice = practice.with_repository(itself.follower());
         desk.set_gate(practice.gate(&store));
-        desk.set_ended(practice.ended(&store));
+        let traces = args.traces.start(desk.metrics().spans())?;
+        let ended = practice.ended(&store);
+        desk.set_ended(match traces.clone() {
+            Some(traces) => traces.beside(ended),
+            None => ended,
+        });
         let api = Api {
             store: store.beside(),
             authority: Arc::new(authority),
@@ -198,6 +212,7 @@ impl Opened {
             api,
             itself,
             tls,
+            traces,
             listener: self.listener,
             threads: Threads::start().map_err(ServeError::Threads)?,
         })
@@ -207,22 +222,19 @@ impl Opened {
 /// Serves beside others, and leads whenever none of them does, until this one is told to end.
 async fn stand(port: Port, candidate: Candidate, duties: &Duties) {
     let (desk, registry) = (port.api.desk.clone(), port.api.registry.clone());
-    let over = async {
-        told_to_end().await;
-        desk.end(END_MAX).await;
-    };
+    let ending = port.ending();
     // Its runs are over, and its agents look for the next leader.
     let end = || {
         desk.stop_all();
         registry.hang_up_all();
     };
     let begin = async || {
-        desk.inherit(duties.begin().await?).await;
+        ending.inherit(duties.begin().await?).await;
         Ok::<_, ServeError>(())
     };
     tokio::select! {
         () = port.serve() => {}
-        () = candidate.stand(begin, end, over) => {}
+        () = candidate.stand(begin, end, ending.told()) => {}
     }
 }
 
@@ -231,11 +243,46 @@ struct Port {
     api: Api,
     itself: Itself,
     tls: Arc<ServerConfig>,
+    traces: Option<Traces>,
     listener: TcpListener,
     threads: Threads,
 }
 
+/// How runs end with their controller, this one or the one before.
+struct Ending {
+    desk: Desk,
+    store: Store,
+    traces: Option<Traces>,
+}
+
+impl Ending {
+    /// Takes over what is left of runs that an earlier leader left without an end.
+    async fn inherit(&self, interrupted: Vec<RunId>) {
+        if let Some(traces) = &self.traces {
+            traces.tell_interrupted(&self.store, &interrupted).await;
+        }
+        self.desk.inherit(interrupted).await;
+    }
+
+    /// Until this controller is told to end, and its runs have ended.
+    async fn told(&self) {
+        told_to_end().await;
+        self.desk.end(END_MAX).await;
+        if let Some(traces) = &self.traces {
+            traces.flush(SENT_MAX).await;
+        }
+    }
+}
+
 impl Port {
+    fn ending(&self) -> Ending {
+        Ending {
+            desk: self.api.desk.clone(),
+            store: self.api.store.clone(),
+            traces: self.traces.clone(),
+        }
+    }
+
     /// Serves, and stops everything when that is said. Never ends.
     async fn serve(self) {
         let (desk, leader) = (self.api.desk.clone(), self.api.leader.clone());

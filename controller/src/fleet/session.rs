@@ -58,10 +58,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let greeting = async {
+        let number = term.number();
         let (sayer, mut heard) = link::open(socket, term);
         match heard.recv().await {
             Some(Heard::Message(message)) => match *message {
-                FromAgent::Hello(hello) => Ok((hello, sayer, heard)),
+                FromAgent::Hello(hello) => Ok((hello, sayer, heard, number)),
                 other => Err(no_hello(format!("it said {other:?} first"))),
             },
             Some(Heard::Lost(why)) => Err(no_hello(why)),
@@ -70,8 +71,9 @@ where
     };
     let greeted = tokio::time::timeout(HELLO_MAX, greeting).await;
     let greeted = greeted.unwrap_or_else(|_| Err(no_hello(format!("nothing for {HELLO_MAX:?}"))));
-    let (hello, sayer, heard) = greeted?;
-    let (theirs, ours) = (hello.speaks(), Speaks::ours(VERSION));
+    let (hello, sayer, heard, term) = greeted?;
+    let theirs = Speaks::said(&hello.version, hello.protocol, hello.protocol_least);
+    let ours = Speaks::ours(VERSION);
     let agreed = agree(&theirs, &ours);
     if theirs.version != VERSION {
         tracing::info!(
@@ -87,6 +89,7 @@ where
         protocol_least: Some(PROTOCOL_LEAST),
         version: VERSION.to_owned(),
         spare_pids: vec![std::process::id()],
+        term,
     });
     if !sayer.say(welcome) {
         return Err(no_hello("it hung up at once".into()));

@@ -206,7 +206,7 @@ impl Candidate {
             });
             match looked.await {
                 Ok(Ok((_, Some(token)))) => {
-                    self.term.extend(asked + TERM);
+                    self.term.begin(token, asked + TERM);
                     return token;
                 }
                 Ok(Ok((leader, None))) => self.see(leader),

@@ -13,31 +13,57 @@ pub(super) fn now() -> Duration {
 /// Until when this controller may act as the leader. Cloning it is another handle to the same. A process that was stopped
 /// and wakes finds it over before it does anything else.
 #[derive(Debug, Clone)]
-pub struct Term(Arc<AtomicU64>);
+pub struct Term(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    until_ms: AtomicU64,
+    /// The token of the lead; 0 where there are none.
+    number: AtomicU64,
+}
 
 impl Term {
     /// Nobody else can lead: one controller, or one run on one machine.
     #[must_use]
     pub fn always() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+        Self::until(u64::MAX)
     }
 
     pub(super) fn over() -> Self {
-        Self(Arc::new(AtomicU64::new(0)))
+        Self::until(0)
+    }
+
+    fn until(until_ms: u64) -> Self {
+        Self(Arc::new(Inner {
+            until_ms: AtomicU64::new(until_ms),
+            number: AtomicU64::new(0),
+        }))
     }
 
     /// Whether this controller leads now.
     #[must_use]
     pub fn holds(&self) -> bool {
-        millis(now()) < self.0.load(Ordering::Acquire)
+        millis(now()) < self.0.until_ms.load(Ordering::Acquire)
+    }
+
+    /// Which term this is, or was last: each leader's is higher than the one before. None where there is but one controller.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        Some(self.0.number.load(Ordering::Acquire)).filter(|number| *number > 0)
+    }
+
+    pub(super) fn begin(&self, token: i64, until: Duration) {
+        let number = u64::try_from(token).unwrap_or(0);
+        self.0.number.store(number, Ordering::Release);
+        self.extend(until);
     }
 
     pub(super) fn extend(&self, until: Duration) {
-        self.0.store(millis(until), Ordering::Release);
+        self.0.until_ms.store(millis(until), Ordering::Release);
     }
 
     pub(super) fn end(&self) {
-        self.0.store(0, Ordering::Release);
+        self.0.until_ms.store(0, Ordering::Release);
     }
 }
 
@@ -68,5 +94,10 @@ mod tests {
         other.end();
         assert!(!term.holds());
         assert!(Term::always().holds());
+        assert_eq!(Term::always().number(), None);
+        term.begin(7, now() + Duration::from_secs(3600));
+        assert!(other.holds());
+        other.end();
+        assert_eq!(other.number(), Some(7));
     }
 }

@@ -67,15 +67,20 @@ fn what_replaces_a_target_is_hit_and_what_ended_is_let_go() {
         (world.names(false), world.names(true)),
         (vec!["netns a".into()], vec!["netns c".into()])
     );
-    // A new one that matches, too.
-    world.there.push("d".into());
+    // New ones that match, too; each is told with how many are hit by then, of how many.
+    world.there.extend(["d", "e"].map(str::to_owned));
     world.seconds(2);
-    assert_eq!(world.on("d").len(), 1);
+    assert_eq!((world.on("d").len(), world.on("e").len()), (1, 1));
+    let told = world.said.iter().filter_map(|what| match what {
+        Happening::TargetJoined(one) => Some((one.hit, one.candidates)),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [(2, 2), (3, 4), (4, 4)]);
     world.until(RunState::Finished);
     let finished = world.finished();
     assert_eq!(finished.verdict, Verdict::Held, "{}", finished.because);
     assert!(
-        finished.because.contains("4 faults were in force"),
+        finished.because.contains("5 faults were in force"),
         "{}",
         finished.because
     );

@@ -68,8 +68,15 @@ impl Faults {
                 moves.said.push(left(step, &candidate, why));
             }
         }
+        // Asked for once: of ten thousand that join, each would look through all of them.
+        let mut hit: HashSet<TargetAt> = self.hit(step).into_iter().collect();
         for candidate in &change.join {
-            self.join(step, candidate, change.matching.len(), &mut moves);
+            let mut joined = self.join(step, candidate, &mut moves.arm);
+            if !joined.faults.is_empty() {
+                hit.insert(candidate.at());
+            }
+            (joined.candidates, joined.hit) = (change.matching.len(), hit.len());
+            moves.said.push(Happening::TargetJoined(joined));
         }
         moves
     }
@@ -98,7 +105,13 @@ impl Faults {
         trouble
     }
 
-    fn join(&mut self, step: usize, target: &Candidate, candidates: usize, moves: &mut Moves) {
+    /// Adds a target's faults, which are to be asked for. Of how many it is one, whoever takes in all of them says.
+    fn join(
+        &mut self,
+        step: usize,
+        target: &Candidate,
+        arm: &mut Vec<(String, Arm)>,
+    ) -> TargetJoined {
         let place = self.take_place(step);
         let faults: Vec<PlannedFault> = self
             .each(step)
@@ -115,14 +128,14 @@ impl Faults {
         for planned in &faults {
             self.add(planned.clone(), step, true);
         }
-        moves.arm.extend(self.ask_for(begin..begin + faults.len()));
-        moves.said.push(Happening::TargetJoined(TargetJoined {
+        arm.extend(self.ask_for(begin..begin + faults.len()));
+        TargetJoined {
             step,
             target: target.clone(),
             faults,
-            candidates,
-            hit: self.hit(step).len(),
-        }));
+            candidates: 0,
+            hit: 0,
+        }
     }
 
     /// Faults that were to be in force and did nothing. Of those that follow, one whose target was let go, or that came a moment

@@ -3,6 +3,7 @@
 
 use super::node::{Machine, TARGETS};
 use super::wire::End;
+use crate::clock::since_boot;
 use crate::fleet::framing;
 use futures_util::{SinkExt, StreamExt};
 use rand::rngs::StdRng;
@@ -13,7 +14,7 @@ use squall_experiments::ids::{FaultId, RunId, TargetId};
 use squall_experiments::target::Candidate;
 use squall_experiments::wire::{
     Arm, EndCause, Ended, FromAgent, FromController, Hello, PROTOCOL, Refused, Resolve, Resolved,
-    Stop,
+    Stop, Terms,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub(super) struct Agent {
     /// Of a hundred words, so many are heard again a moment later, or only then.
     unsettled_percent: u32,
     later: mpsc::UnboundedSender<Later>,
+    terms: Terms,
+    /// Of the controller that is heard.
+    term: Option<u64>,
 }
 
 struct Entry {
@@ -74,6 +78,8 @@ pub(super) async fn serve(
         finished: BTreeMap::new(),
         unsettled_percent,
         later,
+        terms: Terms::default(),
+        term: None,
     };
     let (mut turn, mut failures) = (number, 0_u32);
     loop {
@@ -123,7 +129,14 @@ impl Agent {
                     match frame {
                         Ok(Some(Ok(Message::Text(text)))) => {
                             heard = true;
+                            self.terms.heard(since_boot());
                             let message = serde_json::from_str(&text).unwrap();
+                            if let FromController::Welcome(welcome) = &message {
+                                if self.terms.welcomed(welcome.term, since_boot()).is_err() {
+                                    return heard;
+                                }
+                                self.term = welcome.term;
+                            }
                             self.hear_or_later(message)
                         }
                         Ok(Some(Ok(Message::Pong(_) | Message::Ping(_)))) => Vec::new(),
@@ -275,7 +288,7 @@ impl Agent {
             armed: None,
         };
         self.faults.insert(arm.id.clone(), entry);
-        self.machine.lock().hold(arm);
+        self.machine.lock().hold(arm, self.term);
         Vec::new()
     }
 

@@ -124,6 +124,18 @@ pub(super) fn after(
             return Err(broken("every run ends", run.0.clone()));
         }
     }
+    for life in lives {
+        let kept = tables.runs.get(&life.run);
+        let began = kept.and_then(|kept| kept.term?.try_into().ok());
+        if began != life.term {
+            let how = format!(
+                "{}: its run began in {began:?}, the agent was told {:?}",
+                life.fault, life.term
+            );
+            let law = "whoever asks for a fault leads in the term in which its run began";
+            return Err(broken(law, how));
+        }
+    }
     for (run, kept) in &tables.runs {
         let events: Vec<&Event> = kept.events.values().collect();
         let numbers = kept.events.keys().copied();

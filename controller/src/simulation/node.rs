@@ -25,10 +25,13 @@ pub(super) struct Life {
     pub(super) ended_us: Option<u64>,
     /// When the last word came by which it may stay.
     pub(super) renewed_us: u64,
+    /// In which term its controller said that it leads.
+    pub(super) term: Option<u64>,
 }
 
 struct Holder {
     arm: Arm,
+    term: Option<u64>,
     /// When it is in force, unless it fails.
     arms_us: u64,
     fails: bool,
@@ -102,7 +105,7 @@ impl Node {
         }
     }
 
-    pub(super) fn hold(&mut self, arm: Arm) {
+    pub(super) fn hold(&mut self, arm: Arm, term: Option<u64>) {
         let fails = self.fails_to_arm > 0;
         self.fails_to_arm = self.fails_to_arm.saturating_sub(1);
         let holder = Holder {
@@ -113,6 +116,7 @@ impl Node {
             stops_us: None,
             dosed_us: 0,
             arm,
+            term,
         };
         self.holders.insert(holder.arm.id.clone(), holder);
     }
@@ -145,7 +149,7 @@ impl Node {
             if holder.life.is_none() && holder.arms_us <= now_us {
                 holder.dosed_us = now_us;
                 holder.life = Some(self.lives.len());
-                self.armed(&holder.arm);
+                self.armed(&holder.arm, holder.term);
             }
             if holder.life.is_some() && now_us >= holder.dosed_us + SECOND_US {
                 holder.dosed_us = now_us;
@@ -155,7 +159,7 @@ impl Node {
         }
     }
 
-    fn armed(&mut self, arm: &Arm) {
+    fn armed(&mut self, arm: &Arm, term: Option<u64>) {
         self.lives.push(Life {
             fault: arm.id.clone(),
             run: arm.run.clone(),
@@ -164,6 +168,7 @@ impl Node {
             armed_us: self.now_us,
             ended_us: None,
             renewed_us: self.now_us,
+            term,
         });
         self.say(FromAgent::Armed(Armed {
             id: arm.id.clone(),

@@ -17,7 +17,8 @@ use std::time::Duration;
 /// A run's lines.
 #[derive(Debug, Default)]
 pub(crate) struct RunKept {
-    term: Option<i64>,
+    /// The token of the leader that began it.
+    pub(crate) term: Option<i64>,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) events: BTreeMap<i64, Event>,
 }

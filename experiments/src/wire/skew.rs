@@ -51,6 +51,16 @@ impl Speaks {
             least: PROTOCOL_LEAST,
         }
     }
+
+    /// What an end says at hello that it speaks; it speaks no older version than its newest where it says nothing of that.
+    #[must_use]
+    pub fn said(version: &str, newest: u32, least: Option<u32>) -> Self {
+        Self {
+            version: version.to_owned(),
+            newest,
+            least: least.unwrap_or(newest),
+        }
+    }
 }
 
 impl fmt::Display for Speaks {

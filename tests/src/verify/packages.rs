@@ -47,10 +47,11 @@ const NEEDED: [(&str, &str); 26] = [
     ("tc", "iproute2"),
 ];
 
-/// Python packages and the versions that tests were written with: the schemas of Kubernetes' API; what asks an API all that its OpenAPI
-/// document allows, and what it does not.
-const PYTHON: [(&str, &str); 2] = [
+/// Python packages and the versions that tests were written with: the schemas of Kubernetes' API; the messages in which traces are sent; what
+/// asks an API all that its OpenAPI document allows, and what it does not.
+const PYTHON: [(&str, &str); 3] = [
     ("kubernetes_validate", "kubernetes-validate==1.37.0"),
+    ("opentelemetry", "opentelemetry-proto==1.45.2"),
     ("schemathesis", "schemathesis==4.32.5"),
 ];
 

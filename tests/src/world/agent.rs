@@ -138,6 +138,7 @@ impl Agent {
             protocol_least: None,
             version: "0".into(),
             spare_pids,
+            term: None,
         }))?;
         Ok(agent)
     }

@@ -22,6 +22,7 @@ pub(crate) struct Controller {
     pub(crate) home: TempDir,
     address: SocketAddr,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
     serving: Option<Child>,
 }
 
@@ -31,12 +32,23 @@ impl Controller {
         Self::start_in(TempDir::new()?, args)
     }
 
+    /// Starts it with more arguments and variables.
+    pub(crate) fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        Self::begin(TempDir::new()?, args, environment)
+    }
+
     /// Starts it where there may be something already.
     pub(crate) fn start_in(home: TempDir, args: &[&str]) -> Result<Self> {
+        Self::begin(home, args, &[])
+    }
+
+    fn begin(home: TempDir, args: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        let pair = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         let mut controller = Self {
             home,
             address: free()?,
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            environment: environment.iter().map(pair).collect(),
             serving: None,
         };
         controller.serve()?;
@@ -49,6 +61,7 @@ impl Controller {
             .args(["serve", "--name", "127.0.0.1"])
             .args(["--listen", &self.address.to_string()])
             .args(&self.args)
+            .envs(self.environment.iter().cloned())
             .env("SQUALL_DATA", self.data())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -175,34 +188,44 @@ impl Drop for Controller {
 
 /// An agent that joins the first of these controllers, and knows all of them, the last first; waits until its leader has its link.
 pub(crate) fn join(controllers: &[&Controller]) -> Result<Ended> {
+    join_as("node-7", controllers)
+}
+
+/// The same, of a node of this name.
+pub(crate) fn join_as(node: &str, controllers: &[&Controller]) -> Result<Ended> {
     let [first, ..] = controllers else {
         return Err("an agent of no controller".into());
     };
-    let token = first.home.path().join("token");
+    let token = first.home.path().join(format!("token-{node}"));
     fs::write(&token, first.squalls(&["token", "create"])?)?;
     let mut agent = Command::new(program("squall-agent")?);
-    agent.args(["run", "--node", "node-7"]);
+    agent.args(["run", "--node", node]);
     for controller in controllers.iter().rev() {
         agent.args(["--controller", &controller.url()]);
     }
     let agent = agent
         .arg("--state")
-        .arg(first.home.path().join("agent"))
+        .arg(first.home.path().join(format!("agent-{node}")))
         .arg("--join-token-file")
         .arg(token)
         .stderr(Stdio::null())
         .spawn()?;
     let agent = Ended(agent);
-    linked(first)?;
+    is_linked(first, node)?;
     Ok(agent)
 }
 
 /// Waits until the leader has the agent's link, whomever is asked.
 pub(crate) fn linked(controller: &Controller) -> Result<()> {
+    is_linked(controller, "node-7")
+}
+
+fn is_linked(controller: &Controller, node: &str) -> Result<()> {
     let connected = || {
         let agents = controller.squalls(&["agents", "--json"]).ok()?;
-        let agents: Value = serde_json::from_str(&agents).ok()?;
-        agents[0]["connected"]["sinceUs"].as_i64()
+        let agents: Vec<Value> = serde_json::from_str(&agents).ok()?;
+        let agent = agents.into_iter().find(|agent| agent["node"] == node)?;
+        agent["connected"]["sinceUs"].as_i64()
     };
     until("the agent's link to the leader", LIMIT, connected).map(drop)
 }

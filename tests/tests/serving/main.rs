@@ -2,6 +2,7 @@
 //! game day that is held on one, and how all of it is deployed. The real programs; they touch loopback, their own folders, and
 //! processes of their own.
 
+mod at_once;
 mod controller;
 mod deploy;
 mod full_disk;
@@ -11,10 +12,12 @@ mod gates;
 mod in_flight;
 mod kept;
 mod logins;
+mod old;
 mod pair;
 mod rest;
 mod schedules;
 mod shop;
+mod traces;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         kept::trials(),
         gameday::trials(),
         full_disk::trials(),
+        traces::trials(),
+        at_once::trials(),
+        old::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

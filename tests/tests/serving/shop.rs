@@ -149,6 +149,11 @@ recovery: 20s
         )
     }
 
+    /// What payment's process is called.
+    pub(crate) fn payment(&self) -> &str {
+        &self.name
+    }
+
     /// From now on an order needs payment.
     pub(crate) fn need_payment(&self) {
         self.manner.needs_payment.store(true, Ordering::Relaxed);
