@@ -1,7 +1,7 @@
 //! A controller of another version: what is made of words of which not all is understood.
 
 use super::Agent;
-use squall_experiments::ids::FaultId;
+use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::wire::skew::{Speaks, TooFar, Unread, agree};
 use squall_experiments::wire::{Excluded, FromAgent, Refused, Resolved, Stop, Welcome};
 
@@ -33,6 +33,11 @@ impl Agent {
             self.ready.node
         );
         match kind.as_str() {
+            "moved" => {
+                if let Some(run) = content.get("run").and_then(|run| run.as_str()) {
+                    self.moved_somewhere(&RunId::from(run), &reason);
+                }
+            }
             // What it was to stop is not known, and a stop is never refused.
             "stop" => self.stop(&Stop::All),
             "arm" => {

@@ -246,6 +246,7 @@ impl Agent {
             seed: 7,
             means: None,
             pulse: None,
+            found: Vec::new(),
         }))
         .await;
     }
@@ -270,6 +271,7 @@ impl Agent {
             seed: 7,
             means: None,
             pulse: Some(pulse),
+            found: Vec::new(),
         }))
         .await;
         self.armed().await

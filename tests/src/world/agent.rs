@@ -330,6 +330,7 @@ impl Agent {
             seed: SEED,
             means,
             pulse,
+            found: Vec::new(),
         }))?;
         Ok(id)
     }
@@ -363,6 +364,7 @@ impl Agent {
                 seed: SEED,
                 means: None,
                 pulse: None,
+                found: Vec::new(),
             }))?;
         }
         let mut all = Vec::new();
