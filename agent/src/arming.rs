@@ -5,23 +5,23 @@ use crate::hold::supervise::{self, Start, Wish};
 use crate::inventory::containers::grasp::HeldContainer;
 use crate::inventory::{self, Grasp};
 use crate::kernel::cgroup;
-use crate::names;
+use crate::names::Aimed;
 use squall_experiments::fault::FaultKind;
-use squall_experiments::filter::{Filter, ResolvedEndpoint};
 use squall_experiments::ids::FaultId;
 use squall_experiments::wire::{self, FromAgent};
 use std::io;
 use std::os::fd::OwnedFd;
 use tokio::sync::watch;
 
-/// Resolves the fault's names, then holds it. A stop while names are being resolved ends it before it began.
+/// Resolves the fault's names, then holds it. A stop while names are being resolved ends it before it began, and what moves meanwhile is
+/// known when it begins.
 pub(crate) async fn begin<T: supervise::Tell>(
     mut start: Start,
-    spare: Vec<ResolvedEndpoint>,
+    aim: Option<Aimed>,
     mut wished: watch::Receiver<Wish>,
     tell: T,
 ) {
-    if let Some(filter) = start.spec.fault.filter().cloned() {
+    if let Some(aim) = aim {
         let stopped = async {
             // An error means that nobody can wish anything any more: as good as a stop.
             let _ = wished.wait_for(|wish| wish.stop.is_some()).await;
@@ -29,9 +29,13 @@ pub(crate) async fn begin<T: supervise::Tell>(
         let reason = tokio::select! {
             biased;
             () = stopped => Err("it was stopped before it was in force".to_owned()),
-            resolved = names::resolve(&filter, &spare) => resolved,
+            resolved = aim.look_up() => resolved,
         };
-        match reason {
+        let filter = aim.lock().resolved();
+        let filter =
+            reason.and_then(|()| filter.ok_or_else(|| "its names have no addresses".into()));
+        match filter {
+            // No move comes between this and the holder's birth: nothing is waited for.
             Ok(filter) => start.spec.filter = filter,
             Err(reason) => {
                 return tell(FromAgent::Refused(wire::Refused {
@@ -47,26 +51,27 @@ pub(crate) async fn begin<T: supervise::Tell>(
 }
 
 /// Resolves a live fault's names again. What does not resolve just now keeps its last addresses.
-pub(crate) async fn rename(
-    id: FaultId,
-    filter: Filter,
-    spare: Vec<ResolvedEndpoint>,
-    wish: watch::Sender<Wish>,
-) {
-    match names::resolve(&filter, &spare).await {
-        Ok(resolved) => {
-            wish.send_if_modified(|wish| {
-                let news = wish.filter.1.as_ref() != Some(&resolved);
-                if news {
-                    wish.filter = (wish.filter.0 + 1, Some(resolved));
-                }
-                news
-            });
-        }
+pub(crate) async fn rename(id: FaultId, aim: Aimed, wish: watch::Sender<Wish>) {
+    match aim.look_up().await {
+        Ok(()) => aim_anew(&aim, &wish),
         Err(error) => {
-            tracing::warn!(fault = %id, error, "a name does not resolve any more; its last addresses stay")
+            tracing::warn!(fault = %id, error, "a name does not resolve any more; its last addresses stay");
         }
     }
+}
+
+/// The fault is wished to be where its aim is now.
+pub(crate) fn aim_anew(aim: &Aimed, wish: &watch::Sender<Wish>) {
+    let Some(resolved) = aim.lock().resolved() else {
+        return;
+    };
+    wish.send_if_modified(|wish| {
+        let news = wish.filter.1.as_ref() != Some(&resolved);
+        if news {
+            wish.filter = (wish.filter.0 + 1, Some(resolved));
+        }
+        news
+    });
 }
 
 /// What a kind of pressure is accounted by besides processor time and memory.

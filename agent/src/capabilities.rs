@@ -30,6 +30,7 @@ pub(crate) fn probe(policy: &Policy) -> Capabilities {
             .into_owned(),
         cgroup: cgroup::version(&hierarchies).word().to_owned(),
         faults,
+        cluster_ends: true,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod halts;
 mod line;
+mod moves;
 mod protected;
 mod skew;
 mod watched;
@@ -19,7 +20,7 @@ use crate::hold::supervise::{Start, Wish};
 use crate::inventory::{self, Grasp, HeldTarget, Resolution};
 use crate::kernel::clock;
 use crate::link::LinkError;
-use crate::names;
+use crate::names::{self, Aimed};
 use crate::notify::Systemd;
 use crate::rhythm::Rhythm;
 use halts::Halts;
@@ -58,8 +59,8 @@ struct Entry {
     armed: Option<FromAgent>,
     since: Instant,
     names_due: Option<Instant>,
-    /// Conversations that it does not touch.
-    spare: Vec<ResolvedEndpoint>,
+    /// What its filter is made of, where it has one.
+    aim: Option<Aimed>,
 }
 
 struct Agent {
@@ -153,7 +154,7 @@ impl Agent {
             }
             News::Said(message) => {
                 self.terms.heard(clock::since_boot());
-                return self.hear(message).err().map(|error| Err(error.into()));
+                return self.hear(*message).err().map(|error| Err(error.into()));
             }
             News::NotUnderstood(unread) => self.not_understood(&unread),
             News::Lost => {
@@ -201,6 +202,7 @@ impl Agent {
             FromController::Renew(renew) => self.renew(&renew),
             FromController::Resolve(resolve) => self.resolve(resolve),
             FromController::Arm(arm) => self.arm(&arm),
+            FromController::Moved(moved) => self.moved(&moved),
         }
         Ok(())
     }
@@ -311,6 +313,7 @@ impl Agent {
         match (admit::admit(asked, &live, node), held) {
             (Admission::Accept(means), Some(held)) => self.start(arm, means, &held, received),
             (Admission::AlreadySo, _) => {
+                self.aim_again(arm);
                 let armed = self
                     .faults
                     .get(&arm.id)
@@ -365,8 +368,10 @@ impl Agent {
         };
         let spec = self.spec(arm, means, held, attached);
         let (wish, wished) = watch::channel(Wish::default());
-        let names = arm.fault.filter().is_some_and(names::has_names);
-        let spare = self.spare(&held.grasp);
+        let filter = arm.fault.filter().cloned();
+        let aim =
+            filter.map(|filter| Aimed::new(filter, self.spare(&held.grasp), arm.found.clone()));
+        let names = aim.as_ref().is_some_and(|aim| aim.lock().has_names());
         self.faults.insert(
             arm.id.clone(),
             Entry {
@@ -382,7 +387,7 @@ impl Agent {
                 armed: None,
                 since: received,
                 names_due: names.then(|| received + names::AGAIN),
-                spare: spare.clone(),
+                aim: aim.clone(),
             },
         );
         let start = Start {
@@ -392,7 +397,7 @@ impl Agent {
             received,
         };
         let reports = self.reports.clone();
-        tokio::spawn(begin(start, spare, wished, move |report| {
+        tokio::spawn(begin(start, aim, wished, move |report| {
             let dose = matches!(report, FromAgent::Dosed(_));
             if reports.try_send(report).is_err() && !dose {
                 tracing::error!("a fault's report is lost: the agent does not keep up");
@@ -547,9 +552,8 @@ impl Agent {
             }
             if entry.names_due.is_some_and(|due| now >= due) {
                 entry.names_due = Some(now + names::AGAIN);
-                if let Some(filter) = entry.live.fault.filter().cloned() {
-                    let (wish, spare) = (entry.wish.clone(), entry.spare.clone());
-                    tokio::spawn(rename(id.clone(), filter, spare, wish));
+                if let Some(aim) = entry.aim.clone() {
+                    tokio::spawn(rename(id.clone(), aim, entry.wish.clone()));
                 }
             }
         }

@@ -53,6 +53,9 @@ pub struct Capabilities {
     /// One entry per kind of fault that is known here; a newer agent may have more.
     #[serde(deserialize_with = "known")]
     pub faults: Vec<Capability>,
+    /// Its faults are aimed at services and pods of a cluster, and go with them; an agent that does not say so knows none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster_ends: bool,
 }
 
 impl Capabilities {

@@ -4,7 +4,7 @@ use crate::expectation::Expectation;
 use crate::fault::Fault;
 use crate::follow::Follow;
 use crate::nodes::Nodes;
-use crate::probe::Probe;
+use crate::probe::{Cluster, Probe};
 use crate::pulse::Pulse;
 use crate::target::{Share, Target};
 use crate::units::{Hold, Interval, Lease, Percent};
@@ -40,6 +40,10 @@ pub struct Experiment {
     /// How long an agent keeps a fault without word from the controller.
     #[serde(default = "Experiment::lease_default")]
     pub lease: Lease,
+    /// The Kubernetes cluster whose services and pods are named as ends of conversations; the controller's own where nothing is
+    /// said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
 }
 
 /// Whose experiment it is; not part of what it does, and so not of its digest.

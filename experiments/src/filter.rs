@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
+mod cluster;
+
+pub use cluster::{ClusterHost, Found};
+
 /// The side of the target's interfaces on which packets are looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -55,6 +59,8 @@ pub enum Host {
     Network(Network),
     /// A DNS name.
     Name(String),
+    /// What a cluster names.
+    Cluster(ClusterHost),
 }
 
 /// One end of a conversation: any of these hosts, at any of these ports. What is empty matches everything.
@@ -117,6 +123,18 @@ pub struct ResolvedEndpoint {
     pub none: bool,
 }
 
+impl Filter {
+    /// What of a cluster it names.
+    pub fn cluster_hosts(&self) -> impl Iterator<Item = (&Host, &ClusterHost)> {
+        let ends = [&self.to, &self.from].into_iter().flatten();
+        ends.flat_map(|end| &end.hosts)
+            .filter_map(|host| match host {
+                Host::Cluster(of) => Some((host, of)),
+                Host::Network(_) | Host::Name(_) => None,
+            })
+    }
+}
+
 impl Network {
     /// A network with the bits past the prefix cleared; `None` when the prefix is longer than the address.
     #[must_use]
@@ -175,6 +193,7 @@ impl fmt::Display for Host {
         match self {
             Self::Network(network) => network.fmt(f),
             Self::Name(name) => f.write_str(name),
+            Self::Cluster(host) => host.fmt(f),
         }
     }
 }
@@ -232,6 +251,9 @@ impl std::str::FromStr for Host {
     fn from_str(text: &str) -> Result<Self, FilterError> {
         if let Ok(network) = text.parse() {
             return Ok(Self::Network(network));
+        }
+        if let Some(host) = ClusterHost::read(text) {
+            return Ok(Self::Cluster(host));
         }
         // RFC 1123, section 2.1: labels of letters, digits and hyphens. A name whose last label is all digits
         // is a mistyped address.

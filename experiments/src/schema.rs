@@ -54,6 +54,7 @@ pub fn experiment() -> Value {
         "method",
     ];
     let fields = fields.into_iter().chain(phases());
+    let fields = fields.chain([("cluster", probe::cluster())]);
     let mut schema = object(
         "A hypothesis about a system, how it is observed, and what is done to it",
         fields,

@@ -13,6 +13,7 @@ pub use terms::{Superseded, Terms};
 use crate::capability::{Capabilities, Means};
 use crate::dose::{Dose, Evidence};
 use crate::fault::{Fault, FaultKind, Holding};
+use crate::filter::Found;
 use crate::ids::{FaultId, RunId, TargetId};
 use crate::join::Labels;
 use crate::pulse::Pulse;
@@ -38,6 +39,8 @@ pub enum FromController {
     Renew(Renew),
     /// End faults. Overtakes everything, is never refused.
     Stop(Stop),
+    /// Hosts of a cluster have moved: the run's live faults go with them.
+    Moved(Moved),
 }
 
 /// The answer to `Hello`.
@@ -95,6 +98,19 @@ pub struct Arm {
     /// It comes and goes, by the holder's own clock; it stays where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pulse: Option<Pulse>,
+    /// Where the hosts are that a cluster names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<Found>,
+}
+
+/// Hosts of a cluster have moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// Whose faults are meant.
+    pub run: RunId,
+    /// Where all of them are now.
+    pub found: Vec<Found>,
 }
 
 /// The faults that stay.

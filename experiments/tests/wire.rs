@@ -44,7 +44,7 @@ fn recorded_frames_are_read_and_written_as_they_are() {
     ] {
         assert!(agents.iter().any(|frame| kind(frame) == name), "{name}");
     }
-    for name in ["welcome", "resolve", "arm", "renew", "stop"] {
+    for name in ["welcome", "resolve", "arm", "renew", "stop", "moved"] {
         assert!(
             controllers.iter().any(|frame| kind(frame) == name),
             "{name}"

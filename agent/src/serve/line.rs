@@ -35,7 +35,7 @@ pub(super) enum News {
     /// A link stands: say hello.
     Opened(Opened),
     /// The controller said something.
-    Said(FromController),
+    Said(Box<FromController>),
     /// It said something of which not all is understood.
     NotUnderstood(Unread),
     /// The link is gone; there will be another.
@@ -111,7 +111,7 @@ impl Line {
         loop {
             match &mut self.state {
                 State::Open(inbox) => match inbox.next().await {
-                    Some(Ok(message)) => return News::Said(message),
+                    Some(Ok(message)) => return News::Said(Box::new(message)),
                     Some(Err(unread)) => return News::NotUnderstood(unread),
                     None => return self.lose(),
                 },

@@ -3,7 +3,7 @@
 use super::Agent;
 use super::line::Lost;
 use crate::kernel::clock;
-use squall_experiments::ids::FaultId;
+use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::wire::skew::{Speaks, TooFar, Unread, agree};
 use squall_experiments::wire::{Excluded, FromAgent, Refused, Resolved, Stop, Welcome};
 
@@ -43,6 +43,11 @@ impl Agent {
             self.ready.node
         );
         match kind.as_str() {
+            "moved" => {
+                if let Some(run) = content.get("run").and_then(|run| run.as_str()) {
+                    self.moved_somewhere(&RunId::from(run), &reason);
+                }
+            }
             // What it was to stop is not known, and a stop is never refused.
             "stop" => self.stop(&Stop::All),
             "arm" => {

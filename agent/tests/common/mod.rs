@@ -253,6 +253,7 @@ impl Agent {
             seed: 7,
             means: None,
             pulse: None,
+            found: Vec::new(),
         }))
         .await;
     }
@@ -277,6 +278,7 @@ impl Agent {
             seed: 7,
             means: None,
             pulse: Some(pulse),
+            found: Vec::new(),
         }))
         .await;
         self.armed().await
@@ -296,6 +298,7 @@ impl Agent {
             seed: 7,
             means: Some(Means::Queue),
             pulse: None,
+            found: Vec::new(),
         }))
         .await;
         self.armed().await

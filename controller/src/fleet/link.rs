@@ -197,6 +197,7 @@ mod tests {
             seed: 1,
             means: None,
             pulse: None,
+            found: Vec::new(),
         })
     }
 

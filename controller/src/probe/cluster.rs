@@ -6,8 +6,9 @@ use super::tls::{self, Inline};
 use super::{ProbeError, base64};
 use serde_json::Value;
 use squall_experiments::language;
-use squall_experiments::probe::{Api, Auth, Cluster, Kubernetes, Source, Tls};
+use squall_experiments::probe::{Api, Auth, Cluster, Source, Tls};
 use squall_experiments::secret::SecretRef;
+use squall_experiments::units::Timeout;
 use std::path::Path;
 
 /// Where every pod finds its service account.
@@ -31,13 +32,17 @@ impl From<Api> for Found {
 }
 
 /// The server that a probe asks, ready to be asked.
-pub(super) fn client(probe: &str, asked: &Kubernetes) -> Result<Client, ProbeError> {
+pub(super) fn client(
+    probe: &str,
+    cluster: Option<&Cluster>,
+    timeout: Timeout,
+) -> Result<Client, ProbeError> {
     let bad = |from: String, why: String| ProbeError::Cluster {
         probe: probe.to_owned(),
         from,
         why,
     };
-    let found: Found = match &asked.cluster {
+    let found: Found = match cluster {
         Some(Cluster::Api(api)) => api.clone().into(),
         Some(Cluster::Kubeconfig(path)) => {
             kubeconfig(path).map_err(|why| bad(format!("the kubeconfig `{path}`"), why))?
@@ -48,7 +53,7 @@ pub(super) fn client(probe: &str, asked: &Kubernetes) -> Result<Client, ProbeErr
     };
     let mut source = Source::bare(found.api.url);
     source.auth = found.api.auth;
-    source.timeout = asked.timeout;
+    source.timeout = timeout;
     source.tls = found.api.tls;
     let config = if source.url.starts_with("https:") {
         let default = Tls::default();

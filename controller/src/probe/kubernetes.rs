@@ -40,7 +40,7 @@ struct Counted {
 
 impl Looking {
     pub(super) fn new(probe: &str, asked: &Asked) -> Result<Self, ProbeError> {
-        let client = cluster::client(probe, asked)?;
+        let client = cluster::client(probe, asked.cluster.as_ref(), asked.timeout)?;
         let path = match &asked.object {
             Object::Deployment(of) => format!(
                 "/apis/apps/v1/namespaces/{}/deployments/{}",
@@ -214,7 +214,7 @@ fn deployment(of: &Deployment) -> Seen {
 }
 
 /// The answer, or what the API server says instead.
-fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Outcome> {
+pub(super) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Outcome> {
     let status = answer.status.as_u16();
     if answer.status.is_success() {
         return serde_json::from_slice(&answer.body).map_err(|error| {

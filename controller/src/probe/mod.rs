@@ -29,6 +29,7 @@ mod stage;
 mod tcp;
 mod tls;
 mod webhook;
+mod whereabouts;
 mod work;
 
 use crate::clock::Clock;
@@ -41,6 +42,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+pub use whereabouts::Places;
+pub(crate) use whereabouts::Whereabouts;
 use work::Pace;
 
 /// How many trials may wait for the run's task: seconds of the fastest load. A probe that finds it full waits.

@@ -45,6 +45,7 @@ pub(super) fn created() -> Created {
             kernel: "6.1.0".into(),
             cgroup: "v2".into(),
             faults: Vec::new(),
+            cluster_ends: false,
         },
         version: "0.1.0".into(),
         expectations: vec![expectation("success >= 99%"), expectation("p99 <= 400ms")],

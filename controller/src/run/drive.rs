@@ -5,13 +5,14 @@ use super::crew::Crew;
 use super::desk::Share;
 use super::halt::{Halting, Urgency};
 use super::machine::{Effect, Input, Machine};
+use super::places;
 use super::planning::{Bounds, Planned, planned};
 use super::record::{Feed, Record};
 use super::turns::Turns;
 use super::{Order, Outcome, RunError, watch};
 use crate::clock::{self, Clock};
 use crate::fleet::{Agent, FleetError, Present, Program};
-use crate::probe::{self, Observe, Probes, TRIALS_WAITING_MAX, Trials};
+use crate::probe::{self, Observe, Places, Probes, TRIALS_WAITING_MAX, Trials};
 use crate::store::Store;
 use squall_experiments::capability::Capabilities;
 use squall_experiments::event::{Created, Event, Happening};
@@ -91,6 +92,7 @@ pub(super) async fn through(
     let (experiment, seed) = (&order.experiment, order.seed);
     let planned = planned(&mut crew, experiment, &order.run, seed, bounds).await;
     let (machine, first) = prepare(&order, &crew, planned, share.as_ref(), &mut record);
+    let (places, first, moves) = places::first(&order.experiment, first).await;
     let (say_trial, hear_trial) = mpsc::channel(TRIALS_WAITING_MAX);
     let run = Running {
         machine,
@@ -104,7 +106,12 @@ pub(super) async fn through(
         awake: Awake::default(),
     };
     let record = run
-        .through(first, &mut crew, Turns::new(hear_trial), &mut halting)
+        .through(
+            (places, first),
+            &mut crew,
+            Turns::new(hear_trial, moves),
+            &mut halting,
+        )
         .await?;
     crew.end().await;
     let (events, finished) = record.close().await;
@@ -146,6 +153,7 @@ fn nodes(present: &[Present]) -> (String, Capabilities) {
     };
     let named = present.iter().map(|one| one.node.as_str()).collect();
     let can = present.iter().map(|one| &one.capabilities);
+    let cluster_ends = can.clone().all(|can| can.cluster_ends);
     let capabilities = Capabilities {
         kernel: some(
             can.clone().map(|can| can.kernel.as_str()).collect(),
@@ -153,6 +161,7 @@ fn nodes(present: &[Present]) -> (String, Capabilities) {
         ),
         cgroup: some(can.map(|can| can.cgroup.as_str()).collect(), "kinds"),
         faults: Vec::new(),
+        cluster_ends,
     };
     (some(named, "nodes"), capabilities)
 }
@@ -209,11 +218,12 @@ impl Running<'_> {
     /// From the first input to the verdict.
     async fn through(
         mut self,
-        first: Input,
+        (places, first): (Places, Input),
         crew: &mut Crew,
         mut turns: Turns,
         halting: &mut Halting,
     ) -> Result<Record, RunError> {
+        self.take(Input::Found(places), crew)?;
         self.take(first, crew)?;
         let (mut halted, mut kept) = (Urgency::None, true);
         while !self.record.has_ended() {

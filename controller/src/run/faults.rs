@@ -2,11 +2,13 @@
 
 use super::at_hand::{AtHand, looked};
 use super::follow::Following;
+use super::places;
 use squall_experiments::dose::Dose;
 use squall_experiments::event::{
     FaultArmed, FaultDosed, FaultEnded, FaultRefused, Happening, TargetLeft,
 };
 use squall_experiments::fault_life::{FaultEvent, FaultState};
+use squall_experiments::filter::Found;
 use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::plan::{Plan, PlannedFault};
 use squall_experiments::target::{Candidate, TargetAt};
@@ -47,11 +49,12 @@ impl FaultInRun {
         self.planned.target.node == node
     }
 
-    const fn is_renewed(&self) -> bool {
+    /// It is to be in force, now or in a moment.
+    pub(super) const fn is_renewed(&self) -> bool {
         matches!(self.state, Some(FaultState::Arming | FaultState::Armed))
     }
 
-    fn as_asked(&self, run: &RunId, lease: Lease) -> Arm {
+    fn as_asked(&self, run: &RunId, lease: Lease, found: &[Found]) -> Arm {
         Arm {
             id: self.planned.id.clone(),
             run: run.clone(),
@@ -61,6 +64,7 @@ impl FaultInRun {
             seed: self.seed,
             means: None,
             pulse: self.planned.pulse,
+            found: places::of(&self.planned.fault, found),
         }
     }
 
@@ -162,6 +166,8 @@ pub(super) struct Faults {
     /// The place of the next target that joins a step: its number in the names of its faults.
     next_place: HashMap<usize, usize>,
     plan_seed: u64,
+    /// Where the ends of conversations are that a cluster names.
+    pub(super) found: Vec<Found>,
     /// What each step injects into a target, as it was planned for its first.
     each: HashMap<usize, Vec<PlannedFault>>,
 }
@@ -177,6 +183,7 @@ impl Faults {
             stages: Vec::new(),
             next_place: HashMap::new(),
             plan_seed: plan.seed,
+            found: Vec::new(),
             each: HashMap::new(),
         };
         for stage in &plan.stages {
@@ -261,7 +268,7 @@ impl Faults {
                 self.set(place, FaultState::Arming);
                 let fault = &self.all[place];
                 let node = fault.planned.target.node.clone();
-                asked.push((node, fault.as_asked(&self.run, self.lease)));
+                asked.push((node, fault.as_asked(&self.run, self.lease, &self.found)));
             }
         }
         asked
@@ -286,7 +293,7 @@ impl Faults {
         // What nothing takes back is asked for once, whoever comes back after it.
         let once = |f: &FaultInRun| f.planned.fault.kind().is_for_good() && f.armed_us.is_some();
         let live = self.on(node).filter(|f| f.is_renewed() && !once(f));
-        live.map(|fault| fault.as_asked(&self.run, self.lease))
+        live.map(|fault| fault.as_asked(&self.run, self.lease, &self.found))
             .collect()
     }
 

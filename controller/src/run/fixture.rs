@@ -74,6 +74,7 @@ pub(crate) fn experiment() -> Experiment {
         false_stop: Experiment::false_stop_default(),
         confidence: Experiment::confidence_default(),
         lease: Experiment::lease_default(),
+        cluster: None,
     }
 }
 

@@ -299,7 +299,7 @@ impl Agent {
                 candidates: vec![candidate(node)],
                 excluded: Vec::new(),
             })],
-            FromController::Welcome(_) => Vec::new(),
+            FromController::Welcome(_) | FromController::Moved(_) => Vec::new(),
         }
     }
 

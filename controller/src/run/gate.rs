@@ -13,6 +13,13 @@ const EPERM: &str = "Operation not permitted";
 /// # Errors
 /// Why the run may not start, and what would help.
 pub(super) fn pass(step: &Step, node: &str, can: &Capabilities) -> Result<(), String> {
+    let mut filters = step.faults.iter().filter_map(Fault::filter);
+    let end = filters.find_map(|filter| filter.cluster_hosts().next());
+    if let (Some((host, _)), false) = (end, can.cluster_ends) {
+        return Err(format!(
+            "node {node} cannot follow {host} to where it is: its agent is older than this controller; upgrade it"
+        ));
+    }
     let kinds: BTreeSet<FaultKind> = step.faults.iter().map(Fault::kind).collect();
     for kind in kinds {
         let Some(capability) = can.of(kind) else {
@@ -70,5 +77,23 @@ mod tests {
         );
         assert!(refused.unwrap_err().contains("sudo"));
         assert!(pass(&step, "n", &Capabilities::default()).is_err());
+    }
+
+    #[test]
+    fn an_agent_that_does_not_follow_a_service_is_asked_for_no_fault_on_one() {
+        let mut step = fixture::experiment().method.remove(0);
+        let can = able(vec![Means::Queue], &[]);
+        let Fault::Delay(delay) = &mut step.faults[0] else {
+            panic!("no delay");
+        };
+        delay.filter =
+            serde_json::from_str(r#"{"from": {"hosts": ["service/shop/payment"]}}"#).unwrap();
+        let refused = pass(&step, "n", &can).unwrap_err();
+        assert!(refused.contains("service/shop/payment") && refused.contains("upgrade"));
+        let can = Capabilities {
+            cluster_ends: true,
+            ..can
+        };
+        assert_eq!(pass(&step, "n", &can), Ok(()));
     }
 }

@@ -14,6 +14,7 @@ use super::nodes::{Absent, by_node};
 use super::verdict::{self, Facts};
 use super::watch::Watch;
 use crate::judge::{Confirmed, Trial};
+use crate::probe::Places;
 use squall_experiments::event::{Happening, StopReason, Violation};
 use squall_experiments::experiment::Experiment;
 use squall_experiments::ids::RunId;
@@ -74,6 +75,8 @@ pub enum Input {
     Killed,
     /// This process stood still for so long, and is awake again: what it did not hear meanwhile says nothing.
     StoodStill(std::time::Duration),
+    /// Where the ends of conversations are that a cluster names.
+    Found(Places),
     /// Time went on.
     Tick,
 }
@@ -207,6 +210,7 @@ impl Machine {
             Input::Halt => self.halt(now_us, out),
             Input::Killed => self.killed(now_us, out),
             Input::StoodStill(still) => self.stood_still(now_us, still, out),
+            Input::Found(places) => self.moved(places, out),
             Input::Tick => self.tick(now_us, out),
         }
         effects
@@ -321,6 +325,7 @@ impl Machine {
         self.lose_the_late(now_us, out);
         self.renew(now_us, out);
         self.look(now_us, out);
+        self.facts.note_nobody(&self.faults);
         self.advance(now_us, out);
     }
 

@@ -14,6 +14,7 @@ mod joining;
 mod looking;
 pub mod machine;
 mod nodes;
+mod places;
 mod planning;
 mod reach;
 mod record;

@@ -56,7 +56,22 @@ pub(super) async fn planned(
     let mut planning = Planning::new(crew.present(), experiment, seed);
     planning.choose_nodes();
     planning.ask(crew).await;
-    planning.finish(run, bounds)
+    let mut planned = planning.finish(run, bounds);
+    if matches!(crew, Crew::Here { .. }) && planned.refused.is_none() {
+        planned.refused = ends_itself(experiment);
+    }
+    planned
+}
+
+/// Why a run on this machine alone is none: its controller would end with the machine, and nobody would say what came of it.
+fn ends_itself(experiment: &Experiment) -> Option<String> {
+    let mut faults = experiment.method.iter().flat_map(|step| &step.faults);
+    let fault = faults.find(|fault| fault.kind().is_for_good())?;
+    Some(format!(
+        "`{}` would end this very machine, and the run with it, so that nobody could judge: run it from a controller on another one \
+         (`squall run FILE --controller URL`)",
+        fault.kind()
+    ))
 }
 
 struct Planning<'a> {
@@ -299,4 +314,19 @@ fn name(step: &Step, number: usize) -> String {
 /// The nodes that a step names.
 fn named(step: &Step) -> impl Iterator<Item = &String> {
     step.nodes.iter().flat_map(|nodes| &nodes.names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::fixture;
+
+    #[test]
+    fn a_run_that_would_end_the_machine_it_runs_on_is_refused() {
+        let mut experiment = fixture::experiment();
+        assert_eq!(ends_itself(&experiment), None);
+        let reboot = serde_json::json!({ "reboot": { "irreversible": true } });
+        experiment.method[0].faults = vec![serde_json::from_value(reboot).unwrap()];
+        assert!(ends_itself(&experiment).unwrap().contains("`reboot`"));
+    }
 }

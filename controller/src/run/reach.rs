@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use squall_experiments::experiment::Experiment;
-use squall_experiments::probe::{Local, Probe};
+use squall_experiments::probe::{Cluster, Local, Probe};
 use std::path::{Component, Path, PathBuf};
 
 /// What may be used; nothing where nothing is said. Whoever may start runs can have all of it sent anywhere.
@@ -31,14 +31,16 @@ impl Reach {
         let used = steady.flat_map(|one| {
             let probes = std::iter::once(&one.probe).chain(&one.compare);
             let locals = probes.flat_map(Probe::locals);
-            locals.map(move |local| (&one.name, local))
+            locals.map(move |local| (format!("probe `{}`", one.name), local))
         });
+        let cluster = experiment.cluster.iter().flat_map(Cluster::locals);
+        let used = used.chain(cluster.map(|local| ("`cluster`".to_owned(), local)));
         let refused = used.filter(|(_, local)| !self.has(*local));
         refused
-            .map(|(probe, local)| {
+            .map(|(who, local)| {
                 let list = list(local);
                 format!(
-                    "probe `{probe}` would use {local} of the controller, whose configuration does not list it under `reach: {list}`"
+                    "{who} would use {local} of the controller, whose configuration does not list it under `reach: {list}`"
                 )
             })
             .collect()
@@ -96,6 +98,7 @@ method:
   - { fault: { cpu: { load: 10% } }, on: { process: { name: x } }, hold: 5s }
 baseline: 5s
 recovery: 5s
+cluster: { url: "https://a.example/", auth: { bearer: { file: /run/secrets/token } } }
 "#;
 
     fn everything() -> Experiment {
@@ -117,6 +120,8 @@ recovery: 5s
                 .filter(|one| one.starts_with(&format!("probe `{name}`")));
             assert_eq!(found.count(), 1, "{name}: {refused:#?}");
         }
+        let of_ends = refused.iter().filter(|one| one.starts_with("`cluster`"));
+        assert_eq!(of_ends.count(), 1, "{refused:#?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::crew::Crew;
 use super::machine::Input;
-use crate::probe::Report;
+use crate::probe::{Places, Report};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -18,6 +18,8 @@ const WORDS_IN_A_ROW_MAX: usize = 64;
 /// Words of agents, attempts of probes, and time.
 pub(super) struct Turns {
     trials: mpsc::Receiver<(usize, Report)>,
+    /// Where the ends of conversations are that a cluster names.
+    moves: mpsc::Receiver<Places>,
     /// When time is looked at next. The clock is asked, and not only a timer waited for: those run when a task gives way, and one that
     /// always has something to hear may not.
     due: Instant,
@@ -28,9 +30,13 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(trials: mpsc::Receiver<(usize, Report)>) -> Self {
+    pub(super) fn new(
+        trials: mpsc::Receiver<(usize, Report)>,
+        moves: mpsc::Receiver<Places>,
+    ) -> Self {
         Self {
             trials,
+            moves,
             due: Instant::now(),
             words: 0,
             turn_of_trials: 0,
@@ -44,6 +50,9 @@ impl Turns {
             self.turn_of_trials = self.trials.len();
             if Instant::now() >= self.due {
                 return self.tick();
+            }
+            if let Ok(places) = self.moves.try_recv() {
+                return Input::Found(places);
             }
         }
         while self.turn_of_trials > 0 {
@@ -59,6 +68,7 @@ impl Turns {
                 heard
             }
             () = sleep_until(self.due) => self.tick(),
+            Some(places) = self.moves.recv() => Input::Found(places),
             Some(report) = self.trials.recv() => reported(report),
         }
     }
@@ -101,7 +111,7 @@ mod tests {
         }
         let mut crew = Crew::lent(lent, |_| true);
         let (say, hear) = mpsc::channel(16);
-        let mut turns = Turns::new(hear);
+        let mut turns = Turns::new(hear, mpsc::channel(1).1);
         for due_us in [1, 2] {
             say.try_send((0, Report::Begun(due_us))).unwrap();
         }

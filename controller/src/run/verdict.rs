@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub(super) verdict: Option<Verdict>,
     /// What is missing before the steps show that every expectation held.
     pub(super) unproven: Option<String>,
+    /// A fault was aimed at nobody for a while, in words.
+    pub(super) nobody: Option<String>,
     first_armed_us: Option<u64>,
     stopped_us: Option<u64>,
 }
@@ -111,7 +113,7 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
         );
         return (Verdict::Broken, because);
     }
-    if let Some(reason) = facts.inconclusive.first() {
+    if let Some(reason) = facts.inconclusive.first().or(facts.nobody.as_ref()) {
         return (Verdict::Inconclusive, reason.clone());
     }
     if !surely_gone {

@@ -227,7 +227,7 @@ impl Agent {
 
     fn hear(&mut self, message: FromController) -> Vec<FromAgent> {
         match message {
-            FromController::Welcome(_) => Vec::new(),
+            FromController::Welcome(_) | FromController::Moved(_) => Vec::new(),
             FromController::Stop(stop) => self.stop(&stop),
             FromController::Renew(renew) => {
                 let lease_us = u64::try_from(renew.lease.duration().as_micros()).unwrap();

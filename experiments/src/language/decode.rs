@@ -1,5 +1,6 @@
 //! The tree of a file to the types, one decoder per subject.
 
+mod cluster;
 mod compare;
 mod connection;
 mod container;

@@ -61,13 +61,20 @@ impl Probe {
                     folder.chain([Local::Journal(unit)]).collect()
                 }
             },
-            Self::Kubernetes(p) => match &p.cluster {
-                None => Vec::new(),
-                Some(Cluster::Kubeconfig(path)) => vec![Local::File(path)],
-                Some(Cluster::Api(api)) => of_auth(api.auth.as_ref())
-                    .chain(of_tls(api.tls.as_ref()))
-                    .collect(),
-            },
+            Self::Kubernetes(p) => p.cluster.iter().flat_map(Cluster::locals).collect(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Everything of the controller's own machine that asking it uses.
+    #[must_use]
+    pub fn locals(&self) -> Vec<Local<'_>> {
+        match self {
+            Self::Kubeconfig(path) => vec![Local::File(path)],
+            Self::Api(api) => of_auth(api.auth.as_ref())
+                .chain(of_tls(api.tls.as_ref()))
+                .collect(),
         }
     }
 }

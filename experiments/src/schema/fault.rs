@@ -1,6 +1,6 @@
 //! The faults, and which packets they touch.
 
-use super::{LIST_MOST, disk, object, one_of, or_short, quantity, redirect, word};
+use super::{LIST_MOST, disk, object, one_of, or_short, quantity, redirect, text, word};
 use crate::fault::FaultKind;
 use crate::units::{BitRate, ByteRate, ByteSize, Delay, Interval, LoadPercent, Percent};
 use serde_json::{Value, json};
@@ -274,6 +274,31 @@ fn memory() -> Value {
     )
 }
 
+fn service() -> Value {
+    object(
+        "A service of a Kubernetes cluster: its own addresses and its ready endpoints', kept current",
+        [
+            ("namespace", text("Its namespace")),
+            ("name", text("Its name")),
+        ],
+        &["namespace", "name"],
+    )
+}
+
+fn pods() -> Value {
+    let labels = json!({
+        "type": "object",
+        "additionalProperties": { "type": ["string", "number", "boolean"] },
+        "minProperties": 1,
+        "description": "Labels that they have",
+    });
+    object(
+        "Pods of a Kubernetes cluster by their labels, kept current",
+        [("namespace", text("Their namespace")), ("labels", labels)],
+        &["namespace", "labels"],
+    )
+}
+
 pub(super) fn endpoint() -> Value {
     let host = || json!({ "type": "string", "minLength": 1, "description": "An address, a CIDR block or a DNS name" });
     let port = || {
@@ -296,6 +321,8 @@ pub(super) fn endpoint() -> Value {
             ("hosts", several(host(), "Any of these hosts")),
             ("port", port()),
             ("ports", several(port(), "Any of these ports")),
+            ("service", service()),
+            ("pod", pods()),
         ],
         &[],
     );
@@ -309,6 +336,6 @@ pub(super) fn endpoint() -> Value {
             { "type": "array", "items": host(), "minItems": 1, "maxItems": LIST_MOST },
             long,
         ],
-        "description": "One end of a conversation: db.shop, 10.0.0.2:8080, { port: 9090 }, { hosts: [ … ], ports: [ … ] }",
+        "description": "One end of a conversation: db.shop, 10.0.0.2:8080, { port: 9090 }, { hosts: [ … ], ports: [ … ] }, { service: { namespace: shop, name: payment } }",
     })
 }

@@ -3,6 +3,8 @@
 mod observer;
 mod service;
 
+pub(super) use observer::cluster;
+
 use super::{LIST_MOST, list, object, one_of, or_short, quantity, text, word};
 use crate::probe::{Load, Trouble};
 use crate::units::{Frequency, Interval, Timeout};

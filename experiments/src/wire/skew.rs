@@ -22,7 +22,7 @@ const OF_AGENTS: [&str; 7] = [
     "hello", "resolved", "armed", "refused", "dosed", "ended", "stuck",
 ];
 /// Kinds of messages of a controller.
-const OF_CONTROLLERS: [&str; 5] = ["welcome", "resolve", "arm", "renew", "stop"];
+const OF_CONTROLLERS: [&str; 6] = ["welcome", "resolve", "arm", "renew", "stop", "moved"];
 
 /// So many letters of a name that is not known are shown.
 const NAME_MAX: usize = 40;

@@ -331,6 +331,7 @@ impl Agent {
             seed: SEED,
             means,
             pulse,
+            found: Vec::new(),
         }))?;
         Ok(id)
     }
@@ -364,6 +365,7 @@ impl Agent {
                 seed: SEED,
                 means: None,
                 pulse: None,
+                found: Vec::new(),
             }))?;
         }
         let mut all = Vec::new();

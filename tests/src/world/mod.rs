@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod check;
+pub mod cluster;
 pub mod disk;
 pub mod dns;
 pub mod fingerprint;

@@ -257,7 +257,7 @@ fn demo() -> Result<()> {
 }
 
 /// `squall`, with nothing of the user's own around it.
-fn quiet(home: &Path) -> Result<Command> {
+pub(crate) fn quiet(home: &Path) -> Result<Command> {
     let mut command = Command::new(program("squall")?);
     command.current_dir(home).stdin(Stdio::null());
     command.env(fingerprint::MARK, fingerprint::mark());
@@ -266,7 +266,7 @@ fn quiet(home: &Path) -> Result<Command> {
 }
 
 /// The run's report.
-fn squall(wire: &Wire, home: &Path, file: &Path) -> Result<Value> {
+pub(crate) fn squall(wire: &Wire, home: &Path, file: &Path) -> Result<Value> {
     let mut command = quiet(home)?;
     command.args(["run", "--json", "--seed", "1"]).arg(file);
     let output = wire.peer.enter(|| Ok(command.output()?))?;

@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod cluster;
 mod dose;
 mod fleet;
 mod halt;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         trials.extend(steps::trials());
         trials.extend(node_end::trials());
         trials.extend(runs::trials());
+        trials.extend(cluster::trials());
     }
     let mut exit = libtest_mimic::run(&arguments, trials).exit_code();
     if let Some(left) = pods::close() {

@@ -83,7 +83,7 @@ fn what_the_policy_protects() -> Result<()> {
 }
 
 /// A short look at one address.
-fn look(wire: &Wire, at: std::net::IpAddr) -> Result<Volley> {
+pub(crate) fn look(wire: &Wire, at: std::net::IpAddr) -> Result<Volley> {
     let pace = Pace {
         count: 60,
         gap: Duration::from_millis(5),

@@ -1,6 +1,6 @@
 //! The file's outermost fields.
 
-use super::{steady, step};
+use super::{kubernetes, steady, step};
 use crate::experiment::{Experiment, Metadata};
 use crate::language::diagnostic::Severity;
 use crate::language::reader::{Cx, Fields};
@@ -9,6 +9,9 @@ use crate::language::tree::{Entry, Node, Value};
 use crate::units::{Hold, Lease, Percent};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// A method to start from.
+const METHOD: &str = "method: [ { fault: { … }, on: { … }, hold: 30s } ]";
 
 const FIELDS: &[&str] = &[
     "apiVersion",
@@ -22,6 +25,7 @@ const FIELDS: &[&str] = &[
     "falseStop",
     "confidence",
     "lease",
+    "cluster",
 ];
 
 /// Longer than this, a node whose controller is gone keeps its faults for too long to be called bounded.
@@ -61,12 +65,9 @@ pub(crate) fn experiment(cx: &mut Cx<'_, '_>, root: &Node) -> Option<Experiment>
         )
         .and_then(|e| steady::list(cx, e));
     let method = fields
-        .need(
-            cx,
-            "method",
-            "method: [ { fault: { … }, on: { … }, hold: 30s } ]",
-        )
+        .need(cx, "method", METHOD)
         .and_then(|e| step::list(cx, e));
+    let cluster = fields.option("cluster", |e| kubernetes::of_file(cx, e));
     let baseline = fields.or("baseline", Experiment::baseline_default(), |e| hold(cx, e));
     let recovery = fields.or("recovery", Experiment::recovery_default(), |e| hold(cx, e));
     let false_stop = fields.or("falseStop", Experiment::false_stop_default(), |e| {
@@ -91,6 +92,7 @@ pub(crate) fn experiment(cx: &mut Cx<'_, '_>, root: &Node) -> Option<Experiment>
         false_stop: false_stop?,
         confidence,
         lease: lease?,
+        cluster: cluster?.flatten(),
     };
     // Beside a mistake this would be noise.
     if cx.drafts.iter().all(|d| d.severity != Severity::Error) {

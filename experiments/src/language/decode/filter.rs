@@ -1,5 +1,6 @@
 //! Which packets a network fault touches. In a file the filter's fields stand beside the fault's own.
 
+use super::cluster;
 use crate::filter::{Direction, Endpoint, Filter, Host, Ports, Protocol};
 use crate::language::reader::{Cx, Fields, kind};
 use crate::language::suggest::quoted;
@@ -71,7 +72,7 @@ fn sensible(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, filter: &Filter) -> bool {
 fn family(end: &Endpoint) -> Option<bool> {
     let mut families = end.hosts.iter().map(|h| match h {
         Host::Network(network) => Some(network.address.is_ipv4()),
-        Host::Name(_) => None,
+        Host::Name(_) | Host::Cluster(_) => None,
     });
     let first = families.next()??;
     families.all(|f| f == Some(first)).then_some(first)
@@ -90,7 +91,7 @@ fn endpoint(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Endpoint> {
             })
         }
         Value::Map(_) => {
-            let known = ["host", "hosts", "port", "ports"];
+            let known = ["host", "hosts", "port", "ports", "service", "pod"];
             let fields = Fields::open(cx, entry.key_at, node, "an end of a conversation", &known)?;
             let hosts = either(
                 cx,
@@ -101,8 +102,13 @@ fn endpoint(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Endpoint> {
                 host,
             );
             let ports = either(cx, &fields, "port", "ports", "`[ 8080, 9000-9099 ]`", port);
+            let service = fields.option("service", |e| cluster::service(cx, e));
+            let pods = fields.option("pod", |e| cluster::pods(cx, e));
+            let mut hosts = hosts?;
+            hosts.extend([service?, pods?].into_iter().flatten());
+            hosts.sort();
             let end = Endpoint {
-                hosts: hosts?,
+                hosts,
                 ports: ports?,
             };
             if end.hosts.is_empty()

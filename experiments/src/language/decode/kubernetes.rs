@@ -99,7 +99,12 @@ fn object(cx: &mut Cx<'_, '_>, fields: &Fields<'_>) -> Option<Object> {
 }
 
 /// A name of Kubernetes (RFC 1123): it becomes part of a path.
-fn name(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, field: &str, example: &str) -> Option<String> {
+pub(super) fn name(
+    cx: &mut Cx<'_, '_>,
+    fields: &Fields<'_>,
+    field: &str,
+    example: &str,
+) -> Option<String> {
     let entry = fields.need(cx, field, example)?;
     let name = cx.words(&entry.node, "a name", "`payment`")?;
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -114,6 +119,13 @@ fn name(cx: &mut Cx<'_, '_>, fields: &Fields<'_>, field: &str, example: &str) ->
         return None;
     }
     Some(name)
+}
+
+/// Reads the file's own `cluster:`.
+pub(super) fn of_file(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Option<Cluster>> {
+    let known = ["kubeconfig", "url", "auth", "tls"];
+    let fields = Fields::open(cx, entry.key_at, &entry.node, "`cluster`", &known)?;
+    cluster(cx, &fields)
 }
 
 /// The cluster that is named, if any.

@@ -97,6 +97,31 @@ fn name(description: &str) -> Value {
     })
 }
 
+/// The cluster whose services and pods are ends of conversations.
+pub(in crate::schema) fn cluster() -> Value {
+    let mut schema = object(
+        "The Kubernetes cluster whose services and pods are named as ends of conversations; the controller's own where nothing is said",
+        [
+            (
+                "kubeconfig",
+                text("A kubeconfig file; its current context is used"),
+            ),
+            ("url", url()),
+            auth(),
+            tls(),
+        ],
+        &[],
+    );
+    if let Value::Object(schema) = &mut schema {
+        schema.insert("not".into(), json!({ "required": ["kubeconfig", "url"] }));
+        schema.insert(
+            "dependentRequired".into(),
+            json!({ "auth": ["url"], "tls": ["url"] }),
+        );
+    }
+    schema
+}
+
 pub(super) fn kubernetes() -> Value {
     let namespace = || ("namespace", name("The namespace"));
     let deployment = [namespace(), ("name", name("The deployment's name"))];

@@ -313,6 +313,7 @@ async fn agent(
                 held: Holding::Kernel,
                 notes: Vec::new(),
             }],
+            cluster_ends: false,
         },
         labels: beside::labels(number),
     });
@@ -382,6 +383,7 @@ fn answers(
             });
             vec![armed, dosed(arm.id)]
         }
+        FromController::Moved(_) => Vec::new(),
         FromController::Renew(renew) => renew.faults.into_iter().map(dosed).collect(),
         FromController::Stop(stop) => {
             let known = ended_by(&stop, live);

@@ -5,7 +5,9 @@
 //! called k3s, kind or minikube in the others starts containers, whose images are fetched elsewhere).
 
 use super::{answers, edges};
+use lab::world::cluster;
 use lab::world::service::needing;
+use lab::world::wire::{Ip, named};
 use lab::world::{Result, output};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -20,6 +22,20 @@ const CHECK: &str = include_str!("validate.py");
 fn all() -> Result<Vec<Value>> {
     let mut all = vec![answers::deployment()];
     all.extend(edges::deployments()?);
+    let somewhere = [named(Ip::V4)];
+    let mut pods = vec![cluster::Pod::at("a", &somewhere); 2];
+    pods[1].host_network = true;
+    pods[1].over = true;
+    all.extend([cluster::service(&[]), cluster::service(&somewhere)]);
+    let slices = cluster::endpoint_slices(&pods);
+    let pods: Vec<Value> = pods.iter().map(cluster::pod).collect();
+    all.push(cluster::page(
+        "discovery.k8s.io/v1",
+        "EndpointSliceList",
+        &slices,
+        Some(1),
+    ));
+    all.push(cluster::page("v1", "PodList", &pods, None));
     let mut texts = vec![
         answers::unauthorized(),
         answers::forbidden(),
