@@ -7,7 +7,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Executor};
+use sqlx::{AnyConnection, ConnectOptions, Connection, Executor};
 use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -131,6 +131,15 @@ impl fmt::Debug for Server {
     }
 }
 
+/// Whether a connection may be used again. On a full disk SQLite takes a transaction back by itself, and the driver, whose own attempt then fails,
+/// believes from there on that one is open: it makes each later one a part of that, which locks the file and is never committed. Where
+/// that is so, the connection is closed.
+async fn is_idle(connection: &mut AnyConnection) -> sqlx::Result<bool> {
+    // What is still to be taken back is, before this is answered.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
 impl Store {
     /// Opens the file `runs.sqlite` in a directory, both made where they are not there.
     ///
@@ -185,7 +194,9 @@ impl Store {
             place: place.clone(),
             source,
         };
-        let pool = pool.acquire_timeout(CONNECTION_MAX);
+        let pool = pool
+            .acquire_timeout(CONNECTION_MAX)
+            .after_release(|connection, _| Box::pin(is_idle(connection)));
         let pool = pool
             .connect_with(options.map_err(open)?)
             .await

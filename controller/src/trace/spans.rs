@@ -331,13 +331,15 @@ impl Teller {
             } else {
                 Part::Stage(fault.stage)
             };
+            let asked = stages.get(&fault.stage).copied();
             let (from, to) = if let Some(armed) = fault.armed_at_ms {
                 let took = Duration::from_micros(fault.arm_took_us.unwrap_or_default());
                 let from = armed - took.as_secs_f64() * 1e3;
+                // A stage is told a moment after its orders are out: what they begin is not before it all the same.
+                let from = from.max(asked.unwrap_or(from)).min(armed);
                 (from, fault.ended_at_ms.unwrap_or(self.end_ms))
             } else if let Some(refused) = self.refused_at_ms(fault) {
-                let from = stages.get(&fault.stage).copied().unwrap_or(refused);
-                (from.min(refused), refused)
+                (asked.unwrap_or(refused).min(refused), refused)
             } else {
                 continue;
             };

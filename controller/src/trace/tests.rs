@@ -34,6 +34,22 @@ fn ms(span: &SpanData) -> u128 {
     length.expect("a span ends after it began").as_millis()
 }
 
+/// Its stage is told a moment after the order is out, and the agent may say that it took longer than since then.
+#[test]
+fn what_an_order_begins_is_not_before_it() {
+    let mut events = sample::broken();
+    for event in &mut events {
+        if let Happening::Armed(armed) = &mut event.what {
+            armed.took_us = 60_000_000;
+        }
+    }
+    let spans = spans::of(&events);
+    let arm = spans.controller.iter().find(|span| span.name == "arm");
+    let fault = &spans.agents[0];
+    assert_eq!(fault.start_time, arm.unwrap().start_time);
+    assert!(fault.start_time <= fault.end_time);
+}
+
 #[test]
 fn a_run_is_one_trace_and_its_parts_have_their_places() {
     let events = sample::broken();

@@ -347,10 +347,11 @@ impl Drop for Scene {
     }
 }
 
+/// All of one length: a process is found by it wherever it is in a command line, and none may be the beginning of another.
 fn fresh_tag() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("sqt-scene-{}-{number}", std::process::id())
+    format!("sqt-scene-{}-{number:05}", std::process::id())
 }
 
 /// A dose nobody can overlook. A new kind of fault does not compile without one.

@@ -199,7 +199,10 @@ impl<'a> Round<'a> {
             joined.collect()
         });
         for (place, felt) in felt {
-            self.out(place, felt);
+            let holder = self.armed.get(&place).map_or(0, |armed| armed.holder);
+            let lives = Path::new(&format!("/proc/{holder}")).exists();
+            let told = felt.map_err(|error| format!("{error}; its holder lives: {lives}").into());
+            self.out(place, told);
         }
     }
 
