@@ -26,8 +26,9 @@ const READERS: usize = 32;
 pub(super) const WATCHERS: usize = 200;
 /// How often it is looked whether a run is under way.
 const LOOK: Duration = Duration::from_millis(100);
-/// As nice as a process can be: the load is on other machines, and is not to take the controller's processors.
-const NICE: i32 = 19;
+/// As nice as the threads that answer it: the load is on other machines, and is not to take the processors from what drives runs; were it nicer,
+/// its own waiting for a processor would count as the controller's.
+const NICE: i32 = 5;
 
 /// What became of a load.
 #[derive(Default, Serialize, Deserialize)]
