@@ -1,12 +1,12 @@
 //! Who calls the API, whether they may, and what is noted of it.
 //!
 //! ```text
-//! address's pace ─▶ token ─▶ token's pace ─▶ endpoint's role, where ─▶ done once ─▶ endpoint ─▶ audit log
+//! address's pace ─▶ token ─▶ token's pace ─▶ endpoint's role, where ─▶ done once ─▶ its threads ─▶ endpoint ─▶ audit log
 //! ```
 
 use super::listen::Peer;
 use super::problem::Problem;
-use super::{Api, now_us, once};
+use super::{Api, acts, now_us, once};
 pub(super) use crate::access::Caller;
 use crate::access::endpoints::{self, Endpoint, Scope};
 use crate::fleet::secret::ApiSecret;
@@ -124,14 +124,13 @@ async fn who(
     };
     in_time(pace.address(address))?;
     let caller = match token {
-        Some(Token::Api(token)) => {
-            // A stop does not wait for a connection behind those who read.
-            let store = match endpoint.is_stop {
-                true => api.desk.store(),
-                false => &api.store,
-            };
-            store.caller(&token.id, token.hash(), now_us()).await?
+        // A stop does not wait for a connection behind those who read.
+        Some(Token::Api(token)) if endpoint.is_stop => {
+            let store = api.desk.store().clone();
+            let asking = async move { store.caller(&token.id, token.hash(), now_us()).await };
+            acts::there(api, asking).await??
         }
+        Some(Token::Api(token)) => api.store.caller(&token.id, token.hash(), now_us()).await?,
         Some(Token::Login(text)) => {
             let caller = api.logins.caller(text).await?;
             if let Some(caller) = caller.as_ref().filter(|one| api.logins.is_news(one)) {

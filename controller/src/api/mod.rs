@@ -12,6 +12,7 @@
 //! `Json`, `Created`, `Accepted` or `NoContent`, and whatever else by giving it `Answers` (as `runs.rs` does).
 
 mod access;
+mod acts;
 mod agents;
 mod audit;
 mod caller;
@@ -102,7 +103,10 @@ pub struct Api {
 /// All that is served.
 pub fn router(api: Api) -> Router {
     let (people, document) = people().served();
-    let people = people.route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
+    let people = people
+        .route_layer(middleware::from_fn_with_state(api.clone(), acts::acts))
+        // Outermost: what is not let in is refused on the API's threads.
+        .route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
     Router::new()
         .nest("/api/v1", people)
         .route(JOIN_PATH, post(agents::join))

@@ -12,6 +12,7 @@ use crate::practice::Practice;
 use crate::run::StandStill;
 use crate::run::desk::Desk;
 use crate::store::Store;
+use axum::Router;
 use axum::http::{Method, Request, StatusCode, header};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
@@ -34,6 +35,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tower_service::Service;
 
 /// A controller that serves on a port of its own.
 pub(super) struct World {
@@ -46,6 +48,7 @@ pub(super) struct World {
     token: String,
     pub(super) desk: Desk,
     pub(super) threads: Threads,
+    router: Router,
     serving: JoinHandle<()>,
 }
 
@@ -97,7 +100,8 @@ impl World {
         };
         let threads = Threads::start().unwrap();
         let answering = threads.handle().clone();
-        let serving = tokio::spawn(listen::serve(listener, tls, router(api), answering));
+        let router = router(api);
+        let serving = tokio::spawn(listen::serve(listener, tls, router.clone(), answering));
         Self {
             folder,
             store,
@@ -108,6 +112,7 @@ impl World {
             token: secret.reveal(),
             desk,
             threads,
+            router,
             serving,
         }
     }
@@ -175,11 +180,27 @@ impl World {
         path: &str,
         body: Option<Value>,
     ) -> (StatusCode, Bytes) {
+        self.ask(None, self.says(method, path, body)).await.unwrap()
+    }
+
+    /// What the operator asks.
+    fn says(&self, method: Method, path: &str, body: Option<Value>) -> Request<Full<Bytes>> {
         let bearer = format!("Bearer {}", self.token);
         let mut request = said(method, path, body);
         let value = bearer.parse().unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, value);
-        self.ask(None, request).await.unwrap()
+        request
+    }
+
+    /// Answers what the operator asks wherever it is polled, without a connection.
+    pub(super) fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> impl Future<Output = StatusCode> + 'static {
+        let answer = self.router.clone().call(self.says(method, path, body));
+        async move { answer.await.unwrap().status() }
     }
 
     pub(super) async fn join_token(&self, uses: u32) -> JoinToken {

@@ -2,38 +2,50 @@
 
 use super::tests::{World, hear};
 use super::threads::workers;
-use crate::run::desk::{ENVIRONMENT, Trigger, Wanted};
+use crate::run::desk::ENVIRONMENT;
 use crate::stage::fixture::FILE;
+use axum::http::{Method, StatusCode};
 use rustix::process::getpriority_process;
+use serde_json::json;
 use squall_experiments::wire::{FromController, Stop};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// Keeps one of the API's threads busy until it is dropped; it has done `first` there.
 struct Busy(#[expect(dead_code, reason = "held, not used")] Sender<()>);
 
 impl Busy {
     /// As many as there are threads.
-    fn all(world: &World) -> Vec<Self> {
-        let busy = (0..workers()).map(|_| Self::with(world, async {}));
-        busy.collect()
+    async fn all(world: &World) -> Vec<Self> {
+        Self::but(world, 0).await
     }
 
-    fn with(world: &World, first: impl Future<Output = ()> + Send + 'static) -> Self {
+    /// As many but so many.
+    async fn but(world: &World, free: usize) -> Vec<Self> {
+        let mut busy = Vec::new();
+        for _ in free..workers() {
+            busy.push(Self::with(world, async {}).await);
+        }
+        busy
+    }
+
+    async fn with(world: &World, first: impl Future<Output = ()> + Send + 'static) -> Self {
         let (go_on, wait) = channel();
-        let (say, begun) = channel();
+        let (say, begun) = oneshot::channel();
         world.threads.handle().spawn(async move {
             first.await;
             say.send(()).unwrap();
             // On purpose: as a long answer would.
             let _dropped: Result<(), _> = wait.recv();
         });
-        Self::begun(&begun);
+        // Not waited for with the test's own thread: what `first` asks of it, such as a connection given back, would never be done.
+        let begun = timeout(Duration::from_secs(60), begun).await;
+        begun.expect("a thread of the API").expect("done at first");
         Self(go_on)
-    }
-
-    fn begun(begun: &Receiver<()>) {
-        let limit = std::time::Duration::from_secs(60);
-        begun.recv_timeout(limit).expect("a thread of the API");
     }
 }
 
@@ -45,7 +57,7 @@ async fn a_stop_reaches_an_agent_while_all_of_the_apis_threads_are_busy() {
     let mut link = world.link(&card, "a").await.unwrap();
     assert!(hear(&mut link).await.is_some());
     world.until("there", |w| w.registry.is_connected("a")).await;
-    let busy = Busy::all(&world);
+    let busy = Busy::all(&world).await;
     world.desk.stop_all();
     loop {
         match hear(&mut link).await.expect("a stop") {
@@ -59,22 +71,19 @@ async fn a_stop_reaches_an_agent_while_all_of_the_apis_threads_are_busy() {
 #[tokio::test]
 async fn a_run_that_the_api_started_goes_on_while_all_of_its_threads_are_busy() {
     let world = World::new().await;
-    let mut busy: Vec<Busy> = (1..workers())
-        .map(|_| Busy::with(&world, async {}))
-        .collect();
-    let desk = world.desk.clone();
-    busy.push(Busy::with(&world, async move {
-        let wanted = Wanted {
-            run: None,
-            file_text: FILE.to_owned(),
-            file_path: "orders.yaml".into(),
-            environment: ENVIRONMENT.into(),
-            by: "ann".into(),
-            trigger: Trigger::Hand,
-            seed: None,
-        };
-        desk.start(wanted).await.unwrap();
+    let (told, asked_on) = channel();
+    world.desk.set_gate(Arc::new(move |_| {
+        told.send(thread::current().id()).unwrap();
+        Box::pin(async { Ok(()) })
     }));
+    let mut busy = Busy::but(&world, 1).await;
+    let wanted = json!({ "file": FILE, "environment": ENVIRONMENT });
+    let answer = world.answer(Method::POST, "/api/v1/runs", Some(wanted));
+    let last = Busy::with(&world, async move {
+        assert_eq!(answer.await, StatusCode::CREATED);
+    });
+    busy.push(last.await);
+    assert_eq!(asked_on.try_recv(), Ok(thread::current().id()));
     // There is no agent: it ends as soon as it is driven.
     world
         .until("ended", |w| w.desk.under_way().is_empty())

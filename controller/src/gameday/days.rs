@@ -40,9 +40,6 @@ pub enum DaysError {
         #[source]
         source: No,
     },
-    /// It failed within.
-    #[error("go was said, and what became of it is not known: look at the game day and its runs")]
-    Lost,
 }
 
 impl From<StoreError> for DaysError {
@@ -215,7 +212,15 @@ impl Days {
     /// # Errors
     /// It cannot be read.
     pub async fn now(&self, id: &DayId) -> Result<Now, DaysError> {
-        let events = self.0.store.game_day_events(id, 0).await?;
+        Self::kept(&self.0.store, id).await
+    }
+
+    /// A day as it stands in a store.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn kept(store: &Store, id: &DayId) -> Result<Now, DaysError> {
+        let events = store.game_day_events(id, 0).await?;
         let day = Day::of(&events).map_err(|source| DaysError::Record {
             day: id.clone(),
             source,
@@ -248,7 +253,7 @@ impl Days {
         Err(Refused::StandsBy.into())
     }
 
-    /// Go: starts the step's run, past every gate that any run passes. Whoever hangs up leaves nothing half done.
+    /// Go: starts the step's run, past every gate that any run passes.
     ///
     /// # Errors
     /// It is not the lead's step to begin, or the run is not let in.
@@ -259,18 +264,12 @@ impl Days {
         by: &str,
         because: String,
     ) -> Result<RunId, DaysError> {
-        let (days, id) = (self.clone(), id.clone());
         let go = Go {
             step,
             by: by.to_owned(),
             run: new_id(),
             because,
         };
-        let going = tokio::spawn(async move { days.begin(&id, go).await });
-        going.await.map_err(|_| DaysError::Lost)?
-    }
-
-    async fn begin(&self, id: &DayId, go: Go) -> Result<RunId, DaysError> {
         let (run, step) = (go.run.clone(), go.step);
         let files = self.0.store.game_day_files(id).await?;
         let day = self.now(id).await?.day;

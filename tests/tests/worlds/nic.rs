@@ -134,6 +134,24 @@ impl Linked {
         }
         Ok(shown)
     }
+
+    /// `settings` with the carrier there is: the kernel says so a while after the fact (net/core/link_watch.c: at most once a second).
+    fn settled(&self) -> Result<String> {
+        until("a carrier", BACK, || {
+            let shown = self.settings().ok()?;
+            (!shown.contains("NO-CARRIER")).then_some(shown)
+        })
+    }
+
+    /// That all which `settled` showed before is shown again.
+    fn is_as_before(&self, shown: &str) -> Result<()> {
+        let mut after = String::new();
+        let same = until("all that was set", BACK, || {
+            after = self.settings().ok()?;
+            (after == shown).then_some(())
+        });
+        same.map_err(|_| format!("before:\n{shown}\nafter:\n{after}").into())
+    }
 }
 
 fn ip(wire: &Wire, words: &str) -> Result<String> {
@@ -157,7 +175,7 @@ const ALLOWED: &str = "allow: [ nic ]";
 fn down_and_up() -> Result<()> {
     let mut linked = Linked::new("dose", ALLOWED)?;
     linked.passes_again()?;
-    let (before, shown) = (Fingerprint::of(&linked.wire.victim)?, linked.settings()?);
+    let (before, shown) = (Fingerprint::of(&linked.wire.victim)?, linked.settled()?);
     let begun = Instant::now();
     let armed = linked.inject()?;
     let in_force = Instant::now();
@@ -174,15 +192,7 @@ fn down_and_up() -> Result<()> {
     let ended = linked.agent.stop(&armed.id)?;
     let most = begun.elapsed().as_secs_f64();
     linked.passes_again()?;
-    // The kernel says a while after the fact that there is a carrier (net/core/link_watch.c: at most once a second).
-    let mut after = String::new();
-    let same = until("all that was set", BACK, || {
-        after = linked.settings().ok()?;
-        (after == shown).then_some(())
-    });
-    if same.is_err() {
-        return Err(format!("before:\n{shown}\nafter:\n{after}").into());
-    }
+    linked.is_as_before(&shown)?;
     let left = before.difference(&Fingerprint::of(&linked.wire.victim)?);
     if !left.is_empty() || !linked.entries().is_empty() {
         return Err(format!("left behind: {left:?}, {:?}", linked.entries()).into());
@@ -205,7 +215,7 @@ fn down_and_up() -> Result<()> {
 fn everything_killed() -> Result<()> {
     let mut linked = Linked::new("all", ALLOWED)?;
     linked.passes_again()?;
-    let shown = linked.settings()?;
+    let shown = linked.settled()?;
     linked.inject()?;
     let guard = guard_of(&linked.entries())?;
     // A stopped process does nothing more before it is killed.
@@ -229,12 +239,7 @@ fn everything_killed() -> Result<()> {
         return Err("the agent serves, and has not put back what stands in its journal".into());
     }
     linked.passes_again()?;
-    let after = linked.settings()?;
-    if after == shown {
-        Ok(())
-    } else {
-        Err(format!("before:\n{shown}\nafter:\n{after}").into())
-    }
+    linked.is_as_before(&shown)
 }
 
 /// The guard of the one fault there is.

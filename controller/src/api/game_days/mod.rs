@@ -9,7 +9,7 @@ use super::page::{Page, Wanted};
 use super::problem::Problem;
 use super::{Api, practice};
 use crate::access::Role;
-use crate::gameday::{Day, DayId, DaysError, Phase, Planned};
+use crate::gameday::{Day, DayId, Days, DaysError, Phase, Planned};
 use crate::practice as stages;
 use crate::run::desk::ENVIRONMENT;
 use crate::store::{GameDayFiles, GameDayKept, Origin};
@@ -70,7 +70,7 @@ impl From<DaysError> for Problem {
             }
             DaysError::Run(refused) => refused.into(),
             DaysError::Store(error) => error.into(),
-            error @ (DaysError::Record { .. } | DaysError::Lost) => {
+            error @ DaysError::Record { .. } => {
                 let said = crate::words::chain(&error);
                 tracing::error!(error = said, "a game day cannot go on");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, said)
@@ -174,7 +174,7 @@ pub(super) async fn one(
     Path(name): Path<String>,
 ) -> Result<Json<GameDaySeen>, Problem> {
     let kept = visible(&api, &caller, &name).await?;
-    let now = api.days.now(&kept.id).await?;
+    let now = Days::kept(&api.store, &kept.id).await?;
     Ok(Json(seen(kept, now.day)))
 }
 
