@@ -3,7 +3,7 @@
 use super::access::AccessWanted;
 use super::document;
 use super::problem::Problem;
-use super::tests::{World, said};
+use super::world::{World, said};
 use crate::access::endpoints::{ENDPOINTS, Scope};
 use crate::access::{Grant, Grants, Pace, Role};
 use crate::fleet::secret::ApiSecret;

@@ -2,7 +2,7 @@
 
 use super::access_tests::{everywhere, send, token};
 use super::problem::Problem;
-use super::tests::World;
+use super::world::World;
 use crate::access::{Grant, Role};
 use crate::gameday::fixture::files;
 use axum::http::StatusCode;

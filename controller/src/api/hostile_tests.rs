@@ -2,7 +2,7 @@
 
 use super::access_tests::{everywhere, send, token, told};
 use super::problem::Problem;
-use super::tests::{World, said};
+use super::world::{World, said};
 use crate::access::Role;
 use crate::stage::fixture::{POLICY, policy};
 use axum::http::{HeaderValue, Method, StatusCode, header};

@@ -266,3 +266,5 @@ mod schedules_tests;
 mod tests;
 #[cfg(test)]
 mod threads_tests;
+#[cfg(test)]
+mod world;

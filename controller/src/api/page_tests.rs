@@ -2,7 +2,7 @@
 
 use super::access_tests::{everywhere, send, token};
 use super::schedules_tests;
-use super::tests::World;
+use super::world::World;
 use super::{Page, document};
 use crate::access::Role;
 use crate::gameday::fixture::files;

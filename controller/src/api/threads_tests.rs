@@ -1,7 +1,7 @@
 //! While nothing is answered at all, agents are spoken to and runs are driven.
 
-use super::tests::{World, hear};
 use super::threads::workers;
+use super::world::{World, hear};
 use crate::run::desk::ENVIRONMENT;
 use crate::stage::fixture::FILE;
 use axum::http::{Method, StatusCode};
