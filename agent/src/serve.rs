@@ -41,6 +41,8 @@ use watched::Watched;
 use line::{Line, Lost, News, Opened};
 pub(crate) use line::{LineError, Way};
 
+/// What is said of the end of a fault that this agent does not know.
+const UNKNOWN: &str = "nothing is known of it here: it ended with an earlier agent, or long ago";
 /// Reports of the faults' tasks on their way here. A fault makes a handful in its life and one a second; this loop
 /// takes them at once.
 const REPORTS_MAX: usize = 8192;
@@ -476,10 +478,11 @@ impl Agent {
                 self.say(end.unwrap_or_else(|| {
                     FromAgent::Ended(wire::Ended {
                         id,
-                        cause: EndCause::Stopped,
+                        cause: EndCause::HolderKilled(UNKNOWN.to_owned()),
                         dose: None,
                         at_us: clock::epoch_us(),
                         took_us: Some(0),
+                        lasted_us: None,
                     })
                 }));
             }

@@ -12,6 +12,7 @@ use serde_json::json;
 use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::ids::FaultId;
 use squall_experiments::units::Lease;
+use squall_experiments::wire::EndCause;
 use squall_experiments::wire::{FromController, Renew};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -174,6 +175,9 @@ async fn a_controller_that_leads_no_more_is_not_heeded_and_left() {
     agent.stop("g").await;
     let never = agent.ended().await;
     assert_eq!((never.id.0.as_str(), never.took_us), ("g", Some(0)));
+    // Nothing is claimed of what it never had.
+    let is_unknown = matches!(never.cause, EndCause::HolderKilled(_));
+    assert!(is_unknown && never.lasted_us.is_none(), "{never:?}");
     agent.stop("f").await;
     assert_eq!(agent.ended().await.id.0, "f");
 }

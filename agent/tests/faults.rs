@@ -9,7 +9,7 @@ mod common;
 use common::{Agent, Victim, gone, is_there};
 use squall_experiments::dose::Dose;
 use squall_experiments::wire::EndCause;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -22,9 +22,18 @@ async fn cpu_is_armed_and_stopped() {
         .await;
     assert!(is_there(armed.holder));
     eprintln!("armed in {} us: {:?}", armed.took_us, armed.evidence);
+    let in_force = Instant::now();
+    tokio::time::sleep(Duration::from_millis(200)).await;
     agent.stop("f").await;
     let ended = agent.ended().await;
     assert_eq!(ended.cause, EndCause::Stopped);
+    // The agent knew of it a little before the word of it was here.
+    let lasted = Duration::from_micros(ended.lasted_us.unwrap());
+    let most = in_force.elapsed() + Duration::from_secs(1);
+    assert!(
+        lasted >= Duration::from_millis(200) && lasted < most,
+        "{lasted:?}"
+    );
     assert!(
         matches!(ended.dose, Some(Dose::Cpu(ref dose)) if dose.seconds > 0.0),
         "{ended:?}"

@@ -279,6 +279,10 @@ pub struct Ended {
     pub at_us: u64,
     /// How long that took from the receipt of `Stop`, in microseconds, where there was one.
     pub took_us: Option<u64>,
+    /// How long it was in force, from when that was read back, in microseconds of a clock that nobody sets; not said by agents before this
+    /// was known, nor by one that began after the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasted_us: Option<u64>,
 }
 
 /// Not shown gone.

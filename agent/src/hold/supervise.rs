@@ -92,6 +92,8 @@ struct Task<'a, T: Tell> {
     beat: Option<OwnedFd>,
     /// Sockets that the holder left to be closed: see [`late`].
     left_to_close: Vec<OwnedFd>,
+    /// When it was read back that it is in force.
+    armed_at: Option<Instant>,
     /// When it was seen that nothing is in force any more.
     gone_at: Option<Instant>,
 }
@@ -129,6 +131,7 @@ pub(crate) async fn hold<T: Tell>(start: Start, mut wish: watch::Receiver<Wish>,
         stopped_at: None,
         beat: None,
         left_to_close: Vec::new(),
+        armed_at: None,
         gone_at: None,
         start: &start,
     };
@@ -287,6 +290,7 @@ impl<T: Tell> Task<'_, T> {
                 if was == FaultState::Arming {
                     // From here on only the lease is a limit.
                     self.deadline = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
+                    self.armed_at = Some(Instant::now());
                     self.armed(evidence, at_us);
                 }
             }
@@ -407,6 +411,7 @@ impl<T: Tell> Task<'_, T> {
             dose: self.dose.take(),
             at_us: clock::epoch_us().saturating_sub(self.gone_at.map_or(0, micros)),
             took_us: self.stopped_at.map(|since| self.took(since)),
+            lasted_us: self.armed_at.map(|since| self.took(since)),
         }));
     }
 

@@ -161,7 +161,7 @@ async fn hear_signals(halt: Halt) {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        halt.say();
+        let _or_it_is_over = halt.say();
     }
 }
 

@@ -68,7 +68,7 @@ fn listen(halt: Halt) -> Result<(), DemoError> {
         signal(SignalKind::interrupt()).map_err(DemoError::io("listening for Ctrl-C"))?;
     tokio::spawn(async move {
         while interrupt.recv().await.is_some() {
-            halt.say();
+            let _or_it_is_over = halt.say();
         }
     });
     Ok(())

@@ -377,26 +377,28 @@ impl Desk {
         });
     }
 
-    /// Stops a run: an orderly end and a verdict. `false` where it is not under way.
+    /// Stops a run: an orderly end and a verdict. `false` where it is not under way, or has its verdict.
     pub fn stop(&self, run: &RunId) -> bool {
         let under_way = lock(&self.0.under_way);
         let found = under_way.get(run);
-        found.map(|one| one.halt.say()).is_some()
+        found.is_some_and(|one| one.halt.say())
     }
 
     /// Stops everything, and everything on every node. What starts it again is not said here: see [`StandStill`].
     pub fn stop_all(&self) {
         let nodes = self.0.registry.stop_all();
         let under_way = lock(&self.0.under_way);
-        under_way.values().for_each(|one| one.halt.say());
+        for one in under_way.values() {
+            let _or_it_is_over = one.halt.say();
+        }
         tracing::warn!(nodes, runs = under_way.len(), "everything was told to stop");
     }
 
     /// Stops every run, and waits until each has its verdict, but not longer than `most`.
     pub async fn end(&self, most: Duration) {
-        lock(&self.0.under_way)
-            .values()
-            .for_each(|one| one.halt.say());
+        for one in lock(&self.0.under_way).values() {
+            let _or_it_is_over = one.halt.say();
+        }
         let ended = async {
             while !lock(&self.0.under_way).is_empty() {
                 tokio::time::sleep(LOOK).await;

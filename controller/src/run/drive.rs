@@ -113,6 +113,8 @@ pub(super) async fn through(
             &mut halting,
         )
         .await?;
+    // Whoever says stop from here on is told that it is over.
+    drop(halting);
     crew.end().await;
     let (events, finished) = record.close().await;
     let finished = finished.ok_or(RunError::NoVerdict)?;

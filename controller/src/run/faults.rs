@@ -1,6 +1,7 @@
 //! The faults of one run, as far as the controller knows of them. Pure.
 
 use super::at_hand::{AtHand, looked};
+use super::ends::cause;
 use super::follow::Following;
 use super::places;
 use squall_experiments::dose::Dose;
@@ -25,8 +26,8 @@ pub(super) struct FaultInRun {
     pub(super) planned: PlannedFault,
     /// None until it was asked for. Changed by [`Faults::set`] alone.
     state: Option<FaultState>,
-    /// Its stage was over, or the run told to end, before it ended: ending is what was wanted.
-    pub(super) told: bool,
+    /// When its stage was over, or the run told to end: from then on ending is what is wanted.
+    pub(super) told_us: Option<u64>,
     pub(super) armed_us: Option<u64>,
     pub(super) ended_us: Option<u64>,
     pub(super) dose: Option<Dose>,
@@ -81,14 +82,20 @@ impl FaultInRun {
     fn trouble(&self, reason: String, denied: bool, said: Happening) -> Applied {
         Applied {
             said: vec![said],
-            trouble: (!self.told).then_some(Trouble { reason, denied }),
+            trouble: (!self.is_told()).then_some(Trouble { reason, denied }),
+            cut_short: None,
         }
+    }
+
+    /// Whether it is to end.
+    pub(super) const fn is_told(&self) -> bool {
+        self.told_us.is_some()
     }
 
     /// Its target is gone, in a step that follows: no trouble, and said once.
     fn leave(&mut self, reason: &str, happening: Happening) -> Applied {
         let mut said = vec![happening];
-        if !std::mem::replace(&mut self.left, true) && !self.told {
+        if !std::mem::replace(&mut self.left, true) && !self.is_told() {
             said.push(Happening::TargetLeft(TargetLeft {
                 step: self.step,
                 target: self.planned.target.clone(),
@@ -97,7 +104,7 @@ impl FaultInRun {
         }
         Applied {
             said,
-            trouble: None,
+            ..Applied::default()
         }
     }
 
@@ -120,10 +127,16 @@ impl FaultInRun {
         if self.follows && ended.cause == EndCause::TargetGone {
             return self.leave(GONE, happening);
         }
-        if self.follows && !self.told && matches!(ended.cause, EndCause::HolderKilled(_)) {
+        if self.follows && !self.is_told() && matches!(ended.cause, EndCause::HolderKilled(_)) {
             // What ends a container ends all that is in it, the holder of a pressure too: the next look tells.
             self.doubt = Some(reason);
             return said(happening);
+        }
+        if self.is_told() && !self.left {
+            return Applied {
+                cut_short: self.cut_short(ended),
+                ..said(happening)
+            };
         }
         self.trouble(reason, false, happening)
     }
@@ -143,6 +156,8 @@ pub(super) struct Applied {
     pub(super) said: Vec<Happening>,
     /// The run cannot go on as planned, and why.
     pub(super) trouble: Option<Trouble>,
+    /// A fault that was to end had ended before that, as far as its node knows, and why.
+    pub(super) cut_short: Option<String>,
 }
 
 /// Why a run cannot go on as planned.
@@ -215,7 +230,7 @@ impl Faults {
         self.all.push(FaultInRun {
             planned,
             state: None,
-            told: false,
+            told_us: None,
             armed_us: None,
             ended_us: None,
             dose: None,
@@ -299,7 +314,7 @@ impl Faults {
 
     /// What was told to end on a node, and may still act.
     pub(super) fn ending_on(&self, node: &str) -> Vec<FaultId> {
-        let ending = self.on(node).filter(|f| f.may_act() && f.told);
+        let ending = self.on(node).filter(|f| f.may_act() && f.is_told());
         ending.map(|fault| fault.planned.id.clone()).collect()
     }
 
@@ -337,18 +352,18 @@ impl Faults {
     }
 
     /// Everything that may act is told to end.
-    pub(super) fn tell_to_end(&mut self) {
+    pub(super) fn tell_to_end(&mut self, now_us: u64) {
         for place in self.at_hand.acting.clone() {
-            self.end(place);
+            self.end(now_us, place);
         }
     }
 
     /// One that may act is told to end.
-    fn end(&mut self, place: usize) {
+    fn end(&mut self, now_us: u64, place: usize) {
         let Some(fault) = self.all.get_mut(place) else {
             return;
         };
-        fault.told = true;
+        fault.told_us.get_or_insert(now_us);
         let next = fault.state.map(|state| state.next(FaultEvent::Stop));
         if let Some(Ok(next)) = next {
             self.set(place, next);
@@ -358,6 +373,7 @@ impl Faults {
     /// Of a step, those that stay on a target until they are ended, and were not told to: told now, and let go. The target, where there were any.
     pub(super) fn let_go(
         &mut self,
+        now_us: u64,
         step: usize,
         at: &TargetAt,
     ) -> Option<(Candidate, Vec<FaultId>)> {
@@ -365,7 +381,7 @@ impl Faults {
         for place in self.at_hand.on.get(&at.node).cloned().unwrap_or_default() {
             let fault = &mut self.all[place];
             // A crash loop finds by itself what came in its target's place.
-            let stays = fault.stays() && fault.may_act() && !fault.told;
+            let stays = fault.stays() && fault.may_act() && !fault.is_told();
             if fault.step != step || fault.planned.target.at() != *at || !stays {
                 continue;
             }
@@ -373,7 +389,7 @@ impl Faults {
             let planned = &fault.planned;
             let (_, faults) = of.get_or_insert_with(|| (planned.target.clone(), Vec::new()));
             faults.push(planned.id.clone());
-            self.end(place);
+            self.end(now_us, place);
         }
         of
     }
@@ -546,24 +562,13 @@ fn forgotten(now_us: u64, id: &FaultId) -> FromAgent {
         dose: None,
         at_us: now_us,
         took_us: None,
+        lasted_us: None,
     })
 }
 
 fn said(happening: Happening) -> Applied {
     Applied {
         said: vec![happening],
-        trouble: None,
-    }
-}
-
-/// What ended a fault, for people.
-pub(super) fn cause(cause: &EndCause) -> String {
-    match cause {
-        EndCause::Stopped => "it was stopped on the node".into(),
-        EndCause::LeaseEnded => "its lease ended without a renewal".into(),
-        EndCause::HolderKilled(how) => format!("its holder was killed ({how})"),
-        EndCause::TargetGone => "its target is gone".into(),
-        EndCause::Done => "it was done".into(),
-        EndCause::Failed(why) => why.clone(),
+        ..Applied::default()
     }
 }

@@ -29,14 +29,16 @@ impl Halt {
         (Self(say), Halting(hear))
     }
 
-    /// The first word stops, the second kills, any further changes nothing.
-    pub fn say(&self) {
+    /// The first word stops, the second kills, any further changes nothing. Whether anybody hears it: a run that has its verdict does not.
+    #[must_use]
+    pub fn say(&self) -> bool {
         self.0.send_modify(|urgency| {
             *urgency = match *urgency {
                 Urgency::None => Urgency::Stop,
                 Urgency::Stop | Urgency::Kill => Urgency::Kill,
             }
         });
+        self.0.receiver_count() > 0
     }
 }
 
@@ -52,5 +54,19 @@ impl Halting {
         if self.0.wait_for(|said| *said >= urgency).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_it_too_late_is_told_so() {
+        let (halt, halting) = Halt::new();
+        assert!(halt.say());
+        assert_eq!(halting.urgency(), Urgency::Stop);
+        drop(halting);
+        assert!(!halt.say());
     }
 }

@@ -49,7 +49,7 @@ impl Faults {
     }
 
     /// What the change makes of a step's faults.
-    pub(super) fn change(&mut self, step: usize, change: &Change) -> Moves {
+    pub(super) fn change(&mut self, now_us: u64, step: usize, change: &Change) -> Moves {
         let mut moves = Moves::default();
         moves.trouble = self.clear_doubts(step, &change.matching, &mut moves.said);
         for (targets, why) in [
@@ -60,7 +60,7 @@ impl Faults {
             ),
         ] {
             for target in targets {
-                let Some((candidate, faults)) = self.let_go(step, target) else {
+                let Some((candidate, faults)) = self.let_go(now_us, step, target) else {
                     continue;
                 };
                 let there = moves.end.entry(target.node.clone()).or_default();

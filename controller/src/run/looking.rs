@@ -43,7 +43,7 @@ impl Machine {
         let Some(change) = self.following.change(now_us, (step, share), &hit) else {
             return;
         };
-        let moves = self.faults.change(step, &change);
+        let moves = self.faults.change(now_us, step, &change);
         out.extend(moves.said.into_iter().map(Effect::Say));
         for (node, faults) in moves.end {
             self.send(&node, FromController::Stop(Stop::Faults(faults)), out);

@@ -231,6 +231,9 @@ impl Machine {
         if let Some(trouble) = applied.trouble {
             self.trouble(now_us, trouble, out);
         }
+        if let Some(reason) = applied.cut_short {
+            self.cut_short(now_us, reason, out);
+        }
         if let FromAgent::Resolved(resolved) = message {
             if self.following.hears(node, resolved) {
                 self.found(now_us, out);
@@ -251,6 +254,15 @@ impl Machine {
             self.facts.inconclusive.push(trouble.reason.clone());
         }
         self.stop(now_us, StopReason::Fault(trouble.reason), out);
+    }
+
+    /// It is heard only now, perhaps after everything was told to end; it counts all the same.
+    fn cut_short(&mut self, now_us: u64, reason: String, out: &mut Vec<Effect>) {
+        let denied = false;
+        match self.stopping {
+            Some(_) => self.facts.inconclusive.push(reason),
+            None => self.trouble(now_us, Trouble { reason, denied }, out),
+        }
     }
 
     fn halt(&mut self, now_us: u64, out: &mut Vec<Effect>) {
@@ -379,7 +391,7 @@ impl Machine {
         self.watch.injecting(now_us, out);
         if ends_previous && self.faults.any_acting() {
             self.stop_again(out);
-            self.faults.tell_to_end();
+            self.faults.tell_to_end(now_us);
             self.part = Part::Clearing(now_us);
         } else {
             self.arm(now_us, stage, out);
@@ -458,7 +470,7 @@ impl Machine {
         // First the word to the agents, then everything else.
         self.stop_everywhere(out);
         self.facts.stopped(&self.faults, now_us);
-        self.faults.tell_to_end();
+        self.faults.tell_to_end(now_us);
         self.stopping = Some(Stopping {
             at_us: now_us,
             said_us: now_us,
@@ -497,21 +509,18 @@ impl Machine {
             .said_us
             .max(self.faults.last_ended_us().unwrap_or(0));
         if !self.faults.any_acting() {
-            let gone_us = self
-                .faults
-                .last_ended_us()
-                .unwrap_or(now_us)
-                .max(stopping.at_us);
-            stopping.gone_us = Some(gone_us);
+            // Which is known from now on: the last word may be that a fault never was.
+            stopping.gone_us = Some(now_us);
             self.facts.gone_us = self.faults.last_ended_us();
-            self.watch.recovering(now_us, gone_us, out);
+            self.facts.clear_us = Some(now_us);
+            self.watch.recovering(now_us, out);
         } else if waited_us >= patience_us + WAIT_FOR_STUCK_US_MAX
             || (waited_us >= patience_us && nobody_is_left_to_ask(&self.faults, &self.absent))
         {
             stopping.gone_us = Some(now_us);
             let acting = self.faults.acting();
             self.facts.not_shown_gone = acting.map(FaultInRun::words).collect();
-            self.watch.recovering(now_us, now_us, out);
+            self.watch.recovering(now_us, out);
         } else if now_us >= (word_us + STOP_AGAIN_US).min(stopping.said_us + STOP_AGAIN_US_MAX) {
             stopping.said_us = now_us;
             self.stop_again(out);

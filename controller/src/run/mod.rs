@@ -6,6 +6,7 @@ pub mod budget;
 mod crew;
 pub mod desk;
 mod drive;
+mod ends;
 mod faults;
 mod follow;
 mod gate;

@@ -331,6 +331,79 @@ fn a_fault_that_ends_by_itself_makes_the_run_inconclusive_and_one_that_is_done_d
 }
 
 #[test]
+fn an_end_that_is_told_late_counts_from_when_it_came() {
+    let long = Some(60 * SECOND_US);
+    let short = Some(5 * SECOND_US);
+    for (cause, lasted_us, verdict) in [
+        (EndCause::LeaseEnded, long, Verdict::Held),
+        (EndCause::LeaseEnded, short, Verdict::Inconclusive),
+        (EndCause::LeaseEnded, None, Verdict::Inconclusive),
+        // Somebody said halt on the node.
+        (EndCause::Stopped, short, Verdict::Inconclusive),
+        // An agent that does not know yet how to say it.
+        (EndCause::Stopped, None, Verdict::Held),
+    ] {
+        let mut world = World::new(&fixture::experiment());
+        world.ends = false;
+        world.take(Input::Begin);
+        world.until(RunState::Recovering);
+        for id in std::mem::take(&mut world.live) {
+            world.take(heard(dosed(&id, 3)));
+            let FromAgent::Ended(mut ended) = ended(&id, cause.clone()) else {
+                unreachable!()
+            };
+            ended.lasted_us = lasted_us;
+            world.take(heard(FromAgent::Ended(ended)));
+        }
+        world.until(RunState::Finished);
+        let finished = world.finished();
+        assert_eq!(
+            finished.verdict, verdict,
+            "{cause:?} {lasted_us:?}: {}",
+            finished.because
+        );
+        if lasted_us == short {
+            let said = finished.because.contains("it was in force for 5s of 20s");
+            assert!(said, "{}", finished.because);
+        }
+    }
+}
+
+/// Until then it might have come into force.
+#[test]
+fn the_steady_state_is_waited_for_from_when_the_last_fault_is_known_never_to_have_been() {
+    let mut world = World::new(&fixture::experiment());
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(0));
+    world.answers = false;
+    world.until(RunState::Injecting(1));
+    world.ends = false;
+    world.step();
+    let (first, second) = (world.live[0].clone(), world.live[1].clone());
+    world.live.clear();
+    world.take(heard(ended(
+        &first,
+        EndCause::HolderKilled("signal 9".into()),
+    )));
+    world.until(RunState::Recovering);
+    // Late, but within the time in which a fault is shown gone.
+    for _ in 0..8 * 50 {
+        world.step();
+    }
+    world.take(heard(FromAgent::Refused(Refused {
+        id: second,
+        reason: "it was told to end first".into(),
+        denied: false,
+        gone: false,
+    })));
+    world.until(RunState::Finished);
+    let finished = world.finished();
+    let back_ms = finished.recover_ms.unwrap();
+    assert!((3_000.0..10_000.0).contains(&back_ms), "{back_ms} ms");
+    assert_eq!(finished.verdict, Verdict::Inconclusive, "{finished:?}");
+}
+
+#[test]
 fn a_lost_agent_is_inconclusive_and_its_faults_are_named() {
     let mut world = World::new(&fixture::experiment());
     world.take(Input::Begin);

@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) killed: bool,
     /// When the last fault was shown gone.
     pub(super) gone_us: Option<u64>,
+    /// When it was known of all that they were gone, or never were: from then on the steady state is to come back.
+    pub(super) clear_us: Option<u64>,
     /// Faults that nobody could show gone, in words.
     pub(super) not_shown_gone: Vec<String>,
     /// When the steady state was proven back.
@@ -65,7 +67,7 @@ pub(super) fn finish(
         because,
         detect_ms: ms_between(first_armed_us, confirmed_us),
         revert_ms: ms_between(first_armed_us.and(stopped_us), facts.gone_us),
-        recover_ms: ms_between(facts.gone_us, facts.recovered_us),
+        recover_ms: ms_between(facts.gone_us.and(facts.clear_us), facts.recovered_us),
     }
 }
 
@@ -134,7 +136,7 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
         .iter()
         .filter(|fault| fault.armed_us.is_some())
         .count();
-    let took = ms_between(facts.gone_us, facts.recovered_us).map_or(0.0, |ms| ms / 1e3);
+    let took = ms_between(facts.clear_us, facts.recovered_us).map_or(0.0, |ms| ms / 1e3);
     let because = format!(
         "every expectation stood while {count} fault{} {} in force, and the steady state was proven back {}s after, within {}",
         if count == 1 { "" } else { "s" },
@@ -145,7 +147,7 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
     (Verdict::Held, because)
 }
 
-fn seconds(us: u64) -> String {
+pub(super) fn seconds(us: u64) -> String {
     format!("{}s", crate::judge::check::trimmed(us_to_s(us), 1))
 }
 

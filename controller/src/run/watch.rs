@@ -113,7 +113,7 @@ impl Watch {
             self.set_aside(now_us, None);
         }
         self.faulted = true;
-        self.begin(now_us, now_us, out);
+        self.begin(now_us, out);
     }
 
     /// A stage was held to its end, in which the whole dose of the `step` was given. What was due in it may still come in.
@@ -156,14 +156,14 @@ impl Watch {
         judges.flat_map(Judge::lost).collect()
     }
 
-    /// The last fault was gone at `gone_us`.
-    pub(super) fn recovering(&mut self, now_us: u64, gone_us: u64, out: &mut Vec<Effect>) {
-        self.begin(now_us, gone_us, out);
+    /// All faults are known to be gone.
+    pub(super) fn recovering(&mut self, now_us: u64, out: &mut Vec<Effect>) {
+        self.begin(now_us, out);
     }
 
-    fn begin(&mut self, now_us: u64, since_us: u64, out: &mut Vec<Effect>) {
+    fn begin(&mut self, now_us: u64, out: &mut Vec<Effect>) {
         for judge in &mut self.judges {
-            let window = judge.begin(now_us, since_us);
+            let window = judge.begin(now_us, now_us);
             out.extend(window.map(|window| Effect::Say(Happening::Observed(window))));
         }
     }

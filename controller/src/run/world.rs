@@ -268,6 +268,7 @@ pub(super) fn ended(id: &FaultId, cause: EndCause) -> FromAgent {
         dose: None,
         at_us: 0,
         took_us: Some(1),
+        lasted_us: None,
     })
 }
 

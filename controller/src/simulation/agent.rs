@@ -314,10 +314,11 @@ impl Agent {
             end.unwrap_or_else(|| {
                 FromAgent::Ended(Ended {
                     id: id.clone(),
-                    cause: EndCause::Stopped,
+                    cause: EndCause::HolderKilled("nothing is known of it".into()),
                     dose: None,
                     at_us: 0,
                     took_us: Some(0),
+                    lasted_us: None,
                 })
             })
         };

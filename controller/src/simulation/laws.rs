@@ -186,9 +186,18 @@ fn as_told(kept: &[&Event], told: &[Event]) -> bool {
     }
 }
 
-/// What happened, without what is long about it.
+/// What happened and when, without what is long about it.
 pub(super) fn in_short<'a>(events: impl IntoIterator<Item = &'a Event>) -> String {
-    let events = events.into_iter().map(|event| match &event.what {
+    let mut began_us = None;
+    let events = events.into_iter().map(|event| {
+        let since_us = event.at_us - *began_us.get_or_insert(event.at_us);
+        format!("{:>8} ms {}", since_us / 1_000, what(event))
+    });
+    events.collect::<Vec<_>>().join("\n  ")
+}
+
+fn what(event: &Event) -> String {
+    match &event.what {
         Happening::Created(_) => "created".to_owned(),
         Happening::Planned(plan) => format!("planned {} stages", plan.stages.len()),
         Happening::Finished(finished) => format!("{}: {}", finished.verdict, finished.because),
@@ -197,8 +206,7 @@ pub(super) fn in_short<'a>(events: impl IntoIterator<Item = &'a Event>) -> Strin
         Happening::Armed(armed) => format!("armed {}", armed.id),
         Happening::Ended(ended) => format!("ended {} {:?}", ended.id, ended.cause),
         other => format!("{other:?}"),
-    });
-    events.collect::<Vec<_>>().join("\n  ")
+    }
 }
 
 /// Each fault of the plan was really in force for as long as it was to be.
@@ -220,7 +228,13 @@ fn evidence(told: &[Event], lives: &[Life], is_weak: bool) -> Result<(), String>
             ended_us - life.armed_us + 2 * STEP_US >= hold_us
         };
         if !shown.any(long) {
-            return Err(format!("{fault} was not in force for {hold_us} us"));
+            let shown = lives.iter().filter(|life| life.fault == fault);
+            let shown = shown.map(|life| (life.armed_us, life.ended_us));
+            let shown: Vec<_> = shown.collect();
+            let told = in_short(told);
+            return Err(format!(
+                "{fault} was in force {shown:?}, not for {hold_us} us:\n  {told}"
+            ));
         }
     }
     let entered = |event: &&Event| matches!(event.what, Happening::Entered(RunState::Injecting(_)));

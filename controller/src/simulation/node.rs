@@ -187,7 +187,9 @@ impl Node {
     }
 
     fn bury(&mut self, id: &FaultId, holder: &Holder, cause: EndCause) {
-        let word = if holder.life.is_none() {
+        let life = holder.life.and_then(|life| self.lives.get(life));
+        let lasted_us = life.map(|life| self.now_us - life.armed_us);
+        let word = if life.is_none() {
             FromAgent::Refused(Refused {
                 id: id.clone(),
                 reason: format!("it never was in force: {cause:?}"),
@@ -201,6 +203,7 @@ impl Node {
                 dose: None,
                 at_us: self.now_us,
                 took_us: Some(1),
+                lasted_us,
             })
         };
         self.say(word);

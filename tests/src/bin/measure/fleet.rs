@@ -435,5 +435,6 @@ fn ended(id: FaultId) -> FromAgent {
         dose: None,
         at_us: 0,
         took_us: Some(1),
+        lasted_us: None,
     })
 }
