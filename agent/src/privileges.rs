@@ -51,7 +51,7 @@ pub(crate) const NEEDS: [Need; 7] = [
     need(
         CapabilitySet::SYS_RESOURCE,
         "CAP_SYS_RESOURCE",
-        "protection from the OOM killer, and more open files",
+        "protection from the OOM killer, priority for what packets wait for, and more open files",
     ),
 ];
 

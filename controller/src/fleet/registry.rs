@@ -98,7 +98,9 @@ impl Registry {
 
     async fn attend(&self, node: String, address: SocketAddr, mut session: Session) {
         let (hold, mut let_go) = oneshot::channel();
-        let number = self.enter(&node, address, &session, hold);
+        let Some(number) = self.enter(&node, address, &session, hold) else {
+            return tracing::info!(node, %address, "an agent is sent on: the term that it was told of is over");
+        };
         self.tell_runs(&node, || Word::Away("another took its place".into()))
             .await;
         self.tell_runs(&node, || Word::Back).await;
@@ -151,7 +153,7 @@ impl Registry {
         address: SocketAddr,
         session: &Session,
         hold: oneshot::Sender<&'static str>,
-    ) -> u64 {
+    ) -> Option<u64> {
         let hello = &session.hello;
         let connected = Connected {
             address,
@@ -161,6 +163,10 @@ impl Registry {
             labels: hello.labels.clone(),
         };
         let mut links = self.lock();
+        // Greeted before the links of that term were closed, and here only now: what it were asked for would be asked for in another.
+        if !self.term.holds() || self.term.number() != session.term {
+            return None;
+        }
         links.opened += 1;
         let number = links.opened;
         let known = links
@@ -185,7 +191,7 @@ impl Registry {
         if let Some(before) = links.present.insert(node.to_owned(), linked) {
             before.let_go("another took its place");
         }
-        number
+        Some(number)
     }
 
     /// Whether the link was the node's last.

@@ -19,6 +19,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// An agent that said hello.
 #[derive(Debug)]
 pub struct Session {
+    /// In which term it was welcomed.
+    pub(super) term: Option<u64>,
     /// Its first word.
     pub hello: Hello,
     sayer: Sayer,
@@ -96,6 +98,7 @@ where
     }
     agreed?;
     Ok(Session {
+        term,
         hello,
         sayer,
         heard,

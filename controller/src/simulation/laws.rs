@@ -31,6 +31,8 @@ pub(super) struct Known {
     pub(super) halted_us: Option<u64>,
     /// When it was first seen that a run is over, in the database.
     pub(super) over_us: BTreeMap<RunId, u64>,
+    /// Runs whose controller was killed while they were under way.
+    pub(super) cut_off: BTreeSet<RunId>,
     /// Who led at the last two looks, and until when.
     pub(super) leaders: [(String, u64); 2],
 }
@@ -142,7 +144,9 @@ pub(super) fn after(
         let told = known.told.get(run).map(Vec::as_slice).unwrap_or_default();
         // A run that was refused at once nobody may have seen.
         let is_seen = !told.is_empty();
-        if !numbers.eq((0..).take(events.len())) || (is_seen && !as_told(&events, told)) {
+        if !numbers.eq((0..).take(events.len()))
+            || (is_seen && !as_told(&events, told, known.cut_off.contains(run)))
+        {
             let how = format!(
                 "{run}: kept {}; told {}",
                 in_short(events.iter().copied()),
@@ -165,8 +169,8 @@ pub(super) fn after(
     Ok(())
 }
 
-/// Whether what is kept is what was told, up to where its controller ended.
-fn as_told(kept: &[&Event], told: &[Event]) -> bool {
+/// Whether what is kept is what was told, up to where its controller ended: the end is told once it is kept, and so perhaps never.
+fn as_told(kept: &[&Event], told: &[Event], is_cut_off: bool) -> bool {
     let ends = |event: &Event| matches!(event.what, Happening::Finished(_));
     if kept.iter().filter(|event| ends(event)).count() > 1 {
         return false;
@@ -182,6 +186,7 @@ fn as_told(kept: &[&Event], told: &[Event]) -> bool {
                 && told.len() >= rest.len()
                 && rest.iter().copied().eq(&told[..rest.len()])
         }
+        Some((_, rest)) if is_cut_off && rest.len() == told.len() => rest.iter().copied().eq(told),
         _ => kept.iter().copied().eq(told),
     }
 }

@@ -25,7 +25,7 @@ use node::Machine;
 use scenario::Scenario;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use world::{Outcome, World};
 
 const ENVIRONMENT: &str = "default";
@@ -34,6 +34,12 @@ const ENVIRONMENT: &str = "default";
 const SEED: &str = "SQUALL_SIMULATION_SEED";
 const SEEDS: &str = "SQUALL_SIMULATION_SEEDS";
 const SEEDS_USUALLY: u64 = 500;
+
+/// Each of these broke a law once, and is played again with the usual ones: an end that was told of after its stage (the first two), the time to
+/// recover counted from too early, a stop that came after the verdict, an event whose answer was lost, a link of an earlier term.
+const BROKE_ONCE: [u64; 13] = [
+    1_184, 1_801, 2_194, 3_545, 4_529, 5_226, 6_784, 41_744, 45_592, 46_132, 47_633, 61_896, 65_743,
+];
 
 /// What is really in force.
 #[derive(Clone)]
@@ -65,18 +71,17 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// All seeds, on every core; what each came to, in their order.
-fn play_all(seeds: std::ops::Range<u64>) -> Vec<(u64, Outcome)> {
-    let next = AtomicU64::new(seeds.start);
+fn play_all(seeds: &[u64]) -> Vec<(u64, Outcome)> {
+    let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if !seeds.contains(&seed) {
+                    let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else {
                         return;
-                    }
+                    };
                     let outcome = play(seed);
                     outcomes.lock().unwrap().push((seed, outcome));
                 }
@@ -96,10 +101,15 @@ fn whatever_happens_the_laws_hold() {
         let _set = tracing_subscriber::fmt().with_test_writer().try_init();
         println!("{:#?}", Scenario::draw(seed));
     }
-    let seeds = alone.map_or(0..number(SEEDS).unwrap_or(SEEDS_USUALLY), |seed| {
-        seed..seed + 1
-    });
-    let outcomes = play_all(seeds);
+    let seeds: Vec<u64> = match alone {
+        Some(seed) => vec![seed],
+        None => {
+            let usual = 0..number(SEEDS).unwrap_or(SEEDS_USUALLY);
+            let once = BROKE_ONCE.into_iter().filter(|seed| !usual.contains(seed));
+            once.chain(usual.clone()).collect()
+        }
+    };
+    let outcomes = play_all(&seeds);
     let broken: Vec<_> = outcomes
         .iter()
         .filter(|(_, o)| o.broken.is_some())

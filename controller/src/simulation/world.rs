@@ -289,6 +289,9 @@ impl World {
     }
 
     fn kill_controller(&mut self, n: usize) {
+        let serving = self.controllers[n].serving();
+        let cut_off = serving.map(|serving| serving.desk.under_way());
+        self.known.cut_off.extend(cut_off.into_iter().flatten());
         self.doors.lock().unwrap()[n] = None;
         *self.controllers[n].place.lock().unwrap() = None;
         self.controllers[n].process = None;

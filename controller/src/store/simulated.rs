@@ -248,16 +248,18 @@ impl Tables {
         event: &Event,
         started: Option<&Started>,
     ) -> Result<(), Trouble> {
-        if term.is_some_and(|term| term != self.token) {
-            return Err(Trouble::Superseded);
-        }
         let there = self
             .runs
             .get(run)
             .and_then(|kept| kept.events.get(&sequence));
-        if let Some(there) = there {
-            let same = there == event;
-            return if same { Ok(()) } else { Err(Trouble::Taken) };
+        if there == Some(event) {
+            return Ok(());
+        }
+        if term.is_some_and(|term| term != self.token) {
+            return Err(Trouble::Superseded);
+        }
+        if there.is_some() {
+            return Err(Trouble::Taken);
         }
         if let Some(started) = started {
             self.started.insert(run.clone(), started.clone());

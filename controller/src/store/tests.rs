@@ -1,7 +1,7 @@
 //! Runs, kept and read again.
 
 use super::both::on_both;
-use super::{Started, Store, StoreError, Trouble};
+use super::{KeptEvents, Started, Store, StoreError, Trouble};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::event::{Created, Event, Finished, Happening};
 use squall_experiments::ids::RunId;
@@ -87,6 +87,43 @@ async fn a_run_without_an_end_has_no_verdict_and_names_are_not_guessed() {
         let several = store.find("2026").await;
         assert!(matches!(several, Err(StoreError::Ambiguous(_))));
         assert!(matches!(store.find("%").await, Err(StoreError::NoRun(_))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_kept_without_an_answer_stands_though_another_leads() {
+    on_both(async |place| {
+        let (old, new) = (place.open().await, place.open().await);
+        let hour = std::time::Duration::from_secs(3600);
+        let term = old.take_lead("https://a", hour, false).await.unwrap();
+        old.write_as(term.unwrap());
+        let run = RunId::from("2026-a");
+        let started = Started {
+            run: run.clone(),
+            environment: "default".into(),
+            by: "ann".into(),
+            at_us: 1,
+        };
+        let event = |at_us, what| Event { at_us, what };
+        assert!(
+            old.start_run(&started, &event(1, created(&run)))
+                .await
+                .unwrap()
+        );
+        let say = async |events: &[Event]| {
+            let mut writer = old.writer(&run, 1);
+            events.iter().for_each(|event| writer.append(event));
+            writer.close().await
+        };
+        let said = [event(2, Happening::Recovered), event(3, finished())];
+        assert_eq!(say(&said).await, KeptEvents::All);
+        let term = new.take_lead("https://b", hour, true).await.unwrap();
+        new.write_as(term.unwrap());
+        assert_eq!(say(&said).await, KeptEvents::All);
+        let other = [event(2, Happening::Recovered), event(4, finished())];
+        assert_eq!(say(&other).await, KeptEvents::Superseded);
+        assert_eq!(new.events(&run).await.unwrap().len(), 3);
     })
     .await;
 }

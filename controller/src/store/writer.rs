@@ -235,15 +235,17 @@ async fn append(
         rows.push(row);
     }
     let added = insert(&mut transaction, &desk.run, &rows).await?;
+    if added == 0 && are_there(&mut transaction, &desk.run, &rows).await? {
+        // Kept before, and the answer was lost: it stands, whoever leads now.
+        return Ok(());
+    }
     if let Some(term) = desk.term
         && !leads(&mut transaction, desk.dialect, term).await?
     {
         return Err(Trouble::Superseded);
     }
-    if added < rows.len() as u64 {
-        for row in &rows {
-            is_there(&mut transaction, &desk.run, row).await?;
-        }
+    if added < rows.len() as u64 && !are_there(&mut transaction, &desk.run, &rows).await? {
+        return Err(Trouble::Taken);
     }
     Ok(transaction.commit().await?)
 }
@@ -291,17 +293,23 @@ async fn insert(
     Ok(done.rows_affected())
 }
 
-/// The one of this number is to be the same.
-async fn is_there(transaction: &mut AnyConnection, run: &RunId, row: &Row) -> Result<(), Trouble> {
-    let there = query("SELECT at_us, what FROM events WHERE run = $1 AND sequence = $2")
-        .bind(&run.0)
-        .bind(row.sequence)
-        .fetch_one(transaction)
-        .await?;
-    if there.get::<i64, _>("at_us") != row.at_us || there.get::<String, _>("what") != row.what {
-        return Err(Trouble::Taken);
+/// Whether each number has this event, and not another.
+async fn are_there(
+    transaction: &mut AnyConnection,
+    run: &RunId,
+    rows: &[Row],
+) -> Result<bool, sqlx::Error> {
+    for row in rows {
+        let there = query("SELECT at_us, what FROM events WHERE run = $1 AND sequence = $2")
+            .bind(&run.0)
+            .bind(row.sequence)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if there.get::<i64, _>("at_us") != row.at_us || there.get::<String, _>("what") != row.what {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What an event changes in its run's own line.

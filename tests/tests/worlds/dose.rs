@@ -70,6 +70,9 @@ impl Way {
 /// What a volley under a fault is judged by: the untouched one, the touched one, the means.
 type Judge = fn(&Volley, &Volley, Means) -> Verdict;
 
+/// The loss of which every kernel shows that it is as large as was asked for.
+const RANDOM: &str = "random";
+
 /// One dose.
 struct Case {
     name: &'static str,
@@ -220,7 +223,7 @@ fn losses_and_others() -> Vec<Case> {
     let random = json!({ "model": { "random": probability("5%") } });
     let reorder = json!({ "chance": probability("25%"), "time": "50ms" });
     vec![
-        case("random", Loss, random.clone(), OUT_4, many(), lost_5),
+        case(RANDOM, Loss, random.clone(), OUT_4, many(), lost_5),
         case("random_ipv6_ingress", Loss, random, IN_6, many(), lost_5),
         case("bursts", Loss, gemodel, OUT_4, many(), bursts),
         case(
@@ -255,9 +258,13 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     for means in means(FaultKind::Delay) {
         let prefix = format!("dose::{}", format!("{means:?}").to_lowercase());
         for case in delays().into_iter().chain(losses_and_others()) {
-            let name = format!("{prefix}::{}_{}", case.kind, case.name);
             // An emulated holder has its hands full with one such stream.
             let alone = is_many(&case) && emulated() && means == Means::Queue;
+            // Its dice fall as on the real machine, where all of these run: one is enough to see them on this kernel.
+            if alone && case.name != RANDOM {
+                continue;
+            }
+            let name = format!("{prefix}::{}_{}", case.kind, case.name);
             let dose = move || dose(&case, means);
             trials.push(if alone {
                 as_root(name, dose)
