@@ -456,7 +456,7 @@ impl Faults {
                 }))
             }),
             FromAgent::Refused(refused) if self.is_forgotten(&refused.id) => {
-                self.apply(now_us, node, &forgotten(now_us, &refused.id))
+                self.apply(now_us, node, &forgotten(now_us, node, &refused.id))
             }
             FromAgent::Refused(refused) => {
                 self.with(node, &refused.id, FaultEvent::Refused, |fault| {
@@ -555,10 +555,10 @@ impl Faults {
     }
 }
 
-fn forgotten(now_us: u64, id: &FaultId) -> FromAgent {
+fn forgotten(now_us: u64, node: &str, id: &FaultId) -> FromAgent {
     FromAgent::Ended(Ended {
         id: id.clone(),
-        cause: EndCause::HolderKilled("with its agent, which was started again".into()),
+        cause: EndCause::HolderKilled(format!("with the agent of {node}, which was started again")),
         dose: None,
         at_us: now_us,
         took_us: None,

@@ -246,6 +246,12 @@ impl Fleet {
         }
     }
 
+    /// Whether any fault was, as far as was heard.
+    fn was_in_force(&self) -> bool {
+        let was = |what: &Happening| matches!(what, Happening::Armed(_) | Happening::Ended(_));
+        self.said.iter().any(was)
+    }
+
     fn noted(&self, text: &str) -> bool {
         let has = |what: &Happening| matches!(what, Happening::Noted(note) if note.contains(text));
         self.said.iter().any(has)
@@ -397,19 +403,22 @@ fn an_agent_that_was_started_again_has_lost_its_fault() {
 
 #[test]
 fn a_partial_arm_ends_what_was_armed() {
-    let mut fleet = Fleet::new(&experiment(false));
-    fleet.agents.get_mut("c").unwrap().denies = true;
-    let finished = fleet.finished();
-    assert!(matches!(
-        finished.verdict,
-        Verdict::Inconclusive | Verdict::Refused
-    ));
-    assert!(
-        finished.because.contains("was not injected: no"),
-        "{}",
-        finished.because
-    );
-    assert_eq!(fleet.live(), 0);
+    let mut verdicts = Vec::new();
+    for node in NODES {
+        let mut fleet = Fleet::new(&experiment(false));
+        fleet.agents.get_mut(node).unwrap().denies = true;
+        let finished = fleet.finished();
+        assert!(
+            finished.because.contains("was not injected: no"),
+            "{}",
+            finished.because
+        );
+        assert_eq!(fleet.live(), 0);
+        // The others' words came before this one's, or after it.
+        assert_eq!(finished.verdict == Verdict::Refused, !fleet.was_in_force());
+        verdicts.push(finished.verdict);
+    }
+    assert!(verdicts.contains(&Verdict::Inconclusive), "{verdicts:?}");
 }
 
 #[test]
@@ -496,6 +505,7 @@ proptest! {
         }
         let finished = fleet.finished();
         check(&fleet);
+        prop_assert!(finished.verdict != Verdict::Refused || !fleet.was_in_force());
         prop_assert!(!fleet.armed_after_stop);
         let ends = fleet.said.iter().filter(|h| matches!(h, Happening::Finished(_))).count();
         prop_assert_eq!(ends, 1);

@@ -2,7 +2,7 @@
 
 use super::fixture::{self, SECOND_US};
 use super::machine::Input;
-use super::world::{NODE, World, attempt, dosed, ended, heard};
+use super::world::{NODE, World, armed, attempt, dosed, ended, heard};
 use crate::judge::Trial;
 use squall_experiments::event::{Happening, StopReason};
 use squall_experiments::run_life::RunState;
@@ -307,6 +307,30 @@ fn a_node_that_says_no_before_anything_is_in_force_refuses_the_run() {
         world.until(RunState::Finished);
         assert_eq!(world.finished().verdict, verdict);
     }
+}
+
+#[test]
+fn a_run_of_which_anything_was_in_force_is_not_refused_however_late_that_is_heard() {
+    let mut experiment = fixture::experiment();
+    experiment.method[0].ramp.remove(0);
+    let mut world = World::new(&experiment);
+    world.answers = false;
+    world.ends = false;
+    world.take(Input::Begin);
+    world.until(RunState::Injecting(0));
+    let (denied, other) = (world.live[0].clone(), world.live[1].clone());
+    world.take(heard(FromAgent::Refused(Refused {
+        id: denied,
+        reason: "no".into(),
+        denied: true,
+        gone: false,
+    })));
+    world.take(heard(armed(&other)));
+    world.take(heard(ended(&other, EndCause::Stopped)));
+    world.live.clear();
+    world.until(RunState::Finished);
+    let finished = world.finished();
+    assert_eq!(finished.verdict, Verdict::Inconclusive, "{finished:?}");
 }
 
 #[test]

@@ -84,6 +84,15 @@ fn named(faults: &[String]) -> String {
     }
 }
 
+/// Of a run that somebody said no to. Others may have come into force while that was heard: then it is not so that nothing was injected.
+fn refused(facts: &Facts, faults: &Faults) -> Verdict {
+    let any_was = faults.first_armed_us().or(faults.last_ended_us()).is_some();
+    match any_was || !facts.not_shown_gone.is_empty() {
+        true => Verdict::Inconclusive,
+        false => Verdict::Refused,
+    }
+}
+
 fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String) {
     if let Some((violation, _)) = &facts.broken {
         let probe = &violation.expectation.probe;
@@ -97,7 +106,7 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
         return (Verdict::Halted, "a person stopped the run".into());
     }
     if let Some(reason) = &facts.refused {
-        return (Verdict::Refused, reason.clone());
+        return (refused(facts, faults), reason.clone());
     }
     if let Some(reason) = &facts.baseline {
         let because =

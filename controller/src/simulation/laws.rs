@@ -154,6 +154,11 @@ pub(super) fn after(
             );
             return Err(broken("no event is lost, and none is told twice", how));
         }
+        let was_in_force = lives.iter().any(|life| life.run == *run);
+        if kept.verdict == Some(Verdict::Refused) && was_in_force {
+            let how = format!("{run}: {}", in_short(told));
+            return Err(broken("nothing of a refused run was in force", how));
+        }
         if kept.verdict == Some(Verdict::Broken) && !scenario.is_weak {
             let how = format!("{run}: {}", in_short(told));
             return Err(broken("no run is broken whose service stood it", how));
