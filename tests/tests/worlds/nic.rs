@@ -216,10 +216,11 @@ fn everything_killed() -> Result<()> {
     let mut linked = Linked::new("all", ALLOWED)?;
     linked.passes_again()?;
     let shown = linked.settled()?;
-    linked.inject()?;
+    let armed = linked.inject()?;
     let guard = guard_of(&linked.entries())?;
-    // A stopped process does nothing more before it is killed.
+    // A stopped process does nothing more before it is killed: a holder that sees its agent go would set it up.
     victim::signal(guard, Signal::SIGSTOP)?;
+    victim::signal(armed.holder, Signal::SIGSTOP)?;
     linked.agent.signal(Signal::SIGKILL)?;
     victim::signal(guard, Signal::SIGKILL)?;
     until("the guard's end", BACK, || {
