@@ -4,21 +4,9 @@
 //! thread of the API, would be theirs again only after whatever that thread answers next.
 
 use super::{Api, problem::Problem};
-use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
-/// Has it done there, where it changes anything. Whoever hangs up meanwhile leaves nothing half done.
-pub(super) async fn acts(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if request.method().is_safe() {
-        return next.run(request).await;
-    }
-    let done = there(&api, next.run(request)).await;
-    done.unwrap_or_else(IntoResponse::into_response)
-}
-
-/// Does it on the controller's own threads.
+/// Does it there, and to its end: who waits for it may go.
 ///
 /// # Errors
 /// It panicked, or the controller is ending.

@@ -1,7 +1,7 @@
 //! Who calls the API, whether they may, and what is noted of it.
 //!
 //! ```text
-//! address's pace ─▶ token ─▶ token's pace ─▶ endpoint's role, where ─▶ done once ─▶ its threads ─▶ endpoint ─▶ audit log
+//! address's pace ─▶ token ─▶ token's pace ─▶ endpoint's role, where ─▶ its threads ─▶ done once ─▶ endpoint ─▶ audit log
 //! ```
 
 use super::listen::Peer;
@@ -31,7 +31,7 @@ const PATH_BYTES_MAX: usize = 500;
 pub(super) struct Told(pub(super) serde_json::Value);
 
 /// Lets through who shows a good token and may do what they ask for, and nobody else.
-pub(super) async fn known(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(super) async fn known(State(api): State<Api>, request: Request, next: Next) -> Response {
     let endpoint = endpoint(&request);
     let peer = request.extensions().get::<Peer>();
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
@@ -43,6 +43,22 @@ pub(super) async fn known(State(api): State<Api>, mut request: Request, next: Ne
             return (ask, problem).into_response();
         }
     };
+    if request.method().is_safe() {
+        return let_in(api, caller, endpoint, request, next).await;
+    }
+    // With all that is kept of it: whoever hangs up meanwhile leaves nothing half done, and nothing that is not in the log.
+    let done = acts::there(&api, let_in(api.clone(), caller, endpoint, request, next)).await;
+    done.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Has done what a caller may, once, and notes what they tried.
+async fn let_in(
+    api: Api,
+    caller: Caller,
+    endpoint: Endpoint,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let environment = environment(&mut request).await;
     let method = request.method().clone();
     let action = format!("{method} {}", plain(request.uri().path()));

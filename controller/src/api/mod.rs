@@ -103,10 +103,7 @@ pub struct Api {
 /// All that is served.
 pub fn router(api: Api) -> Router {
     let (people, document) = people().served();
-    let people = people
-        .route_layer(middleware::from_fn_with_state(api.clone(), acts::acts))
-        // Outermost: what is not let in is refused on the API's threads.
-        .route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
+    let people = people.route_layer(middleware::from_fn_with_state(api.clone(), caller::known));
     Router::new()
         .nest("/api/v1", people)
         .route(JOIN_PATH, post(agents::join))

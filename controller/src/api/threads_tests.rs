@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 /// Keeps one of the API's threads busy until it is dropped; it has done `first` there.
@@ -89,6 +89,37 @@ async fn a_run_that_the_api_started_goes_on_while_all_of_its_threads_are_busy() 
         .until("ended", |w| w.desk.under_way().is_empty())
         .await;
     drop(busy);
+}
+
+#[tokio::test]
+async fn who_hangs_up_leaves_nothing_half_done_and_nothing_that_is_not_in_the_log() {
+    let world = World::new().await;
+    let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (says, waits) = (Arc::clone(&reached), Arc::clone(&go_on));
+    world.desk.set_gate(Arc::new(move |_| {
+        let (says, waits) = (Arc::clone(&says), Arc::clone(&waits));
+        Box::pin(async move {
+            says.notify_one();
+            waits.notified().await;
+            Ok(())
+        })
+    }));
+    let wanted = json!({ "file": FILE, "environment": ENVIRONMENT });
+    tokio::select! {
+        status = world.answer(Method::POST, "/api/v1/runs", Some(wanted)) => panic!("{status}"),
+        () = reached.notified() => {}
+    }
+    go_on.notify_one();
+    let mut last = String::new();
+    for _ in 0..500 {
+        let (_, log) = world.call(Method::GET, "/api/v1/audit", None).await;
+        last = String::from_utf8_lossy(&log).into_owned();
+        if last.contains("\"POST /runs\"") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it is not in the log: {last}");
 }
 
 #[tokio::test]
