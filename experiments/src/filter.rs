@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 mod cluster;
 
-pub use cluster::{ClusterHost, Found};
+pub use cluster::{ClusterHost, Found, POD_NAME};
 
 /// The side of the target's interfaces on which packets are looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use squall_experiments::experiment::Experiment;
 use squall_experiments::fault::Fault;
-use squall_experiments::filter::{ClusterHost, Found, Host, Network};
+use squall_experiments::filter::{ClusterHost, Found, Host, Network, POD_NAME};
 use squall_experiments::probe::Cluster;
 use squall_experiments::units::Timeout;
 use std::collections::{BTreeMap, BTreeSet};
@@ -257,11 +257,7 @@ impl Whereabouts {
     }
 
     async fn pods(&self, namespace: &str, selector: &str) -> Result<BTreeSet<IpAddr>, String> {
-        let path = format!(
-            "/api/v1/namespaces/{namespace}/pods?labelSelector={}",
-            escaped(selector)
-        );
-        let pods: Vec<Pod> = self.list(&path).await?;
+        let pods: Vec<Pod> = self.list(&pods_path(namespace, selector)).await?;
         // The address of one that has ended may be another's by now, and one in its node's network has the node's.
         let own = |pod: &&Pod| {
             let over = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
@@ -305,6 +301,18 @@ impl Whereabouts {
             Outcome::Success => "nothing".to_owned(),
         })
     }
+}
+
+/// A pod's name is a field of it, and all else that selects it a label: the server takes them apart.
+fn pods_path(namespace: &str, selector: &str) -> String {
+    let is_name = |term: &&str| term.split_once('=').is_some_and(|(key, _)| key == POD_NAME);
+    let (fields, labels): (Vec<&str>, Vec<&str>) = selector.split(',').partition(is_name);
+    let parts = [("fieldSelector", fields), ("labelSelector", labels)];
+    let said = parts.into_iter().filter(|(_, terms)| !terms.is_empty());
+    let query: Vec<String> = said
+        .map(|(word, terms)| format!("{word}={}", escaped(&terms.join(","))))
+        .collect();
+    format!("/api/v1/namespaces/{namespace}/pods?{}", query.join("&"))
 }
 
 fn client(of: Option<&Cluster>) -> Result<Client, ProbeError> {

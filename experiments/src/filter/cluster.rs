@@ -4,7 +4,11 @@ use super::{Host, Network};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What of a cluster stands at one end of a conversation. Text: `service/shop/payment` or `pods/shop/app=payment,tier=web`.
+/// What a selector calls the name of a pod, as `kubectl --field-selector` does.
+pub const POD_NAME: &str = "metadata.name";
+
+/// What of a cluster stands at one end of a conversation. Text: `service/shop/payment`, `pods/shop/app=payment,tier=web` or
+/// `pods/shop/metadata.name=payment-0`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterHost {
     /// A service: its own addresses, and those of its ready endpoints.
@@ -14,11 +18,11 @@ pub enum ClusterHost {
         /// Its name.
         name: String,
     },
-    /// Pods by their labels, those that have ended apart.
+    /// Pods by their labels or their name, those that have ended apart.
     Pods {
         /// Their namespace.
         namespace: String,
-        /// A label selector as `kubectl --selector` takes it.
+        /// A label selector as `kubectl --selector` takes it, in which [`POD_NAME`] stands for the name.
         selector: String,
     },
 }

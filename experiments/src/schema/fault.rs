@@ -292,11 +292,20 @@ fn pods() -> Value {
         "minProperties": 1,
         "description": "Labels that they have",
     });
-    object(
-        "Pods of a Kubernetes cluster by their labels, kept current",
-        [("namespace", text("Their namespace")), ("labels", labels)],
-        &["namespace", "labels"],
-    )
+    let mut pods = object(
+        "Pods of a Kubernetes cluster by their labels, their name, or both, kept current",
+        [
+            ("namespace", text("Their namespace")),
+            ("name", text("The name of one")),
+            ("labels", labels),
+        ],
+        &["namespace"],
+    );
+    if let Value::Object(pods) = &mut pods {
+        let either = ["name", "labels"].map(|word| json!({ "required": [word] }));
+        pods.insert("anyOf".into(), json!(either));
+    }
+    pods
 }
 
 pub(super) fn endpoint() -> Value {

@@ -121,6 +121,7 @@ pub fn page(api: &str, kind: &str, items: &[Value], next: Option<usize>) -> Valu
 fn answer(path: &str, shop: &Shop) -> Option<Value> {
     const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dpayment&";
     const PODS: &str = "/api/v1/namespaces/shop/pods?labelSelector=app%3Dpayment&";
+    const NAMED: &str = "/api/v1/namespaces/shop/pods?fieldSelector=metadata.name%3D";
     let paged = |api: &str, kind: &str, all: &[Value]| {
         let at = path.split("&continue=").nth(1);
         let at = at.map_or(Some(0), |at| at.strip_suffix("%3D")?.parse().ok())?;
@@ -134,6 +135,12 @@ fn answer(path: &str, shop: &Shop) -> Option<Value> {
     } else if path.starts_with(PODS) {
         let all: Vec<Value> = shop.pods.iter().map(pod).collect();
         paged("v1", "PodList", &all)
+    } else if let Some(named) = path.strip_prefix(NAMED) {
+        let (name, _) = named.split_once('&')?;
+        let one: Vec<Value> = (shop.pods.iter().filter(|pod| pod.name == name))
+            .map(pod)
+            .collect();
+        paged("v1", "PodList", &one)
     } else if path == "/api/v1/namespaces/shop/services/payment" {
         shop.is_there.then(|| service(&shop.service))
     } else {

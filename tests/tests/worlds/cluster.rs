@@ -103,6 +103,7 @@ recovery: 5s
 }
 
 const SERVICE: &str = "service: { namespace: shop, name: payment }";
+const POD: &str = "pod: { namespace: shop, name: first }";
 const PODS: &str = "pod: { namespace: shop, labels: { app: payment } }";
 
 /// Before anything is done: what is not there, what has no pods, what has its node's address alone, and what has ended.
@@ -118,6 +119,7 @@ fn nowhere() -> Result<()> {
         over: true,
         ..Pod::at("over", &[named(Ip::V4)])
     };
+    let other = Pod::at("other", &[named(Ip::V4)]);
     let headless = |pods: &[&Pod]| Shop {
         service: Vec::new(),
         pods: pods.iter().map(|pod| (*pod).clone()).collect(),
@@ -128,6 +130,7 @@ fn nowhere() -> Result<()> {
         (SERVICE, "service/shop/payment", Shop::default()),
         (SERVICE, "service/shop/payment", headless(&[&node])),
         (PODS, "pods/shop/app=payment", headless(&[&node, &over])),
+        (POD, "pods/shop/metadata.name=first", headless(&[&other])),
     ] {
         api.is(shop);
         let home = TempDir::new()?;
@@ -182,7 +185,8 @@ fn moves() -> Result<()> {
     let api = Api::start(&wire.peer, at, shop(vec![first, node.clone()]))?;
     let home = TempDir::new()?;
     let path = home.path().join("experiment.yaml");
-    fs::write(&path, file(&wire, &api, &api.named(), SERVICE))?;
+    let ends = format!("{SERVICE}, {POD}");
+    fs::write(&path, file(&wire, &api, &api.named(), &ends))?;
     let mut command = library::quiet(home.path())?;
     command.args(["run", "--json", "--seed", "1"]).arg(&path);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -200,7 +204,13 @@ fn moves() -> Result<()> {
             service: Vec::new(),
             ..shop(vec![Pod::at("third", &[named(Ip::V4)])])
         });
-        alone(&wire, "back", [false, true, false, false, false])
+        alone(&wire, "back", [false, true, false, false, false])?;
+        // The one that was named comes again elsewhere, as a replica with a name of its own does, and without a service.
+        api.is(Shop {
+            pods: vec![Pod::at("first", &[neighbour(Ip::V4)])],
+            ..Shop::default()
+        });
+        alone(&wire, "the pod by its name", [false, false, true, false, false])
     };
     let went = went();
     let told = running.report()?;
@@ -214,6 +224,7 @@ fn moves() -> Result<()> {
         ),
         format!("service/shop/payment is at {}, {OWN}", neighbour(Ip::V4)),
         "service/shop/payment has no address now".to_owned(),
+        format!("pods/shop/metadata.name=first is at {}", neighbour(Ip::V4)),
     ];
     match all.iter().find(|note| !notes.contains(note.as_str())) {
         Some(missing) => Err(format!("`{missing}` is not among {notes}").into()),

@@ -1,7 +1,7 @@
 //! Services and pods of a cluster as the ends of a conversation.
 
 use super::kubernetes::name;
-use crate::filter::{ClusterHost, Host};
+use crate::filter::{ClusterHost, Host, POD_NAME};
 use crate::language::reader::{Cx, Fields};
 use crate::language::suggest::quoted;
 use crate::language::tree::{Entry, Value};
@@ -18,20 +18,30 @@ pub(super) fn service(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Host> {
     }))
 }
 
-/// `pod: { namespace: shop, labels: { app: payment } }`.
+/// `pod: { namespace: shop, labels: { app: payment } }`, or by its `name`; by both, where both are said.
 pub(super) fn pods(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Host> {
-    let known = ["namespace", "labels"];
+    let known = ["namespace", "name", "labels"];
     let of = Fields::open(cx, entry.key_at, &entry.node, "`pod`", &known)?;
     let namespace = name(cx, &of, "namespace", "namespace: shop");
-    let labels = of.need(cx, "labels", "labels: { app: payment }");
-    let labels = labels.and_then(|e| labels_of(cx, e));
+    let by_name = of.get("name").is_some();
+    let pod = by_name.then(|| name(cx, &of, "name", "name: payment-0"));
+    let labels = match of.get("labels") {
+        None if by_name => Some(Vec::new()),
+        _ => of
+            .need(cx, "labels", "labels: { app: payment }` or `name: payment-0")
+            .and_then(|e| labels_of(cx, e)),
+    };
+    let mut selector = labels?;
+    if let Some(pod) = pod {
+        selector.insert(0, format!("{POD_NAME}={}", pod?));
+    }
     Some(Host::Cluster(ClusterHost::Pods {
         namespace: namespace?,
-        selector: labels?,
+        selector: selector.join(","),
     }))
 }
 
-fn labels_of(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
+fn labels_of(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Vec<String>> {
     let Value::Map(entries) = &entry.node.value else {
         cx.error(entry.node.at, "`labels` is a mapping")
             .mend("write `labels: { app: payment }`");
@@ -51,6 +61,7 @@ fn labels_of(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
             cx.error(label.key_at, format!("{} is not a label of Kubernetes", quoted(&label.key)))
                 .mend("write letters, digits, `-`, `_` and `.`, as `kubectl get pods --show-labels` shows it");
         }
+        let good = good && !is_name(cx, label, value.as_deref());
         match (&mut selector, value.filter(|_| good)) {
             (Some(all), Some(value)) => all.push(format!("{}={value}", label.key)),
             _ => selector = None,
@@ -66,5 +77,16 @@ fn labels_of(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<String> {
         return None;
     }
     selector.sort();
-    Some(selector.join(","))
+    Some(selector)
+}
+
+/// A selector of labels has one word that is none.
+fn is_name(cx: &mut Cx<'_, '_>, label: &Entry, value: Option<&str>) -> bool {
+    let is = label.key == POD_NAME;
+    if is {
+        let value = value.unwrap_or("payment-0");
+        cx.error(label.key_at, format!("`{POD_NAME}` is a pod's name, not a label"))
+            .mend(format!("write `name: {value}` beside `labels`"));
+    }
+    is
 }
