@@ -9,6 +9,7 @@
     reason = "a test that cannot read its own files should say so and stop"
 )]
 
+use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::language::{
     self, Colour, Diagnostic, Severity, read, read_game_day, read_schedule,
 };
@@ -145,6 +146,19 @@ fn schedules_are_read_and_explained() {
 #[test]
 fn game_days_are_read_and_explained() {
     all_of_kind("game-day", "GameDay", game_day);
+}
+
+/// A shutdown is a reboot without the way back, and has no file of its own.
+#[test]
+fn the_library_has_a_file_for_each_kind_of_fault() {
+    let text = |path: &PathBuf| fs::read_to_string(path).unwrap();
+    let read = |path| language::read("a.yaml", &text(path)).experiment;
+    let experiments: Vec<_> = files("library").iter().filter_map(read).collect();
+    let steps = experiments.iter().flat_map(|e| &e.method);
+    let used: Vec<FaultKind> = steps.flat_map(|s| &s.faults).map(Fault::kind).collect();
+    let without = |kind: &&FaultKind| !used.contains(kind) && **kind != FaultKind::Shutdown;
+    let missing: Vec<_> = FaultKind::ALL.iter().filter(without).collect();
+    assert!(missing.is_empty(), "no file for {missing:?}");
 }
 
 #[test]
