@@ -26,6 +26,8 @@ const TARGETS: usize = 100;
 const EACH: usize = 5;
 /// How often all are armed together; the first time warms up.
 const ROUNDS: usize = 6;
+/// After each round: what the kernel puts away of a hundred tables, it does after their end, and not in the next round's time.
+const SETTLED: Duration = Duration::from_millis(500);
 /// How long the node's load by many holders is measured; a renewal falls into it.
 const STEADY: Duration = Duration::from_secs(4);
 /// How long holders may take to be gone after their agent was killed.
@@ -72,6 +74,7 @@ fn at_once(
     let orders: Vec<_> = targets.iter().map(|t| (t.clone(), delay(0))).collect();
     let (mut each, mut last, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
+        thread::sleep(SETTLED);
         let begun = Instant::now();
         let armed = agent.arm_all(&orders, lease())?;
         let all = ms(begun.elapsed());
