@@ -1,5 +1,8 @@
 //! The repository's rules (see `lab::tidy`), on the repository.
 
+use std::collections::BTreeSet;
+use std::process::Command;
+
 use lab::tidy::{self, Tree};
 
 fn kept(rule: fn(&Tree) -> Vec<String>) {
@@ -66,4 +69,26 @@ fn readme_tells_of_every_fault() {
 #[test]
 fn every_bad_file_has_its_expectation() {
     kept(tidy::goldens);
+}
+
+/// The crates of the workspace's programs, or of those and its tests, each with its features.
+fn crates(edges: &str) -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--workspace", "--no-dedupe", "--prefix", "none"]);
+    tree.args(["--offline", "--format", "{p} {f}", "--edges", edges]);
+    let answer = tree.output().expect("cargo starts");
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert!(answer.status.success(), "{said}");
+    let lines = String::from_utf8_lossy(&answer.stdout).into_owned();
+    lines.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn tests_ask_for_no_other_features() {
+    let (programs, tests) = (crates("normal,build"), crates("normal,build,dev"));
+    let other: Vec<&String> = programs.difference(&tests).collect();
+    assert!(
+        other.is_empty(),
+        "tests build these with more features: ask for them in tests/Cargo.toml, or all is built twice: {other:#?}"
+    );
 }
