@@ -1,5 +1,6 @@
 //! What a conversation that no fault names still gets, while a fault acts on another one of the same interface.
 
+use std::fs;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,6 +20,8 @@ use crate::table::{Row, quantile};
 const SLICE: Duration = Duration::from_millis(700);
 /// How often each way takes its turn: all alternate, so that what else the machine does hits each.
 const TURNS: usize = 15;
+/// How many addresses the node's policy protects.
+const PROTECTED: usize = 32;
 /// Meanwhile the conversation that the fault names goes on: a packet each so often.
 const NAMED_EVERY: Duration = Duration::from_millis(1);
 
@@ -75,9 +78,19 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
+/// As on a node that protects much: what is not named must not have to pass all of that.
+fn policy() -> Result<tempfile::NamedTempFile> {
+    let addresses: Vec<String> = (1..=PROTECTED).map(|n| format!("192.0.2.{n}")).collect();
+    let policy = tempfile::NamedTempFile::new()?;
+    let text = format!("protect: {{ addresses: [ {} ] }}\n", addresses.join(", "));
+    fs::write(policy.path(), text)?;
+    Ok(policy)
+}
+
 fn beside(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     let wire = Wire::new()?;
-    let (mut agent, target) = agent_at(&wire)?;
+    let policy = policy()?;
+    let (mut agent, target) = agent_at(&wire, &["--policy", &policy.path().display().to_string()])?;
     let tree = Rival::tree(wire.victim.name(), "eth0");
     let (mut free, mut ours, mut theirs) = (Got::default(), Got::default(), Got::default());
     Got::default().measure(&wire)?;

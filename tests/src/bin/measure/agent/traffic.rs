@@ -37,8 +37,8 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// An agent, and the wire's victim as its target.
-pub(super) fn agent_at(wire: &Wire) -> Result<(Agent, TargetId)> {
-    let mut agent = Agent::start()?;
+pub(super) fn agent_at(wire: &Wire, args: &[&str]) -> Result<(Agent, TargetId)> {
+    let mut agent = Agent::start_with(args)?;
     let found = agent.resolve(&netns(wire.victim.name()), &delay("1ms"))?;
     let target = found.into_iter().next().ok_or("no target")?.id;
     Ok((agent, target))
@@ -50,7 +50,7 @@ fn gbit(wire: &Wire) -> Result<f64> {
 
 fn at_full_speed(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     let wire = Wire::new()?;
-    let (mut agent, target) = agent_at(&wire)?;
+    let (mut agent, target) = agent_at(&wire, &[])?;
     let (mut free, mut zero, mut late) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
         free.push(gbit(&wire)?);
@@ -98,7 +98,7 @@ fn carried(wire: &Wire) -> Result<u32> {
 
 fn many_packets(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     let wire = Wire::new()?;
-    let (mut agent, target) = agent_at(&wire)?;
+    let (mut agent, target) = agent_at(&wire, &[])?;
     let pace = carried(&wire)?;
     let (mut free, mut zero, mut late) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..VOLLEYS {
