@@ -274,7 +274,7 @@ pub enum StopReason {
     Violated,
     /// A person said so.
     Person,
-    /// An agent was lost, refused, or a fault ended by itself.
+    /// An agent was lost, refused, a fault ended by itself, or the controller does not go on.
     Fault(String),
     /// The baseline was not fit to start from.
     Baseline(String),

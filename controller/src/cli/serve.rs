@@ -225,7 +225,7 @@ async fn stand(port: Port, candidate: Candidate, duties: &Duties) {
     let ending = port.ending();
     // Its runs are over, and its agents look for the next leader.
     let end = || {
-        desk.stop_all();
+        desk.depose();
         registry.hang_up_all();
     };
     let begin = async || {

@@ -1,5 +1,6 @@
 //! The agents of one run: a child of this process, or those that have joined a controller. The run does not know which.
 
+use super::halt::Who;
 use super::machine::Input;
 use crate::fleet::{Agent, Heard, Lent, Present, Word};
 use squall_experiments::wire::FromController;
@@ -95,7 +96,7 @@ impl Crew {
                 agent.kill().await;
                 Input::Killed
             }
-            Self::Lent { .. } => Input::Halt,
+            Self::Lent { .. } => Input::Halt(Who::Person),
         }
     }
 

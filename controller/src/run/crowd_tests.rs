@@ -2,6 +2,7 @@
 
 use super::at_hand::LOOKS;
 use super::fixture::{self, SECOND_US};
+use super::halt::Who;
 use super::machine::{Effect, Input, Machine};
 use super::world::{armed, attempt, dosed, ended};
 use squall_experiments::event::{Finished, Happening};
@@ -129,7 +130,7 @@ impl Crowd {
         };
         self.until(RunState::Injecting(0));
         let arming = hear(&mut self);
-        self.take(Input::Halt);
+        self.take(Input::Halt(Who::Person));
         (arming, hear(&mut self))
     }
 }

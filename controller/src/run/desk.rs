@@ -9,7 +9,7 @@
 use super::budget::{Bounded, Budget, LastReplica, Limits};
 use super::crew::Crew;
 use super::drive::{self, By};
-use super::halt::Halt;
+use super::halt::{Halt, Who};
 use super::planning::{Bounds, Planned, planned};
 use super::reach::Reach;
 use super::record::Feed;
@@ -394,10 +394,18 @@ impl Desk {
         tracing::warn!(nodes, runs = under_way.len(), "everything was told to stop");
     }
 
-    /// Stops every run, and waits until each has its verdict, but not longer than `most`.
+    /// Stops everything, as a controller that leads no more: another may, and decides about it.
+    pub fn depose(&self) {
+        self.0.registry.stop_all();
+        for one in lock(&self.0.under_way).values() {
+            let _or_it_is_over = one.halt.say_by(Who::Deposed);
+        }
+    }
+
+    /// Stops every run, since this controller ends, and waits until each has its verdict, but not longer than `most`.
     pub async fn end(&self, most: Duration) {
         for one in lock(&self.0.under_way).values() {
-            let _or_it_is_over = one.halt.say();
+            let _or_it_is_over = one.halt.say_by(Who::Ending);
         }
         let ended = async {
             while !lock(&self.0.under_way).is_empty() {

@@ -241,7 +241,7 @@ impl Running<'_> {
                     if halted == Urgency::Kill {
                         crew.kill().await
                     } else {
-                        Input::Halt
+                        Input::Halt(halting.by())
                     }
                 }
                 input = turns.next(crew) => input,

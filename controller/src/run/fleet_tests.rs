@@ -1,6 +1,7 @@
 //! A run over several agents, of which any may be cut off, come back, start again or be slow, in any order.
 
 use super::fixture::{self, SECOND_US};
+use super::halt::Who;
 use super::machine::{Effect, Input, Machine};
 use super::world::{armed, attempt, dosed, ended};
 use proptest::prelude::*;
@@ -328,7 +329,7 @@ fn all_nodes_are_hit_and_each_is_stopped_with_one_message() {
     fleet.seconds(1);
     assert_eq!(fleet.live(), 3);
     let before = fleet.record.len();
-    fleet.take(Input::Halt);
+    fleet.take(Input::Halt(Who::Person));
     let stops = fleet.record[before]
         .2
         .iter()
@@ -479,7 +480,7 @@ fn happen(fleet: &mut Fleet, any: &Any) {
         Any::Restart(node) => fleet.back(NODES[*node], true),
         Any::Slow(node, slow) => fleet.agents.get_mut(NODES[*node]).unwrap().slow = *slow,
         Any::Deny(node) => fleet.agents.get_mut(NODES[*node]).unwrap().denies = true,
-        Any::Halt => fleet.take(Input::Halt),
+        Any::Halt => fleet.take(Input::Halt(Who::Person)),
     }
 }
 

@@ -1,6 +1,17 @@
-//! A person's word that a run is to end.
+//! The word that a run is to end.
 
 use tokio::sync::watch;
+
+/// Who wants that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// A person.
+    Person,
+    /// The controller, which is told to end itself.
+    Ending,
+    /// The controller, which leads no more.
+    Deposed,
+}
 
 /// How urgently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,30 +24,49 @@ pub enum Urgency {
     Kill,
 }
 
+/// What was said so far.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    urgency: Urgency,
+    /// Whose was the first word.
+    by: Who,
+}
+
 /// Says that a run is to end. Dropping it says nothing.
 #[derive(Debug, Clone)]
-pub struct Halt(watch::Sender<Urgency>);
+pub struct Halt(watch::Sender<Said>);
 
 /// Hears it. Any number of runs may listen to one [`Halt`].
 #[derive(Debug, Clone)]
-pub struct Halting(watch::Receiver<Urgency>);
+pub struct Halting(watch::Receiver<Said>);
 
 impl Halt {
     /// The pair of them.
     #[must_use]
     pub fn new() -> (Self, Halting) {
-        let (say, hear) = watch::channel(Urgency::None);
+        let (say, hear) = watch::channel(Said {
+            urgency: Urgency::None,
+            by: Who::Person,
+        });
         (Self(say), Halting(hear))
     }
 
-    /// The first word stops, the second kills, any further changes nothing. Whether anybody hears it: a run that has its verdict does not.
+    /// A person's word: the first stops, the second kills, any further changes nothing. Whether anybody hears it: a run that has its verdict
+    /// does not.
     #[must_use]
     pub fn say(&self) -> bool {
-        self.0.send_modify(|urgency| {
-            *urgency = match *urgency {
-                Urgency::None => Urgency::Stop,
-                Urgency::Stop | Urgency::Kill => Urgency::Kill,
+        self.say_by(Who::Person)
+    }
+
+    /// The same word, of whoever says it.
+    #[must_use]
+    pub fn say_by(&self, by: Who) -> bool {
+        self.0.send_modify(|said| match said.urgency {
+            Urgency::None => {
+                let urgency = Urgency::Stop;
+                *said = Said { urgency, by };
             }
+            Urgency::Stop | Urgency::Kill => said.urgency = Urgency::Kill,
         });
         self.0.receiver_count() > 0
     }
@@ -46,12 +76,23 @@ impl Halting {
     /// What was said so far.
     #[must_use]
     pub fn urgency(&self) -> Urgency {
-        *self.0.borrow()
+        self.0.borrow().urgency
+    }
+
+    /// Whose was the first word.
+    #[must_use]
+    pub fn by(&self) -> Who {
+        self.0.borrow().by
     }
 
     /// Until at least `urgency` is said; for ever when nobody is left to say it.
     pub async fn until(&mut self, urgency: Urgency) {
-        if self.0.wait_for(|said| *said >= urgency).await.is_err() {
+        if self
+            .0
+            .wait_for(|said| said.urgency >= urgency)
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     }

@@ -10,6 +10,7 @@
 
 use super::faults::{FaultInRun, Faults, Trouble};
 use super::follow::Following;
+use super::halt::Who;
 use super::nodes::{Absent, by_node};
 use super::verdict::{self, Facts};
 use super::watch::Watch;
@@ -69,8 +70,8 @@ pub enum Input {
     AgentBack(String),
     /// What happens is not kept any more, and why: a run without a record is not gone on with.
     Unkept(String),
-    /// A person wants the run to end.
-    Halt,
+    /// Somebody wants the run to end.
+    Halt(Who),
     /// A person wanted it at once: the agent has been killed, and its faults with it.
     Killed,
     /// This process stood still for so long, and is awake again: what it did not hear meanwhile says nothing.
@@ -207,7 +208,7 @@ impl Machine {
                 },
                 out,
             ),
-            Input::Halt => self.halt(now_us, out),
+            Input::Halt(by) => self.halt(now_us, by, out),
             Input::Killed => self.killed(now_us, out),
             Input::StoodStill(still) => self.stood_still(now_us, still, out),
             Input::Found(places) => self.moved(places, out),
@@ -265,21 +266,22 @@ impl Machine {
         }
     }
 
-    fn halt(&mut self, now_us: u64, out: &mut Vec<Effect>) {
-        self.facts.halted = true;
+    fn halt(&mut self, now_us: u64, by: Who, out: &mut Vec<Effect>) {
+        let by = *self.facts.halted.get_or_insert(by);
+        let reason = verdict::stop_reason(by);
         if let Some(stopping) = &mut self.stopping {
             // Already ending: say it again to the agent, and do not wait for the steady state.
             stopping.said_us = now_us;
-            out.push(Effect::Say(Happening::StopDecided(StopReason::Person)));
+            out.push(Effect::Say(Happening::StopDecided(reason)));
             self.stop_everywhere(out);
         } else {
-            self.stop(now_us, StopReason::Person, out);
+            self.stop(now_us, reason, out);
         }
         self.advance(now_us, out);
     }
 
     fn killed(&mut self, now_us: u64, out: &mut Vec<Effect>) {
-        self.facts.halted = true;
+        self.facts.halted = Some(Who::Person);
         self.stop(now_us, StopReason::Person, out);
         if self.state != RunState::Finished {
             if self.faults.any_acting() {
@@ -499,7 +501,7 @@ impl Machine {
             }
             // What was due under the fault is waited for: it may be what breaks the run.
             let through = self.facts.recovered_us.is_some() && self.watch.heard();
-            if through || self.facts.halted || now_us >= gone_us + self.recovery_us {
+            if through || self.facts.halted.is_some() || now_us >= gone_us + self.recovery_us {
                 self.finish(now_us, out);
             }
             return;
@@ -541,7 +543,7 @@ impl Machine {
 
     fn finish(&mut self, now_us: u64, out: &mut Vec<Effect>) {
         let stopped_us = self.stopping.as_ref().map(|stopping| stopping.at_us);
-        if self.facts.recovered_us.is_some() && !self.facts.halted {
+        if self.facts.recovered_us.is_some() && self.facts.halted.is_none() {
             let lost = self.watch.lost();
             self.judge(now_us, lost, out);
         }

@@ -46,7 +46,7 @@ mod tests;
 mod world;
 
 pub use drive::{here, plan_here};
-pub use halt::{Halt, Halting, Urgency};
+pub use halt::{Halt, Halting, Urgency, Who};
 pub use planning::Planned;
 pub use reach::Reach;
 pub use record::Feed;

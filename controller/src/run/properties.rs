@@ -1,6 +1,7 @@
 //! What holds of every run, whatever happens to it.
 
 use super::fixture;
+use super::halt::Who;
 use super::machine::{Effect, Input};
 use super::world::{NODE, World, armed, ended, heard};
 use crate::report::Summary;
@@ -84,7 +85,7 @@ proptest! {
         }
         let may_act = !world.live.is_empty() && world.machine.state() != RunState::Finished;
         let before = world.stops_sent();
-        world.take(Input::Halt);
+        world.take(Input::Halt(Who::Person));
         prop_assert!(matches!(world.machine.state(), RunState::Recovering | RunState::Finished));
         if may_act {
             prop_assert!(world.stops_sent() > before);

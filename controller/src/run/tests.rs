@@ -1,6 +1,7 @@
 //! The machine, driven through whole runs without a clock, a socket or a kernel.
 
 use super::fixture::{self, SECOND_US};
+use super::halt::Who;
 use super::machine::Input;
 use super::world::{NODE, World, armed, attempt, dosed, ended, heard};
 use crate::judge::Trial;
@@ -278,15 +279,39 @@ fn what_was_due_under_the_fault_is_judged_even_when_it_comes_in_later() {
 }
 
 #[test]
-fn a_person_stops_it_at_once_and_no_recovery_is_waited_for() {
+fn whoever_stops_it_stops_it_at_once_and_no_recovery_is_waited_for() {
+    for (who, verdict, says) in [
+        (Who::Person, Verdict::Halted, "a person"),
+        (Who::Ending, Verdict::Halted, "was told to end"),
+        (Who::Deposed, Verdict::Inconclusive, "leads no more"),
+    ] {
+        let mut world = World::new(&fixture::experiment());
+        world.take(Input::Begin);
+        world.until(RunState::Injecting(0));
+        world.take(Input::Halt(who));
+        world.step();
+        assert_eq!(world.machine.state(), RunState::Finished);
+        let finished = world.finished();
+        assert_eq!(finished.verdict, verdict);
+        assert!(finished.because.contains(says), "{}", finished.because);
+        assert!(world.live.is_empty() && world.stops_sent() >= 1);
+    }
+}
+
+#[test]
+fn a_controller_that_leads_no_more_says_so_of_a_run_in_recovery_too() {
     let mut world = World::new(&fixture::experiment());
     world.take(Input::Begin);
-    world.until(RunState::Injecting(0));
-    world.take(Input::Halt);
-    world.step();
-    assert_eq!(world.machine.state(), RunState::Finished);
-    assert_eq!(world.finished().verdict, Verdict::Halted);
-    assert!(world.live.is_empty() && world.stops_sent() >= 1);
+    world.until(RunState::Recovering);
+    world.take(Input::Halt(Who::Deposed));
+    world.until(RunState::Finished);
+    let finished = world.finished();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    assert!(
+        finished.because.starts_with("interrupted"),
+        "{}",
+        finished.because
+    );
 }
 
 #[test]
@@ -452,7 +477,7 @@ fn a_fault_that_does_not_go_is_told_again_and_said_loudly() {
     world.take(Input::Begin);
     world.until(RunState::Injecting(0));
     world.ends = false;
-    world.take(Input::Halt);
+    world.take(Input::Halt(Who::Person));
     world.until(RunState::Finished);
     assert!(world.stops_sent() > 10, "{}", world.stops_sent());
     let stuck = world

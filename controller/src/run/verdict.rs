@@ -1,7 +1,8 @@
 //! From what happened to a verdict. Pure.
 
 use super::faults::Faults;
-use squall_experiments::event::{Finished, Violation};
+use super::halt::Who;
+use squall_experiments::event::{Finished, StopReason, Violation};
 use squall_experiments::verdict::Verdict;
 
 /// What decides the verdict.
@@ -17,8 +18,8 @@ pub(super) struct Facts {
     pub(super) stood_still: Option<String>,
     /// Why nothing can be said, in the order in which it came up.
     pub(super) inconclusive: Vec<String>,
-    /// A person ended it.
-    pub(super) halted: bool,
+    /// Somebody ended it.
+    pub(super) halted: Option<Who>,
     /// With the agent killed while faults were in force.
     pub(super) killed: bool,
     /// When the last fault was shown gone.
@@ -93,6 +94,29 @@ fn refused(facts: &Facts, faults: &Faults) -> Verdict {
     }
 }
 
+/// What a run is whose end somebody wanted. Of the lead nobody decides: who loses it is interrupted, as one that dies is.
+const fn halted(by: Who) -> (Verdict, &'static str) {
+    match by {
+        Who::Person => (Verdict::Halted, "a person stopped the run"),
+        Who::Ending => (
+            Verdict::Halted,
+            "the controller that drove the run was told to end",
+        ),
+        Who::Deposed => (
+            Verdict::Inconclusive,
+            "interrupted: the controller that drove the run leads no more, and stopped it",
+        ),
+    }
+}
+
+/// Why it was stopped then.
+pub(super) fn stop_reason(by: Who) -> StopReason {
+    match by {
+        Who::Person => StopReason::Person,
+        Who::Ending | Who::Deposed => StopReason::Fault(halted(by).1.to_owned()),
+    }
+}
+
 fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String) {
     if let Some((violation, _)) = &facts.broken {
         let probe = &violation.expectation.probe;
@@ -102,8 +126,9 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
         let because = "a person had the agent killed at once; the kernel ends its faults with it, and nobody watched";
         return (Verdict::Halted, because.into());
     }
-    if facts.halted {
-        return (Verdict::Halted, "a person stopped the run".into());
+    if let Some(by) = facts.halted {
+        let (verdict, because) = halted(by);
+        return (verdict, because.into());
     }
     if let Some(reason) = &facts.refused {
         return (refused(facts, faults), reason.clone());

@@ -71,7 +71,7 @@ pub(super) async fn serve(
         desk.end(Duration::from_secs(5)).await;
     };
     let end = || {
-        desk.stop_all();
+        desk.depose();
         registry.hang_up_all();
     };
     let begin = async || store.interrupt_runs(kept_us()).await.map(drop);

@@ -27,6 +27,8 @@ pub(super) struct Known {
     pub(super) told: BTreeMap<RunId, Vec<Event>>,
     /// When somebody's stop was taken.
     pub(super) stopped_us: BTreeMap<RunId, u64>,
+    /// Somebody wanted everything to stand still.
+    pub(super) wanted_halt: bool,
     /// Since when everything stands still.
     pub(super) halted_us: Option<u64>,
     /// When it was first seen that a run is over, in the database.
@@ -159,6 +161,14 @@ pub(super) fn after(
             let how = format!("{run}: {}", in_short(told));
             return Err(broken("nothing of a refused run was in force", how));
         }
+        let was_stopped = known.wanted_halt || known.stopped_us.contains_key(run);
+        if kept.verdict == Some(Verdict::Halted) && says_a_person(&events) && !was_stopped {
+            let how = format!("{run}: {}", in_short(told));
+            return Err(broken(
+                "nobody is said to have stopped what they did not",
+                how,
+            ));
+        }
         if kept.verdict == Some(Verdict::Broken) && !scenario.is_weak {
             let how = format!("{run}: {}", in_short(told));
             return Err(broken("no run is broken whose service stood it", how));
@@ -172,6 +182,14 @@ pub(super) fn after(
         }
     }
     Ok(())
+}
+
+fn says_a_person(events: &[&Event]) -> bool {
+    let ended = events.iter().find_map(|event| match &event.what {
+        Happening::Finished(finished) => Some(finished),
+        _ => None,
+    });
+    ended.is_some_and(|finished| finished.because.contains("a person"))
 }
 
 /// Whether what is kept is what was told, up to where its controller ended: the end is told once it is kept, and so perhaps never.

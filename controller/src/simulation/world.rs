@@ -396,7 +396,8 @@ impl World {
         }
     }
 
-    fn halt(&self, halts: bool) {
+    fn halt(&mut self, halts: bool) {
+        self.known.wanted_halt |= halts;
         let Some((process, serving)) = self.asked() else {
             return;
         };

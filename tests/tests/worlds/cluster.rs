@@ -210,7 +210,11 @@ fn moves() -> Result<()> {
             pods: vec![Pod::at("first", &[neighbour(Ip::V4)])],
             ..Shop::default()
         });
-        alone(&wire, "the pod by its name", [false, false, true, false, false])
+        alone(
+            &wire,
+            "the pod by its name",
+            [false, false, true, false, false],
+        )
     };
     let went = went();
     let told = running.report()?;

@@ -28,7 +28,11 @@ pub(super) fn pods(cx: &mut Cx<'_, '_>, entry: &Entry) -> Option<Host> {
     let labels = match of.get("labels") {
         None if by_name => Some(Vec::new()),
         _ => of
-            .need(cx, "labels", "labels: { app: payment }` or `name: payment-0")
+            .need(
+                cx,
+                "labels",
+                "labels: { app: payment }` or `name: payment-0",
+            )
             .and_then(|e| labels_of(cx, e)),
     };
     let mut selector = labels?;
@@ -85,8 +89,11 @@ fn is_name(cx: &mut Cx<'_, '_>, label: &Entry, value: Option<&str>) -> bool {
     let is = label.key == POD_NAME;
     if is {
         let value = value.unwrap_or("payment-0");
-        cx.error(label.key_at, format!("`{POD_NAME}` is a pod's name, not a label"))
-            .mend(format!("write `name: {value}` beside `labels`"));
+        cx.error(
+            label.key_at,
+            format!("`{POD_NAME}` is a pod's name, not a label"),
+        )
+        .mend(format!("write `name: {value}` beside `labels`"));
     }
     is
 }
