@@ -78,7 +78,7 @@ async fn a_run_that_the_api_started_goes_on_while_all_of_its_threads_are_busy() 
     }));
     let mut busy = Busy::but(&world, 1).await;
     let wanted = json!({ "file": FILE, "environment": ENVIRONMENT });
-    let answer = world.answer(Method::POST, "/api/v1/runs", Some(wanted));
+    let answer = world.answer(world.says(Method::POST, "/api/v1/runs", Some(wanted)));
     let last = Busy::with(&world, async move {
         assert_eq!(answer.await, StatusCode::CREATED);
     });
@@ -92,7 +92,7 @@ async fn a_run_that_the_api_started_goes_on_while_all_of_its_threads_are_busy() 
 }
 
 #[tokio::test]
-async fn who_hangs_up_leaves_nothing_half_done_and_nothing_that_is_not_in_the_log() {
+async fn who_hangs_up_leaves_nothing_half_done_and_asks_again_for_what_was_done() {
     let world = World::new().await;
     let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (says, waits) = (Arc::clone(&reached), Arc::clone(&go_on));
@@ -105,8 +105,14 @@ async fn who_hangs_up_leaves_nothing_half_done_and_nothing_that_is_not_in_the_lo
         })
     }));
     let wanted = json!({ "file": FILE, "environment": ENVIRONMENT });
+    let asked = || {
+        let mut request = world.says(Method::POST, "/api/v1/runs", Some(wanted.clone()));
+        let key = "4711".parse().unwrap();
+        request.headers_mut().insert("idempotency-key", key);
+        request
+    };
     tokio::select! {
-        status = world.answer(Method::POST, "/api/v1/runs", Some(wanted)) => panic!("{status}"),
+        status = world.answer(asked()) => panic!("{status}"),
         () = reached.notified() => {}
     }
     go_on.notify_one();
@@ -115,11 +121,20 @@ async fn who_hangs_up_leaves_nothing_half_done_and_nothing_that_is_not_in_the_lo
         let (_, log) = world.call(Method::GET, "/api/v1/audit", None).await;
         last = String::from_utf8_lossy(&log).into_owned();
         if last.contains("\"POST /runs\"") {
-            return;
+            break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it is not in the log: {last}");
+    assert!(
+        last.contains("\"POST /runs\""),
+        "it is not in the log: {last}"
+    );
+    // Done again, it would wait at the gate.
+    let again = timeout(Duration::from_secs(10), world.answer(asked())).await;
+    assert_eq!(again, Ok(StatusCode::CREATED));
+    let (_, runs) = world.call(Method::GET, "/api/v1/runs", None).await;
+    let runs = String::from_utf8_lossy(&runs).into_owned();
+    assert_eq!(runs.matches("\"createdUs\"").count(), 1, "{runs}");
 }
 
 #[tokio::test]

@@ -187,7 +187,12 @@ impl World {
     }
 
     /// What the operator asks.
-    fn says(&self, method: Method, path: &str, body: Option<Value>) -> Request<Full<Bytes>> {
+    pub(super) fn says(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Request<Full<Bytes>> {
         let bearer = format!("Bearer {}", self.token);
         let mut request = said(method, path, body);
         let value = bearer.parse().unwrap();
@@ -195,14 +200,12 @@ impl World {
         request
     }
 
-    /// Answers what the operator asks wherever it is polled, without a connection.
+    /// Answers it wherever it is polled, without a connection.
     pub(super) fn answer(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
+        request: Request<Full<Bytes>>,
     ) -> impl Future<Output = StatusCode> + 'static {
-        let answer = self.router.clone().call(self.says(method, path, body));
+        let answer = self.router.clone().call(request);
         async move { answer.await.unwrap().status() }
     }
 

@@ -96,7 +96,7 @@ impl Registry {
         }
     }
 
-    async fn attend(&self, node: String, address: SocketAddr, mut session: Session) {
+    pub(super) async fn attend(&self, node: String, address: SocketAddr, mut session: Session) {
         let (hold, mut let_go) = oneshot::channel();
         let Some(number) = self.enter(&node, address, &session, hold) else {
             return tracing::info!(node, %address, "an agent is sent on: the term that it was told of is over");

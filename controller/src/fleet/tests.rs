@@ -1,7 +1,11 @@
 //! The link, against an agent of the tests on the other end of a socketpair.
 
 use super::link::framing;
+use super::registry::Registry;
+use super::session::greet_on;
 use super::{Agent, FleetError, Heard, Program, greet};
+use crate::clock;
+use crate::leader::Term;
 use futures_util::{SinkExt, StreamExt};
 use squall_experiments::capability::{Capabilities, Means};
 use squall_experiments::fault::FaultKind;
@@ -10,7 +14,10 @@ use squall_experiments::target::{HostTarget, Target};
 use squall_experiments::wire::{
     FromAgent, FromController, Hello, PROTOCOL, Renew, Resolve, Resolved, Stop,
 };
+use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -196,4 +203,34 @@ async fn a_program_that_ends_at_once_is_said_with_its_status() {
     };
     let error = Agent::start(&program).await.unwrap_err();
     assert!(matches!(error, FleetError::Start { .. }));
+}
+
+/// Whoever was told of one term would be asked for faults in another.
+#[tokio::test]
+async fn a_link_that_was_greeted_in_an_earlier_term_is_not_let_in() {
+    let over = clock::since_boot() + Duration::from_secs(3600);
+    for (now, is_let_in) in [(1, true), (2, false)] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let agent = tokio::spawn(async move {
+            let mut socket = dial(theirs, PROTOCOL).await;
+            let welcome = hear(&mut socket).await;
+            (socket, welcome)
+        });
+        let socket = tokio_tungstenite::accept_async_with_config(ours, Some(framing()));
+        let term = Term::always();
+        term.begin(1, over);
+        let session = greet_on(socket.await.unwrap(), term.clone()).await.unwrap();
+        let (_socket, welcome) = agent.await.unwrap();
+        assert!(matches!(welcome, FromController::Welcome(welcome) if welcome.term == Some(1)));
+        term.begin(now, over);
+        let registry = Registry::new(term);
+        let address = SocketAddr::from(([10, 0, 0, 1], 1));
+        let attended = registry.attend("node".into(), address, session);
+        let attended = timeout(Duration::from_millis(200), attended).await;
+        assert_eq!(
+            attended.is_err(),
+            is_let_in,
+            "it is attended until it is gone"
+        );
+    }
 }

@@ -52,7 +52,7 @@ impl Term {
         Some(self.0.number.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
-    pub(super) fn begin(&self, token: i64, until: Duration) {
+    pub(crate) fn begin(&self, token: i64, until: Duration) {
         let number = u64::try_from(token).unwrap_or(0);
         self.0.number.store(number, Ordering::Release);
         self.extend(until);
