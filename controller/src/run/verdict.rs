@@ -95,8 +95,8 @@ fn refused(facts: &Facts, faults: &Faults) -> Verdict {
 }
 
 /// What a run is whose end somebody wanted. Of the lead nobody decides: who loses it is interrupted, as one that dies is.
-const fn halted(by: Who) -> (Verdict, &'static str) {
-    match by {
+fn halted(by: Who) -> (Verdict, String) {
+    let (verdict, because) = match by {
         Who::Person => (Verdict::Halted, "a person stopped the run"),
         Who::Ending => (
             Verdict::Halted,
@@ -106,14 +106,15 @@ const fn halted(by: Who) -> (Verdict, &'static str) {
             Verdict::Inconclusive,
             "interrupted: the controller that drove the run leads no more, and stopped it",
         ),
-    }
+    };
+    (verdict, because.to_owned())
 }
 
 /// Why it was stopped then.
 pub(super) fn stop_reason(by: Who) -> StopReason {
     match by {
         Who::Person => StopReason::Person,
-        Who::Ending | Who::Deposed => StopReason::Fault(halted(by).1.to_owned()),
+        Who::Ending | Who::Deposed => StopReason::Fault(halted(by).1),
     }
 }
 
@@ -127,8 +128,7 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
         return (Verdict::Halted, because.into());
     }
     if let Some(by) = facts.halted {
-        let (verdict, because) = halted(by);
-        return (verdict, because.into());
+        return halted(by);
     }
     if let Some(reason) = &facts.refused {
         return (refused(facts, faults), reason.clone());

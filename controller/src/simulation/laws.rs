@@ -4,7 +4,7 @@ use super::experiment::TARGETS_MAX;
 use super::node::Life;
 use super::scenario::{SECOND_US, SPELL_US_MAX, Scenario};
 use super::world::STEP_US;
-use crate::store::simulated::Tables;
+use crate::store::simulated::{RunKept, Tables};
 use squall_experiments::event::{Event, Happening};
 use squall_experiments::ids::{FaultId, RunId};
 use squall_experiments::plan::Plan;
@@ -156,36 +156,48 @@ pub(super) fn after(
             );
             return Err(broken("no event is lost, and none is told twice", how));
         }
-        let was_in_force = lives.iter().any(|life| life.run == *run);
-        if kept.verdict == Some(Verdict::Refused) && was_in_force {
-            let how = format!("{run}: {}", in_short(told));
-            return Err(broken("nothing of a refused run was in force", how));
-        }
-        let was_stopped = known.wanted_halt || known.stopped_us.contains_key(run);
-        if kept.verdict == Some(Verdict::Halted) && says_a_person(&events) && !was_stopped {
-            let how = format!("{run}: {}", in_short(told));
-            return Err(broken(
-                "nobody is said to have stopped what they did not",
-                how,
-            ));
-        }
-        if kept.verdict == Some(Verdict::Broken) && !scenario.is_weak {
-            let how = format!("{run}: {}", in_short(told));
-            return Err(broken("no run is broken whose service stood it", how));
-        }
-        if kept.verdict == Some(Verdict::Held) {
-            if known.stopped_us.contains_key(run) {
-                return Err(broken("stop always wins", format!("{run} was held")));
-            }
-            let why = |how: String| broken("no run is held without evidence", how);
-            evidence(told, lives, scenario.is_weak).map_err(why)?;
-        }
+        verdict(scenario, lives, known, (run, kept), told)
+            .map_err(|(law, how)| broken(law, how))?;
     }
     Ok(())
 }
 
-fn says_a_person(events: &[&Event]) -> bool {
-    let ended = events.iter().find_map(|event| match &event.what {
+/// Whether a run's verdict fits what happened.
+fn verdict(
+    scenario: &Scenario,
+    lives: &[Life],
+    known: &Known,
+    (run, kept): (&RunId, &RunKept),
+    told: &[Event],
+) -> Result<(), (&'static str, String)> {
+    let is = |verdict| kept.verdict == Some(verdict);
+    let broken = |law| Err((law, format!("{run}: {}", in_short(told))));
+    if is(Verdict::Refused) && lives.iter().any(|life| life.run == *run) {
+        return broken("nothing of a refused run was in force");
+    }
+    let was_stopped = known.stopped_us.contains_key(run);
+    if is(Verdict::Halted)
+        && says_a_person(kept.events.values())
+        && !was_stopped
+        && !known.wanted_halt
+    {
+        return broken("nobody is said to have stopped what they did not");
+    }
+    if is(Verdict::Broken) && !scenario.is_weak {
+        return broken("no run is broken whose service stood it");
+    }
+    if is(Verdict::Held) && was_stopped {
+        return broken("stop always wins");
+    }
+    if is(Verdict::Held) {
+        let shown = evidence(told, lives, scenario.is_weak);
+        return shown.map_err(|how| ("no run is held without evidence", how));
+    }
+    Ok(())
+}
+
+fn says_a_person<'a>(mut events: impl Iterator<Item = &'a Event>) -> bool {
+    let ended = events.find_map(|event| match &event.what {
         Happening::Finished(finished) => Some(finished),
         _ => None,
     });

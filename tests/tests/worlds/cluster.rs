@@ -168,14 +168,41 @@ impl Drop for Running {
     }
 }
 
-fn moves() -> Result<()> {
-    let wire = Wire::new()?;
-    translate(&wire)?;
-    let shop = |pods: Vec<Pod>| Shop {
+/// The service, and what stands behind it.
+fn shop(pods: Vec<Pod>) -> Shop {
+    Shop {
         service: vec![OWN],
         pods,
         is_there: true,
-    };
+    }
+}
+
+/// From where it was to everywhere it goes.
+fn go(wire: &Wire, api: &Api, node: Pod) -> Result<()> {
+    alone(wire, "where it is", [true, true, false, true, false])?;
+    api.grant("second")?;
+    let second = Pod::at("second", &[neighbour(Ip::V4)]);
+    api.is(shop(vec![second, node]));
+    alone(wire, "where it went", [true, false, true, false, false])?;
+    api.is(Shop::default());
+    alone(wire, "nowhere", [false; 5])?;
+    api.is(Shop {
+        service: Vec::new(),
+        ..shop(vec![Pod::at("third", &[named(Ip::V4)])])
+    });
+    alone(wire, "back", [false, true, false, false, false])?;
+    // The one that was named comes again elsewhere, as a replica with a name of its own does, and without a service.
+    api.is(Shop {
+        pods: vec![Pod::at("first", &[neighbour(Ip::V4)])],
+        ..Shop::default()
+    });
+    let by_name = [false, false, true, false, false];
+    alone(wire, "the pod by its name", by_name)
+}
+
+fn moves() -> Result<()> {
+    let wire = Wire::new()?;
+    translate(&wire)?;
     let node = Pod {
         host_network: true,
         ..Pod::at("node", &[neighbour(Ip::V6)])
@@ -192,31 +219,7 @@ fn moves() -> Result<()> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let running = Running(Some(wire.peer.enter(|| Ok(command.spawn()?))?));
 
-    let went = || -> Result<()> {
-        alone(&wire, "where it is", [true, true, false, true, false])?;
-        api.grant("second")?;
-        let second = Pod::at("second", &[neighbour(Ip::V4)]);
-        api.is(shop(vec![second, node]));
-        alone(&wire, "where it went", [true, false, true, false, false])?;
-        api.is(Shop::default());
-        alone(&wire, "nowhere", [false; 5])?;
-        api.is(Shop {
-            service: Vec::new(),
-            ..shop(vec![Pod::at("third", &[named(Ip::V4)])])
-        });
-        alone(&wire, "back", [false, true, false, false, false])?;
-        // The one that was named comes again elsewhere, as a replica with a name of its own does, and without a service.
-        api.is(Shop {
-            pods: vec![Pod::at("first", &[neighbour(Ip::V4)])],
-            ..Shop::default()
-        });
-        alone(
-            &wire,
-            "the pod by its name",
-            [false, false, true, false, false],
-        )
-    };
-    let went = went();
+    let went = go(&wire, &api, node);
     let told = running.report()?;
     went.map_err(|error| format!("{error}\n{}\n{:#}", told["because"], told["timeline"]))?;
     let notes = told["notes"].to_string();
