@@ -69,6 +69,7 @@ fn live() -> Result<(), HoldError> {
     let control = process::adopt_fd(0).map_err(HoldError::kernel("adopt", "descriptor 0"))?;
     let lease = timer::LeaseTimer::start(FIRST_WORD)
         .map_err(HoldError::kernel("start", "the lease's timer"))?;
+    std::env::set_current_dir("/").map_err(HoldError::kernel("enter", "/"))?;
     // Only for `ps -o comm`; not worth failing for.
     let _ = process::set_name(c"squall-holder");
     let mut fds = Vec::new();

@@ -1,11 +1,12 @@
 //! Which packets a fault takes hold of, and where: the part that detour, queue and partition share.
 //!
 //! ```text
-//! in-eth0, out-eth0, …  (base chains)  ──jump──▶  pick  ──goto──▶  act: counter, and what is done to the packet
-//!                                                  │ spared, neighbour discovery: return
+//! in-eth0, out-eth0, …  (base chains)  ──jump──▶  pick  ──goto──▶  spare  ──goto──▶  act: counter, and what is done to the packet
+//!                                                                   │ spared, neighbour discovery: return
 //! ```
-//! An update of the addresses replaces the rules of `pick` in one transaction; the counter in `act` goes on counting
-//! and no packet meets a half-made list.
+//! A packet that no fault names meets the rules of `pick` and no more: it is asked first whom a packet is for, and then whether it is
+//! to be spared. An update of the addresses replaces the rules of both in one transaction; the counter in `act` goes on counting and no
+//! packet meets a half-made list.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,9 @@ use crate::kernel::net::nft::{ChainSeen, Draft, Family, Hook, OwnedTable};
 
 /// The chain that picks packets.
 pub(crate) const PICK: &str = "pick";
-/// The chain that acts on those picked.
+/// The chain that lets some of those go all the same.
+const SPARE: &str = "spare";
+/// The chain that acts on the others.
 pub(crate) const ACT: &str = "act";
 
 impl From<NetError> for HoldError {
@@ -46,23 +49,23 @@ impl From<NetError> for HoldError {
     }
 }
 
-/// Drafts the two chains that every fault has.
+/// Drafts the chains that every fault has.
 pub(crate) fn draft_chains(
     draft: &mut Draft,
     family: Family,
     filter: &ResolvedFilter,
     act: Vec<Expressions>,
 ) {
-    draft.chain(ACT).chain(PICK);
+    draft.chain(ACT).chain(SPARE).chain(PICK);
     for expressions in act {
         draft.rule(ACT, expressions);
     }
     draft_picks(draft, family, filter);
 }
 
-/// Drafts the same chains anew, for other addresses.
+/// Drafts whom they pick and spare anew, for other addresses.
 pub(crate) fn draft_update(draft: &mut Draft, family: Family, filter: &ResolvedFilter) {
-    draft.flush(PICK);
+    draft.flush(PICK).flush(SPARE);
     draft_picks(draft, family, filter);
 }
 
@@ -72,15 +75,17 @@ pub(crate) fn draft_nothing(draft: &mut Draft) {
 }
 
 fn draft_picks(draft: &mut Draft, family: Family, filter: &ResolvedFilter) {
-    draft.rule(PICK, spare_neighbour_discovery(family));
+    draft.rule(SPARE, spare_neighbour_discovery(family));
     for spared in spared(filter) {
         for expressions in spared.expressions(family) {
-            draft.rule(PICK, expressions.verdict(&Verdict::Return));
+            draft.rule(SPARE, expressions.verdict(&Verdict::Return));
         }
     }
+    let on = |next: &str| Verdict::Goto(next.into());
+    draft.rule(SPARE, Expressions::default().verdict(&on(ACT)));
     for picked in picked(filter) {
         for expressions in picked.expressions(family) {
-            draft.rule(PICK, expressions.verdict(&Verdict::Goto(ACT.into())));
+            draft.rule(PICK, expressions.verdict(&on(SPARE)));
         }
     }
 }
@@ -379,8 +384,12 @@ pub(crate) fn hooks_read_back(
 
 /// How many rules pick packets, and how many spare them, as the kernel has them.
 pub(crate) fn picks_read_back(table: &OwnedTable) -> Result<String, HoldError> {
-    let leads = table.rules(PICK)?.len();
-    Ok(format!("{table}: {leads} rules that spare or pick packets"))
+    let (pick, spare) = (table.rules(PICK)?.len(), table.rules(SPARE)?.len());
+    // The last rule of those that spare is that all others are acted on.
+    let spare = spare.saturating_sub(1);
+    Ok(format!(
+        "{table}: {pick} rules that pick packets, {spare} that spare some of them"
+    ))
 }
 
 #[cfg(test)]

@@ -169,13 +169,13 @@ pub(super) fn start_holder(in_words: &str) -> io::Result<(OwnedFd, OwnedFd, u32)
     Ok((ours, pidfd, holder))
 }
 
-/// Executes this program again as a holder, tied to the calling thread.
+/// Executes this program again as a holder, tied to the calling thread. Nothing is asked for here that would take a fork, which copies the
+/// agent's memory map for a program that replaces it at once: a hundred holders are started one after the other.
 fn execute(channel: OwnedFd, in_words: &str) -> io::Result<(OwnedFd, u32)> {
     let child = Command::new("/proc/self/exe")
         .arg0(HOLDER_NAME)
         .arg(in_words)
         .env_clear()
-        .current_dir("/")
         .stdin(Stdio::from(channel))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
