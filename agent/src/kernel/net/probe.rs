@@ -206,15 +206,12 @@ fn all_of(parts: &[(&str, &Works)]) -> Result<(), Vec<String>> {
 fn probe_here() -> NetAbilities {
     let lo = || "lo".to_owned();
     let rule = Expressions::default;
+    let (mut inet, mut netdev) = (Tried::create(Family::Inet), Tried::create(Family::Netdev));
     NetAbilities {
-        owned_table: chain_with(Family::Inet, None, None),
-        ingress_hook: chain_with(Family::Netdev, Some(Hook::Ingress(lo())), None),
-        egress_hook: chain_with(Family::Netdev, Some(Hook::Egress(lo())), None),
-        forward: chain_with(
-            Family::Netdev,
-            Some(Hook::Ingress(lo())),
-            Some(rule().counter().forward_to(1)),
-        ),
+        owned_table: inet.takes(Draft::default().chain("alone")),
+        ingress_hook: netdev.acts(Hook::Ingress(lo()), None),
+        egress_hook: netdev.acts(Hook::Egress(lo()), None),
+        forward: netdev.acts(Hook::Ingress(lo()), Some(rule().counter().forward_to(1))),
         ifb: with_ifb(|_, _| Ok(())),
         netem: with_ifb(|route, ifb| {
             ifb.add_netem(
@@ -225,27 +222,15 @@ fn probe_here() -> NetAbilities {
                 },
             )
         }),
-        reject: chain_with(
-            Family::Inet,
-            Some(Hook::Output),
-            Some(rule().reject(Reject::PortUnreachable)),
-        ),
-        queue_native: queue_by(QueueMeans::Native),
-        queue_compat: queue_by(QueueMeans::Compat),
+        reject: inet.acts(Hook::Output, Some(rule().reject(Reject::PortUnreachable))),
+        queue_native: inet.queues_by(QueueMeans::Native),
+        queue_compat: inet.queues_by(QueueMeans::Compat),
         queue_socket: Queue::bind(Copying::Length, 1)
             .map(|_| ())
             .map_err(|e| describe(&e)),
-        redirect: redirect(),
-        for_this_host: chain_with(
-            Family::Inet,
-            Some(Hook::Prerouting),
-            Some(rule().for_this_host()),
-        ),
-        write_tcp: chain_with(
-            Family::Inet,
-            Some(Hook::Prerouting),
-            Some(rule().write_tcp(14, &[0, 0])),
-        ),
+        redirect: inet.redirects(),
+        for_this_host: inet.acts(Hook::Prerouting, Some(rule().for_this_host())),
+        write_tcp: inet.acts(Hook::Prerouting, Some(rule().write_tcp(14, &[0, 0]))),
         send_raw: RawSender::open(1).map(|_| ()).map_err(|e| describe(&e)),
         ask_sockets: Sockets::open()
             .and_then(|mut sockets| sockets.try_out())
@@ -257,37 +242,58 @@ fn probe_here() -> NetAbilities {
     }
 }
 
-fn redirect() -> Works {
-    let tried = || {
-        let mut table = OwnedTable::create(Family::Inet, "sqprobe")?;
+/// A table in which all is tried that tables can do: for each table that goes, the kernel waits until no packet is under way any
+/// more (`nft_rcv_nl_event` of `net/netfilter/nf_tables_api.c`), some 13 ms.
+struct Tried {
+    table: Result<OwnedTable, String>,
+    /// How many chains were asked for; each has a name of its own.
+    chains: usize,
+}
+
+impl Tried {
+    fn create(family: Family) -> Self {
+        Self {
+            table: OwnedTable::create(family, "sqprobe").map_err(|e| describe(&e)),
+            chains: 0,
+        }
+    }
+
+    /// Whether the kernel takes all of it.
+    fn takes(&mut self, draft: &Draft) -> Works {
+        let table = self.table.as_mut().map_err(|e| e.clone())?;
+        table.commit(draft).map_err(|e| describe(&e))
+    }
+
+    /// Whether a chain at that hook can hand packets to one with this rule.
+    fn acts(&mut self, hook: Hook, expressions: Option<Expressions>) -> Works {
+        let (hooked, act) = (self.name(), self.name());
         let mut draft = Draft::default();
-        draft.nat_chain("hook", Hook::Output, 0);
-        draft.rule("hook", Expressions::default().redirect_to(1));
-        table.commit(&draft)
-    };
-    tried().map_err(|e| describe(&e))
-}
-
-fn queue_by(means: QueueMeans) -> Works {
-    let rule = Expressions::default().queue(means, 1, 1);
-    chain_with(Family::Inet, Some(Hook::Prerouting), Some(rule))
-}
-
-fn chain_with(family: Family, hook: Option<Hook>, expressions: Option<Expressions>) -> Works {
-    let mut table = OwnedTable::create(family, "sqprobe").map_err(|e| describe(&e))?;
-    let mut draft = Draft::default();
-    draft.chain("act");
-    if let Some(hook) = hook {
-        draft.base_chain("hook", hook, 0);
-        draft.rule(
-            "hook",
-            Expressions::default().verdict(&Verdict::Jump("act".into())),
-        );
+        draft.chain(&act).base_chain(&hooked, hook, 0);
+        let jump = Verdict::Jump(act.clone().into());
+        draft.rule(&hooked, Expressions::default().verdict(&jump));
+        if let Some(expressions) = expressions {
+            draft.rule(&act, expressions);
+        }
+        self.takes(&draft)
     }
-    if let Some(expressions) = expressions {
-        draft.rule("act", expressions);
+
+    fn queues_by(&mut self, means: QueueMeans) -> Works {
+        let rule = Expressions::default().queue(means, 1, 1);
+        self.acts(Hook::Prerouting, Some(rule))
     }
-    table.commit(&draft).map_err(|e| describe(&e))
+
+    fn redirects(&mut self) -> Works {
+        let hooked = self.name();
+        let mut draft = Draft::default();
+        draft.nat_chain(&hooked, Hook::Output, 0);
+        draft.rule(&hooked, Expressions::default().redirect_to(1));
+        self.takes(&draft)
+    }
+
+    fn name(&mut self) -> String {
+        self.chains += 1;
+        format!("tried-{}", self.chains)
+    }
 }
 
 fn with_ifb(act: impl FnOnce(&mut Netlink, &OwnIfb) -> Result<(), NetError>) -> Works {
