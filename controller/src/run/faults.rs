@@ -42,8 +42,15 @@ pub(super) struct FaultInRun {
 }
 
 impl FaultInRun {
+    /// What it is and where: the node is named, as many have a host, and some have pods of one name.
     pub(super) fn words(&self) -> String {
-        format!("{} on {}", self.planned.what(), self.planned.target.label)
+        let target = &self.planned.target;
+        format!(
+            "{} on {} ({})",
+            self.planned.what(),
+            target.label,
+            target.node
+        )
     }
 
     fn is_on(&self, node: &str) -> bool {

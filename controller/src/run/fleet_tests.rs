@@ -409,11 +409,8 @@ fn a_partial_arm_ends_what_was_armed() {
         let mut fleet = Fleet::new(&experiment(false));
         fleet.agents.get_mut(node).unwrap().denies = true;
         let finished = fleet.finished();
-        assert!(
-            finished.because.contains("was not injected: no"),
-            "{}",
-            finished.because
-        );
+        let told = format!("({node}) was not injected: no");
+        assert!(finished.because.contains(&told), "{}", finished.because);
         assert_eq!(fleet.live(), 0);
         // The others' words came before this one's, or after it.
         assert_eq!(finished.verdict == Verdict::Refused, !fleet.was_in_force());
