@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::vm::on_path;
 
 /// A program tests call, or a file that they need, and the Debian package that has it. A `*` stands for a version.
-const NEEDED: [(&str, &str); 26] = [
+const NEEDED: [(&str, &str); 27] = [
     // The program that writes a journal; Debian leaves its services off.
     (
         "/lib/systemd/systemd-journal-remote",
@@ -28,6 +28,7 @@ const NEEDED: [(&str, &str); 26] = [
     ("containerd", "containerd"),
     ("curl", "curl"),
     ("dnsmasq", "dnsmasq-base"),
+    ("dockerd", "docker.io"),
     ("ip", "iproute2"),
     ("jq", "jq"),
     ("ldd", "libc-bin"),
@@ -223,8 +224,10 @@ impl Drop for NoStarts {
 }
 
 /// Packages that start a service when they are installed, and its name. Only the program is wanted: tests start their own.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 6] = [
     ("containerd", "containerd"),
+    ("docker.io", "docker"),
+    ("docker.io", "docker.socket"),
     ("nginx-light", "nginx"),
     ("postgresql", "postgresql"),
     ("prometheus", "prometheus"),

@@ -83,30 +83,33 @@ struct Case {
     judge: Judge,
 }
 
-/// For medians.
-const SOME: Pace = Pace {
-    count: 200,
-    gap: Duration::from_millis(5),
-    patience: Duration::from_secs(1),
-    size: 64,
-};
+/// For medians. On an emulated machine half as many in the same time: there a packet costs a holder a millisecond.
+fn some() -> Pace {
+    let (count, gap_ms) = if emulated() { (100, 10) } else { (200, 5) };
+    pace(count, Duration::from_millis(gap_ms))
+}
 
 /// For distributions.
-const MORE: Pace = Pace {
-    count: 1000,
-    gap: Duration::from_millis(3),
-    patience: Duration::from_secs(1),
-    size: 64,
-};
+fn more() -> Pace {
+    let (count, gap_ms) = if emulated() { (500, 6) } else { (1000, 3) };
+    pace(count, Duration::from_millis(gap_ms))
+}
 
 /// For shares: over 10,000 packets one point is four standard deviations of 5 % or more.
 ///
 /// An emulated machine is some ten times slower: at the pace kept here its holder falls behind, and what waits there
 /// counts as lost.
 fn many() -> Pace {
+    pace(
+        10_000,
+        Duration::from_micros(if emulated() { 1500 } else { 400 }),
+    )
+}
+
+fn pace(count: u32, gap: Duration) -> Pace {
     Pace {
-        count: 10_000,
-        gap: Duration::from_micros(if emulated() { 1500 } else { 400 }),
+        count,
+        gap,
         patience: Duration::from_secs(1),
         size: 64,
     }
@@ -117,11 +120,25 @@ fn is_many(case: &Case) -> bool {
     case.pace.count == many().count
 }
 
+/// How exact a delay has to be. An emulated processor needs 1.3 to 2.6 ms more to let go of a packet in user space (measured beside
+/// other work on the host); the real machine shows that it is the processor.
 fn exactness(means: Means) -> check::Exactness {
-    if means == Means::Detour {
-        check::DETOUR
+    match means {
+        Means::Detour => check::DETOUR,
+        _ if emulated() => check::Exactness {
+            ms: 3.0 + check::QUEUE.ms,
+            ..check::QUEUE
+        },
+        _ => check::QUEUE,
+    }
+}
+
+/// So many milliseconds may a percentile of spread delays be off, where it may be by `real_ms` on a real machine.
+fn spread_by(means: Means, real_ms: f64) -> f64 {
+    if emulated() && means == Means::Queue {
+        real_ms + 4.0
     } else {
-        check::QUEUE
+        real_ms
     }
 }
 
@@ -153,21 +170,37 @@ fn case(
 
 fn delays() -> Vec<Case> {
     use FaultKind::Delay;
-    let uniform: Judge = |before, now, _| check::spread(before, now, 84.0, 116.0, 4.0);
-    let normal: Judge = |before, now, _| check::spread(before, now, 74.4, 125.6, 6.0);
+    let uniform: Judge =
+        |before, now, means| check::spread(before, now, 84.0, 116.0, spread_by(means, 4.0));
+    let normal: Judge =
+        |before, now, means| check::spread(before, now, 74.4, 125.6, spread_by(means, 6.0));
     let jitter = json!({ "time": "100ms", "jitter": "20ms" });
     let bell = json!({ "time": "100ms", "jitter": "20ms", "distribution": "normal" });
     let time = |time: &str| json!({ "time": time });
     vec![
-        case("10ms", Delay, time("10ms"), OUT_4, SOME, delayed_by!(10)),
-        case("100ms", Delay, time("100ms"), OUT_4, SOME, delayed_by!(100)),
-        case("300ms", Delay, time("300ms"), OUT_4, SOME, delayed_by!(300)),
+        case("10ms", Delay, time("10ms"), OUT_4, some(), delayed_by!(10)),
+        case(
+            "100ms",
+            Delay,
+            time("100ms"),
+            OUT_4,
+            some(),
+            delayed_by!(100),
+        ),
+        case(
+            "300ms",
+            Delay,
+            time("300ms"),
+            OUT_4,
+            some(),
+            delayed_by!(300),
+        ),
         case(
             "100ms_ingress",
             Delay,
             time("100ms"),
             IN_4,
-            SOME,
+            some(),
             delayed_by!(100),
         ),
         case(
@@ -175,7 +208,7 @@ fn delays() -> Vec<Case> {
             Delay,
             time("100ms"),
             OUT_6,
-            SOME,
+            some(),
             delayed_by!(100),
         ),
         case(
@@ -183,11 +216,11 @@ fn delays() -> Vec<Case> {
             Delay,
             time("100ms"),
             IN_6,
-            SOME,
+            some(),
             delayed_by!(100),
         ),
-        case("jitter", Delay, jitter, OUT_4, MORE, uniform),
-        case("jitter_normal", Delay, bell, OUT_4, MORE, normal),
+        case("jitter", Delay, jitter, OUT_4, more(), uniform),
+        case("jitter_normal", Delay, bell, OUT_4, more(), normal),
     ]
 }
 
@@ -242,7 +275,7 @@ fn losses_and_others() -> Vec<Case> {
             many(),
             corrupt,
         ),
-        case("overtaking", Reorder, reorder, OUT_4, MORE, overtaking),
+        case("overtaking", Reorder, reorder, OUT_4, more(), overtaking),
     ]
 }
 
@@ -258,10 +291,10 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     for means in means(FaultKind::Delay) {
         let prefix = format!("dose::{}", format!("{means:?}").to_lowercase());
         for case in delays().into_iter().chain(losses_and_others()) {
-            // An emulated holder has its hands full with one such stream.
-            let alone = is_many(&case) && emulated() && means == Means::Queue;
+            // An emulated holder has its hands full with one stream.
+            let alone = emulated() && means == Means::Queue;
             // Its dice fall as on the real machine, where all of these run: one is enough to see them on this kernel.
-            if alone && case.name != RANDOM {
+            if alone && is_many(&case) && case.name != RANDOM {
                 continue;
             }
             let name = format!("{prefix}::{}_{}", case.kind, case.name);
@@ -315,13 +348,13 @@ fn dose(case: &Case, means: Means) -> Result<()> {
     let mut agent = Agent::start()?;
     let fire = |at, pace: &Pace| Volley::fire(&wire.udp(at)?, pace);
     let (to, beside) = (named(case.way.ip), neighbour(case.way.ip));
-    let (before, beside_before) = together(|| fire(to, &SOME), || fire(beside, &SOME))?;
+    let (before, beside_before) = together(|| fire(to, &some()), || fire(beside, &some()))?;
     let fault = fault(case.kind, case.parameters.clone(), case.way.filter());
     let armed = inject(&mut agent, &wire, &fault, Some(means))?;
     let (now, beside_now) = if is_many(case) {
-        (fire(to, &case.pace)?, fire(beside, &SOME)?)
+        (fire(to, &case.pace)?, fire(beside, &some())?)
     } else {
-        together(|| fire(to, &case.pace), || fire(beside, &SOME))?
+        together(|| fire(to, &case.pace), || fire(beside, &some()))?
     };
     (case.judge)(&before, &now, means)?;
     // The judge itself is on trial too: it must object to a wire on which nothing happens.
@@ -335,7 +368,7 @@ fn dose(case: &Case, means: Means) -> Result<()> {
     if !dose.in_force() {
         return Err(format!("the agent itself measured nothing: {dose:?}").into());
     }
-    check::untouched(&before, &fire(to, &SOME)?, wandering())
+    check::untouched(&before, &fire(to, &some())?, wandering())
         .map_err(|e| format!("after the stop: {e}").into())
 }
 
@@ -384,7 +417,7 @@ fn rate(means: Means) -> Result<()> {
 fn both_ways(means: Means) -> Result<()> {
     let wire = Wire::new()?;
     let mut agent = Agent::start()?;
-    let fire = || Volley::fire(&wire.udp(named(Ip::V4))?, &SOME);
+    let fire = || Volley::fire(&wire.udp(named(Ip::V4))?, &some());
     let before = fire()?;
     let fault = fault(
         FaultKind::Delay,
@@ -412,8 +445,8 @@ fn two_at_once(means: Means) -> Result<()> {
     let mut agent = Agent::start()?;
     let fire = |at, pace: &Pace| Volley::fire(&wire.udp(at)?, pace);
     let (before, beside_before) = together(
-        || fire(named(Ip::V4), &SOME),
-        || fire(neighbour(Ip::V4), &SOME),
+        || fire(named(Ip::V4), &some()),
+        || fire(neighbour(Ip::V4), &some()),
     )?;
     let late = fault(FaultKind::Delay, json!({ "time": "100ms" }), OUT_4.filter());
     let lossy = json!({ "model": { "random": { "probability": "20%" } } });
@@ -423,17 +456,17 @@ fn two_at_once(means: Means) -> Result<()> {
     // At the pace at which delays are measured: counting losses floods the holder of an emulated machine.
     check::delayed(
         &before,
-        &fire(named(Ip::V4), &SOME)?,
+        &fire(named(Ip::V4), &some())?,
         Duration::from_millis(100),
         IN_A_ROW,
     )?;
     let both = fire(named(Ip::V4), &many())?;
     check::share("lost", both.loss(), 0.2, 0.02)?;
-    let beside = fire(neighbour(Ip::V4), &SOME)?;
+    let beside = fire(neighbour(Ip::V4), &some())?;
     check::untouched(&beside_before, &beside, wandering())
         .map_err(|e| format!("neighbour: {e}"))?;
     agent.stop(&lossy.id)?;
-    let one = fire(named(Ip::V4), &SOME)?;
+    let one = fire(named(Ip::V4), &some())?;
     check::delayed(&before, &one, Duration::from_millis(100), IN_A_ROW)?;
     Ok(check::share(
         "lost after the loss had been stopped",
