@@ -52,6 +52,12 @@ const MEMORY_BYTES: u64 = 256 << 20;
 /// So long after one another the runs begin.
 const APART: Duration = Duration::from_secs(1);
 
+/// What an expectation says that compares the service with itself before: its baseline needs a machine that is not busy with others.
+const RELATIVE: &str = "x baseline";
+
+/// The others begin when those baselines are taken: 30 s, and what it takes until then.
+const BASELINES: Duration = Duration::from_secs(33);
+
 /// Fewer ports than a namespace has as a rule: more sockets than a machine's limit of open files could not be held, and so not taken.
 /// The service needs some 1,500: 25 connections a second, each of which waits for a minute afterwards (tcp(7), TIME_WAIT).
 fn few_ports() -> Result<()> {
@@ -86,6 +92,10 @@ fn is_forbidden(text: &str) -> bool {
     let steps = read.iter().flat_map(|experiment| &experiment.method);
     let mut faults = steps.flat_map(|step| &step.faults);
     faults.any(|fault| fault.kind().holding() != Holding::Kernel)
+}
+
+fn is_relative(file: &Path) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| text.contains(RELATIVE))
 }
 
 fn stem(file: &Path) -> String {
@@ -170,9 +180,17 @@ impl Runs {
         };
         thread::scope(|scope| {
             let gate = &gate;
-            let begun: Vec<_> = (self.asked.iter().enumerate())
+            let (mut asked, others): (Vec<_>, Vec<_>) =
+                self.asked.iter().partition(|(_, file)| is_relative(file));
+            let relative = asked.len();
+            asked.extend(others);
+            let begun: Vec<_> = (asked.into_iter().enumerate())
                 .map(|(number, (name, file))| {
-                    let ran = move || gate.pass(|| run(file, number)).map_err(|e| e.to_string());
+                    let waits = number >= relative && relative > 0;
+                    let ran = move || {
+                        thread::sleep(if waits { BASELINES } else { Duration::ZERO });
+                        gate.pass(|| run(file, number)).map_err(|e| e.to_string())
+                    };
                     (name, scope.spawn(ran))
                 })
                 .collect();

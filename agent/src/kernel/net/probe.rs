@@ -269,7 +269,7 @@ impl Tried {
         let (hooked, act) = (self.name(), self.name());
         let mut draft = Draft::default();
         draft.chain(&act).base_chain(&hooked, hook, 0);
-        let jump = Verdict::Jump(act.clone().into());
+        let jump = Verdict::Jump(act.clone());
         draft.rule(&hooked, Expressions::default().verdict(&jump));
         if let Some(expressions) = expressions {
             draft.rule(&act, expressions);
