@@ -8,7 +8,7 @@ use rustix::thread::CapabilitySet;
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::{FaultKind, Holding};
 
-/// Tries everything; takes less than 100 ms, most of them waiting for the kernel, and leaves nothing behind.
+/// Tries everything; takes some 100 ms, most of them waiting for the kernel, and leaves nothing behind.
 pub(crate) fn probe(policy: &Policy) -> Capabilities {
     let hierarchies = cgroup::hierarchies().unwrap_or_default();
     let mut faults = network::probe();

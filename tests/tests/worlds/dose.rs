@@ -120,7 +120,7 @@ fn is_many(case: &Case) -> bool {
     case.pace.count == many().count
 }
 
-/// How exact a delay has to be. An emulated processor needs 1.3 to 2.6 ms more to let go of a packet in user space (measured beside
+/// How exact a delay has to be. An emulated processor needs 1.3 to 2.7 ms more to let go of a packet in user space, once 4.7 (measured beside
 /// other work on the host); the real machine shows that it is the processor.
 fn exactness(means: Means) -> check::Exactness {
     match means {

@@ -59,7 +59,7 @@ const RELATIVE: &str = "x baseline";
 const BASELINES: Duration = Duration::from_secs(33);
 
 /// Fewer ports than a namespace has as a rule: more sockets than a machine's limit of open files could not be held, and so not taken.
-/// The service needs some 1,500: 25 connections a second, each of which waits for a minute afterwards (tcp(7), TIME_WAIT).
+/// The service needs some 3,000 at most: 50 connections a second, each of which waits for a minute afterwards (tcp(7), TIME_WAIT).
 fn few_ports() -> Result<()> {
     Ok(fs::write(
         "/proc/sys/net/ipv4/ip_local_port_range",

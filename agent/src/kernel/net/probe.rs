@@ -54,7 +54,7 @@ pub(crate) struct NetAbilities {
 }
 
 impl NetAbilities {
-    /// Tries everything. Takes some 60 ms, nearly all of them until the kernel has put away what was tried; leaves nothing.
+    /// Tries everything. Most of the time it takes the kernel needs to put away what was tried; leaves nothing.
     #[must_use]
     pub(crate) fn probe() -> Self {
         match in_scratch(|| Ok(probe_here())) {
