@@ -99,6 +99,9 @@ pub(crate) const fn kept_for(kind: FaultKind) -> CapabilitySet {
 /// What the agent keeps besides where its policy lets a fault end the node.
 pub(crate) const TO_END_THE_NODE: CapabilitySet = CapabilitySet::SYS_BOOT;
 
+/// What a holder of `exhaust: conntrack` keeps besides.
+pub(crate) const TO_OWN_A_TABLE: CapabilitySet = CapabilitySet::NET_ADMIN;
+
 /// What a holder keeps besides where it must tell whose a packet is: it looks into `/proc/PID/fd` all along.
 pub(crate) const TO_TELL_OWNERS: CapabilitySet =
     CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_OVERRIDE);

@@ -424,7 +424,7 @@ impl Agent {
             fault: arm.fault.clone(),
             means,
             filter: ResolvedFilter {
-                spare: self.spared_links(arm.fault.kind(), &held.grasp),
+                spare: self.spared_by(&arm.fault, &held.grasp),
                 ..ResolvedFilter::default()
             },
             queue: network::queue_means(),

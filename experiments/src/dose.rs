@@ -223,6 +223,9 @@ pub struct ExhaustDose {
     pub left: u64,
     /// How many there are in all.
     pub limit: u64,
+    /// Packets that would have begun a connection and were dropped, where what is used up is `conntrack`; none elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
     /// That it gave way to a need of the node's or the target's; none where it never did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub back_off: Option<BackOff>,

@@ -1,16 +1,18 @@
 //! Something limited that is used up: threads of this process in the target's cgroup, sockets that are bound to the
-//! target's ports, unnamed files, a file in memory. All of them are this process's own and end with it; no child is started that could
+//! target's ports, unnamed files, a file in memory (and connections that can be tracked: [`conntrack`]). All of them are this process's own and end with it; no child is started that could
 //! be left over.
 //!
 //! The rest that is left over is a level: what others give back meanwhile is taken as well, once a second. What others
 //! take is not given back to them: coming to the end of it is what is tested. Only where the node itself is short of
 //! memory, more is left over ([`strain`]).
 
+use super::conntrack;
 use super::held::{Held, HoldError};
 use super::holder::Grip;
 use super::page_cache::Cached;
 use super::place::{self, Place};
-use super::strain::{self, LOOK_EVERY, Strain};
+use super::speech::HoldSpec;
+use super::strain::{LOOK_EVERY, Strain};
 use crate::kernel::{cgroup, ports, process};
 use squall_experiments::dose::{Dose, Evidence, ExhaustDose};
 use squall_experiments::fault::{Exhaust, Exhausted};
@@ -73,12 +75,19 @@ struct Spent {
 /// Takes the first of them, in the target's namespace where they are ports.
 pub(crate) fn arm(
     fault: &Exhaust,
+    spec: &HoldSpec,
     grip: &mut Grip,
-    limits: &strain::Limits,
 ) -> Result<(Box<dyn Held>, Evidence), HoldError> {
     let source = match fault.what {
+        Exhausted::Conntrack => {
+            enter_network(grip)?;
+            return conntrack::arm(fault, &spec.filter);
+        }
         Exhausted::Pids => pids(grip)?,
-        Exhausted::Ports => ports_of(grip)?,
+        Exhausted::Ports => {
+            enter_network(grip)?;
+            ports_of()?
+        }
         Exhausted::Inodes => Source::Inodes {
             place: place_of(fault, grip)?,
             files: Vec::new(),
@@ -88,7 +97,7 @@ pub(crate) fn arm(
     let mut spent = Spent {
         source,
         fault: fault.clone(),
-        strain: Strain::new(&[], limits),
+        strain: Strain::new(&[], &spec.pressure),
         next: Instant::now(),
     };
     let before = spent.supply()?;
@@ -144,7 +153,7 @@ fn pids(grip: &mut Grip) -> Result<Source, HoldError> {
 }
 
 /// Enters the target's network namespace.
-fn ports_of(grip: &Grip) -> Result<Source, HoldError> {
+fn enter_network(grip: &Grip) -> Result<(), HoldError> {
     let member;
     let one = match grip.processes.first() {
         Some((pidfd, pid)) => Some((pidfd, *pid)),
@@ -160,8 +169,8 @@ fn ports_of(grip: &Grip) -> Result<Source, HoldError> {
         };
         if inode(&pid.to_string())? == inode("self")? {
             return Err(HoldError::Unable(format!(
-                "process {pid} lives in the node's own network namespace, where others would find no port either: say \
-                 `host` if you mean that"
+                "process {pid} lives in the node's own network namespace, where others would be hit as well: say `host` if you \
+                 mean that"
             )));
         }
         process::enter_netns(pidfd).map_err(HoldError::kernel(
@@ -170,6 +179,10 @@ fn ports_of(grip: &Grip) -> Result<Source, HoldError> {
         ))?;
         process::die_with_parent().map_err(HoldError::kernel("tie to its parent", "the holder"))?;
     }
+    Ok(())
+}
+
+fn ports_of() -> Result<Source, HoldError> {
     let range = ports::ephemeral().map_err(HoldError::kernel(
         "read",
         "/proc/sys/net/ipv4/ip_local_port_range",
@@ -456,6 +469,7 @@ impl Held for Spent {
             held: self.held(),
             left: supply.left,
             limit: supply.limit,
+            dropped: None,
             back_off: self.strain.said(),
         }))
     }

@@ -21,7 +21,7 @@ use crate::rhythm::Rhythm;
 use crate::{confine, privileges};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use squall_experiments::dose::Evidence;
-use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::fault::{Exhausted, Fault, FaultKind};
 use squall_experiments::wire::EndCause;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -183,6 +183,9 @@ fn arm(
     if spec.owned {
         keep = keep.union(privileges::TO_TELL_OWNERS);
     }
+    if matches!(&spec.fault, Fault::Exhaust(fault) if fault.what == Exhausted::Conntrack) {
+        keep = keep.union(privileges::TO_OWN_A_TABLE);
+    }
     privileges::keep_only(keep)
         .map_err(HoldError::kernel("give up", "what the fault does not need"))?;
     process::die_with_parent().map_err(HoldError::kernel("tie to its parent", "the holder"))?;
@@ -198,7 +201,7 @@ fn arm(
         Fault::Reboot(_) | Fault::Shutdown(_) => node_end::arm(spec.fault.kind())?,
         Fault::Fill(fault) => fill::arm(fault, &grip, &spec.pressure)?,
         Fault::Io(fault) => busy::arm(fault, &grip, &spec.pressure)?,
-        Fault::Exhaust(fault) => exhaust::arm(fault, &mut grip, &spec.pressure)?,
+        Fault::Exhaust(fault) => exhaust::arm(fault, spec, &mut grip)?,
         _ => network::arm(spec, &mut grip)?,
     };
     evidence.warnings.append(&mut warnings);

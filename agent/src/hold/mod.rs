@@ -6,6 +6,7 @@
 
 pub(crate) mod busy;
 mod checksum;
+pub(crate) mod conntrack;
 pub(crate) mod cpu;
 pub(crate) mod detour;
 pub(crate) mod dns;

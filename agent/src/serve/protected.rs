@@ -3,7 +3,7 @@
 use super::Agent;
 use crate::hold::speech::{Places, Prey};
 use crate::inventory::{self, Grasp, HeldTarget, Rules};
-use squall_experiments::fault::FaultKind;
+use squall_experiments::fault::{Exhausted, Fault};
 use squall_experiments::filter::{Network, Ports, ResolvedEndpoint};
 use squall_experiments::target::Target;
 use squall_experiments::units::Percent;
@@ -90,10 +90,19 @@ impl Agent {
         spare
     }
 
+    /// What a fault that names no packets spares all the same.
+    pub(super) fn spared_by(&self, fault: &Fault, grasp: &Grasp) -> Vec<ResolvedEndpoint> {
+        match fault {
+            Fault::NicDown(_) => self.spared_links(grasp),
+            Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Conntrack => self.spare(grasp),
+            _ => Vec::new(),
+        }
+    }
+
     /// What must be reached all the same where an interface is set down. The controller is reached from the node's own
     /// namespace.
-    pub(super) fn spared_links(&self, kind: FaultKind, grasp: &Grasp) -> Vec<ResolvedEndpoint> {
-        if kind != FaultKind::NicDown || !self.ready.policy.protect.links {
+    fn spared_links(&self, grasp: &Grasp) -> Vec<ResolvedEndpoint> {
+        if !self.ready.policy.protect.links {
             return Vec::new();
         }
         let own = inventory::netns::own_inode();

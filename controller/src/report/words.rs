@@ -2,8 +2,8 @@
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
 use squall_experiments::dose::{
-    DnsDose, Dose, FillDose, FreezeDose, HttpDose, IoDose, NicDownDose, PauseDose, PulsedDose,
-    TcpDose,
+    DnsDose, Dose, ExhaustDose, FillDose, FreezeDose, HttpDose, IoDose, NicDownDose, PauseDose,
+    PulsedDose, TcpDose,
 };
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
@@ -135,6 +135,21 @@ fn freeze_in_words(d: &FreezeDose) -> String {
     )
 }
 
+fn exhaust_in_words(d: &ExhaustDose) -> String {
+    let dropped = d.dropped.map_or_else(String::new, |packets| {
+        format!(
+            ", {} of new connections dropped",
+            counted(packets, "packet")
+        )
+    });
+    format!(
+        "{} of {} held, {} left{dropped}",
+        count(d.held),
+        count(d.limit),
+        count(d.left)
+    )
+}
+
 fn fill_in_words(d: &FillDose) -> String {
     format!(
         "{} taken of {} asked for, {} left free",
@@ -227,12 +242,7 @@ fn done_in_words(dose: &Dose) -> String {
         Dose::Freeze(d) => freeze_in_words(d),
         Dose::Fill(d) => fill_in_words(d),
         Dose::Io(d) => io_in_words(d),
-        Dose::Exhaust(d) => format!(
-            "{} of {} held, {} left",
-            count(d.held),
-            count(d.limit),
-            count(d.left)
-        ),
+        Dose::Exhaust(d) => exhaust_in_words(d),
         Dose::Pulsed(d) => pulses_in_words(d),
         Dose::Dns(d) => dns_in_words(d),
         Dose::Http(d) => http_in_words(d),

@@ -47,6 +47,10 @@ impl Dose {
             }
             (Self::Exhaust(a), Self::Exhaust(mut b)) => {
                 b.held = b.held.max(a.held);
+                b.dropped = a
+                    .dropped
+                    .zip(b.dropped)
+                    .map_or(b.dropped, |(a, b)| Some(a + b));
                 b.back_off = back_off(a.back_off, b.back_off);
                 Self::Exhaust(b)
             }

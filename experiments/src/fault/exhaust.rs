@@ -18,6 +18,8 @@ pub enum Exhausted {
     Inodes,
     /// Memory up to the limit of the target's cgroup, in pages, by a file that is kept in it.
     PageCache,
+    /// Connections that can be tracked (`nf_conntrack_max`), in the target's network namespace.
+    Conntrack,
 }
 
 impl Exhausted {
@@ -29,6 +31,7 @@ impl Exhausted {
             Self::Ports => "ports",
             Self::Inodes => "inodes",
             Self::PageCache => "pageCache",
+            Self::Conntrack => "conntrack",
         }
     }
 }

@@ -88,9 +88,9 @@ pub(super) fn exhaust() -> Value {
         (
             "what",
             word(
-                &["pids", "ports", "inodes", "pageCache"],
-                "Processes of the target's cgroup, its ports for outgoing connections, a file system's files, or memory by a \
-                 file that is kept in it",
+                &["pids", "ports", "conntrack", "inodes", "pageCache"],
+                "Processes of the target's cgroup, its ports for outgoing connections, connections that its network namespace \
+                 can track, a file system's files, or memory by a file that is kept in it",
             ),
         ),
         (
@@ -127,7 +127,7 @@ pub(super) fn exhaust() -> Value {
         );
     }
     or_short(
-        word(&["pids", "ports"], "All of them"),
+        word(&["pids", "ports", "conntrack"], "All of them"),
         long,
         "Something that the target has a limited number of is used up",
     )

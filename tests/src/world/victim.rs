@@ -242,12 +242,19 @@ impl Victim {
     /// Ends it in the hardest way and waits until it is gone.
     ///
     /// # Errors
-    /// When it does not go.
+    /// When it does not go within five seconds.
     pub fn kill(&mut self) -> Result<()> {
+        self.kill_within(Duration::from_secs(5))
+    }
+
+    /// The same, with another limit. Of the end of a process that is traced the kernel tells its parent only after its tracer, which may be
+    /// stopped itself (ptrace(2), "Death under ptrace").
+    ///
+    /// # Errors
+    /// When it does not go within `limit`.
+    pub fn kill_within(&mut self, limit: Duration) -> Result<()> {
         self.child.kill()?;
-        until("the victim's end", Duration::from_secs(5), || {
-            (!self.lives()).then_some(())
-        })
+        until("the victim's end", limit, || (!self.lives()).then_some(()))
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod cli;
 mod cluster;
+mod conntrack;
 mod dose;
 mod fleet;
 mod halt;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             trials.extend(dose::trials(&capabilities));
             trials.extend(redirect::trials(&capabilities));
             trials.extend(tcp::trials(&capabilities));
+            trials.extend(conntrack::trials(&capabilities));
             trials.extend(owner::trials(&capabilities));
             trials.extend(owner_reads::trials(&capabilities));
             trials.extend(kill_matrix::trials(&arguments, &capabilities));

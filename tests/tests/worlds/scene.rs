@@ -312,6 +312,20 @@ impl Scene {
     /// The target's end, and another of the same kind in its place: who looks for it finds the new one.
     pub(crate) fn restart_target(&self) -> Result<()> {
         self.exit_target()?;
+        self.start_target()
+    }
+
+    /// The same, where a fault's holder that hangs may keep the target's end from being told of until `lease` is over.
+    pub(crate) fn restart_target_within(&self, lease: Duration) -> Result<()> {
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        if let Some(victim) = victim.as_mut() {
+            victim.kill_within(lease)?;
+        }
+        drop(victim);
+        self.start_target()
+    }
+
+    fn start_target(&self) -> Result<()> {
         let started = match &self.stage {
             Stage::Network(wire)
             | Stage::Names(wire, _)

@@ -49,6 +49,10 @@ const STEPS: std::ops::Range<usize> = 6..40;
 /// How long all faults may take to be over once they are told to: the agent kills after 500 ms what does not end.
 const OVER_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long it may take until somebody hears that a target has ended: where a pause's holder was stopped it is the tracer of the dead
+/// until its lease ends, of which the longest is 30 s.
+const TOLD_LIMIT: Duration = Duration::from_secs(32);
+
 /// How long the agent may take to sweep up what is left idle.
 const SWEPT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -316,7 +320,7 @@ impl<'a> Walk<'a> {
     fn restart_a_target(&mut self) -> Result<()> {
         let place = self.chance.below(self.scenes.len());
         let _ = writeln!(self.steps, "target {place} restarts");
-        self.scenes[place].restart_target()
+        self.scenes[place].restart_target_within(TOLD_LIMIT)
     }
 
     /// Takes down what the agent says: an end is said once, and nothing may be stuck.

@@ -200,15 +200,16 @@ fn io_rate(cx: &mut Cx<'_, '_>, node: &Node) -> Option<IoRate> {
     }
 }
 
-const WHAT: [(&str, Exhausted); 4] = [
+const WHAT: [(&str, Exhausted); 5] = [
     ("pids", Exhausted::Pids),
     ("ports", Exhausted::Ports),
     ("inodes", Exhausted::Inodes),
     ("pageCache", Exhausted::PageCache),
+    ("conntrack", Exhausted::Conntrack),
 ];
 
 /// What others offer and cannot be held: the word, why, and what to write instead.
-const NOT_WHAT: [(&str, &str, &str); 5] = [
+const NOT_WHAT: [(&str, &str, &str); 4] = [
     (
         "threads",
         "threads are counted together with processes",
@@ -224,12 +225,6 @@ const NOT_WHAT: [(&str, &str, &str); 5] = [
         "sockets",
         "sockets have no limit of their own: they end with descriptors, which are each process's own, with ports, or with memory",
         "write `exhaust: ports`, or `memory`",
-    ),
-    (
-        "conntrack",
-        "the kernel keeps an entry of conntrack for its timeout, whether whoever made it lives or not",
-        "what would not end with its holder is not injected: to let new connections fail, write `tcp: { mode: refuse }` or a \
-         `partition`",
     ),
     (
         "processes",
@@ -323,7 +318,7 @@ fn place(cx: &mut Cx<'_, '_>, owner: At, exhaust: &Exhaust, path: Option<&Entry>
             .missing();
             None
         }
-        (Exhausted::Pids | Exhausted::Ports, Some(entry)) => {
+        (Exhausted::Pids | Exhausted::Ports | Exhausted::Conntrack, Some(entry)) => {
             cx.error(
                 entry.key_at,
                 format!("{} are not a file system's", exhaust.what.word()),

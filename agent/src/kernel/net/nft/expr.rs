@@ -64,6 +64,8 @@ pub(crate) enum QueueMeans {
 pub(crate) enum Verdict {
     /// Nothing more happens to the packet at this hook.
     Accept,
+    /// The packet ends here; a sender of this namespace's own is told (`EPERM`).
+    Drop,
     /// Back to the chain that jumped here.
     Return,
     /// To another chain, and back.
@@ -257,6 +259,28 @@ impl Expressions {
         loaded.equals(&RTN_LOCAL.to_ne_bytes())
     }
 
+    /// Goes on only where the packet would begin a connection that is not tracked yet (`IP_CT_NEW`,
+    /// include/uapi/linux/netfilter/nf_conntrack_common.h).
+    #[must_use]
+    pub(crate) fn begins_a_connection(self) -> Self {
+        const KEY_STATE: u32 = 0;
+        const NEW: u32 = 1 << 3;
+        let loaded = self.push("ct", |b| {
+            b.put_be32(1, REG_1).put_be32(2, KEY_STATE);
+        });
+        loaded.mask(&NEW.to_ne_bytes()).equals(&NEW.to_ne_bytes())
+    }
+
+    /// Goes on only where more than so many of the connections that came here are open (net/netfilter/nft_connlimit.c, Linux
+    /// 4.18).
+    #[must_use]
+    pub(crate) fn more_open_than(self, count: u32) -> Self {
+        const INVERTED: u32 = 1;
+        self.push("connlimit", |b| {
+            b.put_be32(1, count).put_be32(2, INVERTED);
+        })
+    }
+
     /// Takes the packet out of connection tracking (prerouting and output only).
     #[must_use]
     pub(crate) fn no_track(self) -> Self {
@@ -266,9 +290,10 @@ impl Expressions {
     /// Ends the rule.
     #[must_use]
     pub(crate) fn verdict(self, verdict: &Verdict) -> Self {
-        // NF_ACCEPT 1; NFT_JUMP -3, NFT_GOTO -4, NFT_RETURN -5.
+        // NF_DROP 0, NF_ACCEPT 1; NFT_JUMP -3, NFT_GOTO -4, NFT_RETURN -5.
         let (code, chain) = match verdict {
-            Verdict::Accept => (1i32, None),
+            Verdict::Drop => (0i32, None),
+            Verdict::Accept => (1, None),
             Verdict::Jump(chain) => (-3, Some(chain)),
             Verdict::Goto(chain) => (-4, Some(chain)),
             Verdict::Return => (-5, None),
