@@ -389,6 +389,10 @@ fn fits(fault: &Fault, site: Site) -> Result<(), Denial> {
         (false, Site::Host) if kind == FaultKind::Freeze => {
             wrong("the host", "name the cgroup or unit that is to stand still")
         }
+        (false, Site::Host) if kind == FaultKind::Fds => wrong(
+            "the host",
+            "name the processes that are to run out of descriptors",
+        ),
         (false, Site::Process | Site::Container) if kind == FaultKind::Freeze => wrong(
             "a process",
             "everything in its cgroup would stand still too; name the cgroup or unit, or use `pause`",

@@ -4,6 +4,7 @@ use crate::hold::{network, node_end};
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::{disk, process, ptrace};
 use crate::policy::{Leave, PATH, Policy};
+use crate::privileges;
 use rustix::thread::CapabilitySet;
 use squall_experiments::capability::{Capabilities, Capability, Means};
 use squall_experiments::fault::{FaultKind, Holding};
@@ -21,6 +22,7 @@ pub(crate) fn probe(policy: &Policy) -> Capabilities {
     faults.push(exhaust(&hierarchies));
     faults.push(freeze(&hierarchies, policy));
     faults.push(nic_down(policy));
+    faults.push(fds(policy));
     faults.push(node_end(FaultKind::Reboot, policy));
     faults.push(node_end(FaultKind::Shutdown, policy));
     Capabilities {
@@ -139,6 +141,36 @@ fn nic_down(policy: &Policy) -> Capability {
     Capability {
         fault,
         means: if able {
+            vec![Means::Journal]
+        } else {
+            Vec::new()
+        },
+        held: fault.holding(),
+        notes,
+    }
+}
+
+/// Whether others' limits may be set is asked of the capabilities: there is nobody to try it on. Root's own processes need none.
+fn fds(policy: &Policy) -> Capability {
+    let fault = FaultKind::Fds;
+    let needed = privileges::kept_for(fault);
+    let has = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+    let root = rustix::process::geteuid().is_root();
+    let mut notes = Vec::new();
+    if !root {
+        notes.push(
+            "others' limits are set, and the journal is kept, as root: run as root".to_owned(),
+        );
+    } else if !has {
+        notes.push(
+            "only root's own processes can be hit: grant CAP_SYS_RESOURCE, CAP_SYS_PTRACE and CAP_DAC_OVERRIDE"
+                .to_owned(),
+        );
+    }
+    notes.extend(by_journal(fault, policy));
+    Capability {
+        fault,
+        means: if root {
             vec![Means::Journal]
         } else {
             Vec::new()

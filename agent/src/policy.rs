@@ -67,6 +67,8 @@ pub(crate) enum Leave {
     Shutdown,
     /// A network interface is down until it is set up.
     Nic,
+    /// Processes have few descriptors until their limit is raised.
+    Fds,
 }
 
 impl Leave {
@@ -79,6 +81,7 @@ impl Leave {
             FaultKind::Kill | FaultKind::Pause | FaultKind::Cpu | FaultKind::Memory => None,
             FaultKind::Fill | FaultKind::Io | FaultKind::Exhaust => None,
             FaultKind::Freeze => Some(Self::Freeze),
+            FaultKind::Fds => Some(Self::Fds),
             FaultKind::NicDown => Some(Self::Nic),
             FaultKind::Reboot => Some(Self::Reboot),
             FaultKind::Shutdown => Some(Self::Shutdown),
@@ -92,6 +95,7 @@ impl Leave {
             Self::Reboot => "reboot",
             Self::Shutdown => "shutdown",
             Self::Nic => "nic",
+            Self::Fds => "fds",
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) const NEEDS: [Need; 7] = [
     need(
         CapabilitySet::SYS_RESOURCE,
         "CAP_SYS_RESOURCE",
-        "protection from the OOM killer, priority for what packets wait for, and more open files",
+        "protection from the OOM killer, priority for what packets wait for, more open files, and other users' limits of them",
     ),
 ];
 
@@ -82,6 +82,10 @@ pub(crate) const fn kept_for(kind: FaultKind) -> CapabilitySet {
         FaultKind::Freeze => Cap::SYS_PTRACE.union(Cap::DAC_OVERRIDE),
         // Its guard sets the interface up, in the namespace in which it was started.
         FaultKind::NicDown => Cap::NET_ADMIN,
+        // Its guard, which has the same, gives other users' processes their limits back.
+        FaultKind::Fds => Cap::SYS_PTRACE
+            .union(Cap::DAC_OVERRIDE)
+            .union(Cap::SYS_RESOURCE),
         FaultKind::Reboot | FaultKind::Shutdown => TO_END_THE_NODE,
         FaultKind::Cpu => Cap::empty(),
         FaultKind::Memory => Cap::SYS_RESOURCE,

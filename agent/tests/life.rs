@@ -77,7 +77,7 @@ async fn systemd_hears_that_the_agent_serves_and_nothing_of_one_that_hangs() {
 }
 
 /// One fault of each way of holding, and what it is aimed at.
-const FAULTS: [(&str, At); 11] = [
+const FAULTS: [(&str, At); 12] = [
     (r#"{"cpu": {"load": "10%"}}"#, At::Process),
     (
         r#"{"memory": {"size": "32MiB", "reserve": "0B"}}"#,
@@ -104,7 +104,15 @@ const FAULTS: [(&str, At); 11] = [
         At::Netns,
     ),
     (r#"{"tcp": {"effect": "stall"}}"#, At::Netns),
+    (r#"{"fds": {}}"#, At::Process),
 ];
+
+/// A policy that allows what is forbidden by default.
+fn allowing() -> tempfile::NamedTempFile {
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&policy, "allow: [ fds ]").unwrap();
+    policy
+}
 
 /// Runs a test body once per fault, with an agent and a victim of its own.
 macro_rules! for_each_fault {
@@ -124,8 +132,10 @@ macro_rules! for_each_fault {
             } else {
                 $victim.selector()
             };
+            let policy = allowing();
             #[allow(unused_mut)]
-            let mut $agent = Agent::start().await;
+            let mut $agent =
+                Agent::start_with(&["--policy", policy.path().to_str().unwrap()]).await;
             $body
         }
     };

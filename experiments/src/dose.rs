@@ -39,6 +39,8 @@ pub enum Dose {
     NicDown(NicDownDose),
     /// A node's end was ordered.
     NodeEnd(NodeEndDose),
+    /// Processes ran out of descriptors.
+    Fds(FdsDose),
 }
 
 /// Packets, counted by the kernel (netem, nftables) or by the holder's queue.
@@ -270,6 +272,22 @@ pub struct NicDownDose {
     pub forgotten: u64,
 }
 
+/// Processes that run out of file descriptors, as the kernel told when they were last looked at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FdsDose {
+    /// Processes whose limit is the lowered one.
+    pub processes: u64,
+    /// How many descriptors the one with the fewest can still open.
+    pub left: u64,
+    /// That one's lowered limit (`RLIMIT_NOFILE`): one more than the highest number that a new descriptor can have.
+    pub limit: u64,
+    /// Processes whose limit somebody else has changed meanwhile, and which were let go.
+    pub let_go: u64,
+    /// Seconds for which the kernel said that a limit is lowered.
+    pub seconds: f64,
+}
+
 /// A node that is told to end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -330,6 +348,7 @@ impl Dose {
             Self::Tcp(dose) => dose.matched > 0,
             Self::NicDown(dose) => dose.seconds > 0.0,
             Self::NodeEnd(dose) => dose.ordered,
+            Self::Fds(dose) => dose.seconds > 0.0,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fmt;
 mod disk;
 mod dns;
 mod exhaust;
+mod fds;
 mod freeze;
 mod holding;
 mod http;
@@ -20,6 +21,7 @@ mod tcp;
 pub use disk::{Fill, FillGoal, FolderPath, Io, IoRate, PathError};
 pub use dns::{Dns, DnsEffect, RecordType};
 pub use exhaust::{Exhaust, ExhaustGoal, Exhausted};
+pub use fds::Fds;
 pub use freeze::Freeze;
 pub use holding::Holding;
 pub use http::{Http, HttpEffect, Replace, Requests, Status};
@@ -74,6 +76,8 @@ pub enum Fault {
     Reboot(Reboot),
     /// The node is off.
     Shutdown(Shutdown),
+    /// Processes run out of file descriptors.
+    Fds(Fds),
 }
 
 /// The kinds of [`Fault`], without parameters.
@@ -104,11 +108,12 @@ pub enum FaultKind {
     NicDown,
     Reboot,
     Shutdown,
+    Fds,
 }
 
 impl FaultKind {
     /// Every kind there is, in the order in which people meet them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Delay,
         Self::Loss,
         Self::Duplicate,
@@ -130,6 +135,7 @@ impl FaultKind {
         Self::NicDown,
         Self::Reboot,
         Self::Shutdown,
+        Self::Fds,
     ];
 
     /// The word for it in a file.
@@ -157,6 +163,7 @@ impl FaultKind {
             Self::NicDown => "nicDown",
             Self::Reboot => "reboot",
             Self::Shutdown => "shutdown",
+            Self::Fds => "fds",
         }
     }
 
@@ -184,7 +191,7 @@ impl FaultKind {
     /// Whether it acts on processes themselves, which a node as a whole has none to spare of.
     #[must_use]
     pub const fn is_on_processes(self) -> bool {
-        matches!(self, Self::Kill | Self::Pause | Self::Freeze)
+        matches!(self, Self::Kill | Self::Pause | Self::Freeze | Self::Fds)
     }
 
     /// Whether it shapes packets (netem's domain), rather than refusing them.
@@ -459,6 +466,7 @@ impl Fault {
             Self::NicDown(_) => FaultKind::NicDown,
             Self::Reboot(_) => FaultKind::Reboot,
             Self::Shutdown(_) => FaultKind::Shutdown,
+            Self::Fds(_) => FaultKind::Fds,
         }
     }
 
@@ -489,7 +497,7 @@ impl Fault {
             Self::Tcp(f) => Some(&f.filter),
             Self::Kill(_) | Self::Cpu(_) | Self::Memory(_) | Self::Pause(_) => None,
             Self::Fill(_) | Self::Io(_) | Self::Exhaust(_) | Self::Freeze(_) => None,
-            Self::NicDown(_) | Self::Reboot(_) | Self::Shutdown(_) => None,
+            Self::NicDown(_) | Self::Reboot(_) | Self::Shutdown(_) | Self::Fds(_) => None,
         }
     }
 }
@@ -549,6 +557,7 @@ impl fmt::Display for Fault {
             Self::Freeze(freeze) => freeze.fmt(f)?,
             Self::Tcp(tcp) => tcp.fmt(f)?,
             Self::NicDown(nic) => nic.fmt(f)?,
+            Self::Fds(fds) => fds.fmt(f)?,
             Self::Reboot(_) | Self::Shutdown(_) => self.kind().fmt(f)?,
         }
         match self.filter().map(ToString::to_string) {

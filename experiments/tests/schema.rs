@@ -47,6 +47,8 @@ const ONLY_MEANING: &[&str] = &[
     "expect-time-of-prometheus",
     "expect-unit",
     "fault-out-of-range",
+    "fds-on-host",
+    "fds-on-netns",
     "fill-nothing",
     "fill-on-netns",
     "fill-path-upwards",

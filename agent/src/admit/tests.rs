@@ -63,7 +63,7 @@ fn capabilities(shaping: u8) -> Capabilities {
         }
         FaultKind::Partition => vec![Means::Nftables],
         kind if kind.is_redirecting() => vec![Means::Redirect],
-        FaultKind::Freeze | FaultKind::NicDown => vec![Means::Journal],
+        FaultKind::Freeze | FaultKind::NicDown | FaultKind::Fds => vec![Means::Journal],
         _ => vec![Means::Process],
     };
     let capability = |fault| Capability {
@@ -275,12 +275,18 @@ fn other_protocols_and_families_are_not_in_the_way() {
 }
 
 /// What is forbidden unless it is allowed: the word in a policy, what it allows, by which means, and where alone that fits.
-const LEAVES: [(&str, &str, Means, &[Site]); 4] = [
+const LEAVES: [(&str, &str, Means, &[Site]); 5] = [
     (
         "freeze",
         r#"{"freeze": {}}"#,
         Means::Journal,
         &[Site::Group],
+    ),
+    (
+        "fds",
+        r#"{"fds": {"goal": {"leave": 10}}}"#,
+        Means::Journal,
+        &[Site::Process, Site::Group, Site::Container],
     ),
     (
         "nic",

@@ -13,7 +13,9 @@
 
 use super::held::{Held, HoldError, chain};
 use super::speech::{Attached, FromHolder, HoldSpec, ToHolder};
-use super::{busy, cpu, exhaust, fill, freeze, kill, memory, names, network, nic_down, node_end};
+use super::{
+    busy, cpu, exhaust, fds, fill, freeze, kill, memory, names, network, nic_down, node_end,
+};
 use super::{pause, pulse, queue};
 use crate::kernel::net::late;
 use crate::kernel::{cgroup, channel, oom, process, timer};
@@ -198,6 +200,7 @@ fn arm(
         Fault::Pause(_) => pause::arm(spec, &mut grip)?,
         Fault::Freeze(_) => freeze::arm(spec, &mut grip)?,
         Fault::NicDown(nic) => nic_down::arm(nic, spec)?,
+        Fault::Fds(fault) => fds::arm(fault, spec, &mut grip)?,
         Fault::Reboot(_) | Fault::Shutdown(_) => node_end::arm(spec.fault.kind())?,
         Fault::Fill(fault) => fill::arm(fault, &grip, &spec.pressure)?,
         Fault::Io(fault) => busy::arm(fault, &grip, &spec.pressure)?,
@@ -293,7 +296,8 @@ fn enter(spec: &HoldSpec, grip: &Grip) -> Result<(), HoldError> {
 /// The group that a fault was aimed at, where it was a group and not a process in one or the node.
 fn aimed_at(spec: &HoldSpec, grip: &Grip) -> Result<Option<OwnedFd>, HoldError> {
     let kind = spec.fault.kind();
-    let of_groups = kind.is_pressure() || kind.is_network() || kind == FaultKind::Freeze;
+    let whole = matches!(kind, FaultKind::Freeze | FaultKind::Fds);
+    let of_groups = kind.is_pressure() || kind.is_network() || whole;
     let group = grip.groups.first().filter(|group| group.path != "/");
     match group {
         Some(group) if of_groups && grip.processes.is_empty() => group

@@ -163,6 +163,19 @@ fn pids() -> io::Result<Vec<u32>> {
     Ok(entries.filter_map(pid).collect())
 }
 
+/// All processes but zombies, each with its parent.
+///
+/// # Errors
+/// /proc cannot be listed.
+pub(crate) fn everybody() -> io::Result<Vec<(Identity, u32)>> {
+    let known = |pid| {
+        let stat = stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+        let started = stat.started;
+        Some((Identity { pid, started }, stat.parent))
+    };
+    Ok(pids()?.into_iter().filter_map(known).collect())
+}
+
 /// The processes that match all that is said, oldest first. Threads are not processes; zombies are left out.
 ///
 /// # Errors

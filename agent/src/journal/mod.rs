@@ -13,6 +13,7 @@
 //! - Putting back is done twice without harm, and is read back from the kernel before the entry goes.
 
 pub(crate) mod guard;
+pub(crate) mod open_files;
 pub(crate) mod undo;
 
 use crate::inventory::process::identity;

@@ -1,6 +1,8 @@
 //! The journal by itself, on entries whose group is gone: putting those back is nothing, and the entry goes.
 
+use super::open_files::{Limits, Was, cgroup_of};
 use super::*;
+use crate::kernel::limits::{self, OpenFiles};
 use std::os::unix::fs::PermissionsExt;
 
 fn journal() -> (tempfile::TempDir, Journal) {
@@ -21,6 +23,88 @@ fn entry(inode: u64) -> Entry {
             v2: true,
         },
     }
+}
+
+/// A process that waits for its end, and its limit of open files.
+struct Waiting(std::process::Child, OpenFiles);
+
+impl Waiting {
+    fn start(soft: u64) -> Self {
+        let mut child = std::process::Command::new("sleep");
+        let child = child.arg("60").spawn().unwrap();
+        let now = limits::open_files(child.id()).unwrap();
+        let limit = OpenFiles { soft, ..now };
+        limits::set_open_files(child.id(), limit).unwrap();
+        Self(child, limit)
+    }
+
+    fn soft(&self) -> u64 {
+        limits::open_files(self.0.id()).unwrap().soft
+    }
+
+    fn set(&self, soft: u64) {
+        let limit = OpenFiles { soft, ..self.1 };
+        limits::set_open_files(self.0.id(), limit).unwrap();
+    }
+
+    fn was(&self, lowered: u64) -> Was {
+        let id = identity(self.0.id()).unwrap();
+        Was {
+            pid: id.pid,
+            started: id.started,
+            soft: self.1.soft,
+            hard: self.1.hard,
+            lowered,
+            cgroup: 0,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn open_files(processes: Vec<Was>, since: u64) -> Undo {
+    Undo::OpenFiles(Limits {
+        since,
+        group: None,
+        cgroups: vec![cgroup_of(std::process::id()).unwrap()],
+        processes,
+    })
+}
+
+#[test]
+fn limits_come_back_to_whom_they_were_taken_from_and_to_what_that_forked() {
+    let victim = Waiting::start(400);
+    let since = identity(victim.0.id()).unwrap().started;
+    let entry = open_files(vec![victim.was(20)], since);
+    let again = serde_json::to_string(&entry).unwrap();
+    assert_eq!(serde_json::from_str::<Undo>(&again).unwrap(), entry);
+    // Lowered, and lowered again; one started beside it in the same cgroup looks like one that it forked.
+    victim.set(15);
+    let forked = Waiting::start(15);
+    let own = Waiting::start(300);
+    entry.put_back().unwrap();
+    assert_eq!((victim.soft(), forked.soft()), (400, 400));
+    assert_eq!(own.soft(), 300, "that is not a lowered one");
+    // What somebody else has set meanwhile is not touched.
+    victim.set(100);
+    entry.put_back().unwrap();
+    assert_eq!(victim.soft(), 100);
+    // Neither is another process of that number, nor one that was there before.
+    victim.set(15);
+    forked.set(15);
+    let mut other = victim.was(20);
+    other.started += 1;
+    open_files(vec![other], u64::MAX).put_back().unwrap();
+    assert_eq!((victim.soft(), forked.soft()), (15, 15));
+    // Nobody is left: nothing is to be done.
+    drop(victim);
+    drop(forked);
+    entry.put_back().unwrap();
 }
 
 fn is_root() -> bool {

@@ -1,5 +1,6 @@
 //! The changes that can be undone: what was before, where, and putting it back.
 
+use super::open_files::Limits;
 use crate::kernel::freezer::Freezer;
 use crate::kernel::net::forgotten::{self, Forgotten};
 use crate::kernel::net::netlink::{Netlink, Protocol};
@@ -38,6 +39,8 @@ pub(crate) enum Undo {
         /// What the kernel forgot with it.
         forgotten: Vec<Forgotten>,
     },
+    /// The limits of open files of some processes.
+    OpenFiles(Limits),
 }
 
 impl Undo {
@@ -48,6 +51,7 @@ impl Undo {
                 format!("freezer-{}-{inode}", if *v2 { "v2" } else { "v1" })
             }
             Self::LinkUp { netns, index, .. } => format!("link-{netns}-{index}"),
+            Self::OpenFiles(limits) => limits.key(),
         }
     }
 
@@ -58,6 +62,7 @@ impl Undo {
             Self::LinkUp { netns, name, .. } => {
                 format!("the interface {name} of network namespace {netns}")
             }
+            Self::OpenFiles(limits) => limits.in_words(),
         }
     }
 
@@ -77,6 +82,7 @@ impl Undo {
                 name,
                 forgotten,
             } => link_up(*netns, *index, name, forgotten).map_err(said),
+            Self::OpenFiles(limits) => limits.put_back(),
         }
     }
 }

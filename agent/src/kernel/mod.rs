@@ -7,6 +7,7 @@ pub(crate) mod channel;
 pub(crate) mod clock;
 pub(crate) mod disk;
 pub(crate) mod freezer;
+pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod oom;

@@ -2,7 +2,8 @@
 
 use super::Limits;
 use squall_experiments::fault::{
-    CpuBase, DnsEffect, ExhaustGoal, Fault, FillGoal, HttpEffect, LossModel, MemorySize,
+    CpuBase, DnsEffect, Exhaust, ExhaustGoal, Fault, Fds, FillGoal, HttpEffect, LossModel,
+    MemorySize,
 };
 use squall_experiments::units::{Delay, LoadPercent, Percent};
 
@@ -142,7 +143,7 @@ fn taken(fault: &Fault) -> Taken {
             FillGoal::To(share) => Taken::Share(share),
             _ => Taken::Unknown,
         },
-        Fault::Exhaust(exhaust) => match exhaust.goal {
+        Fault::Exhaust(Exhaust { goal, .. }) | Fault::Fds(Fds { goal }) => match *goal {
             ExhaustGoal::To(share) => Taken::Share(share),
             ExhaustGoal::Leave(_) => Taken::Unknown,
         },

@@ -2,8 +2,8 @@
 
 use super::summary::{ExpectationReport, FaultOutcome, Unit};
 use squall_experiments::dose::{
-    DnsDose, Dose, ExhaustDose, FillDose, FreezeDose, HttpDose, IoDose, NicDownDose, PauseDose,
-    PulsedDose, TcpDose,
+    DnsDose, Dose, ExhaustDose, FdsDose, FillDose, FreezeDose, HttpDose, IoDose, NicDownDose,
+    PauseDose, PulsedDose, TcpDose,
 };
 use squall_experiments::event::StopReason;
 use squall_experiments::run_life::RunState;
@@ -150,6 +150,20 @@ fn exhaust_in_words(d: &ExhaustDose) -> String {
     )
 }
 
+fn fds_in_words(d: &FdsDose) -> String {
+    let go = match d.let_go {
+        0 => String::new(),
+        several => format!(", {} set their own", processes(several)),
+    };
+    format!(
+        "short of descriptors for {} s, lately {}, of which one could open only {} more below its limit of {}{go}",
+        trimmed(d.seconds, 1),
+        processes(d.processes),
+        count(d.left),
+        count(d.limit)
+    )
+}
+
 fn fill_in_words(d: &FillDose) -> String {
     format!(
         "{} taken of {} asked for, {} left free",
@@ -240,6 +254,7 @@ fn done_in_words(dose: &Dose) -> String {
         ),
         Dose::Pause(d) => pause_in_words(d),
         Dose::Freeze(d) => freeze_in_words(d),
+        Dose::Fds(d) => fds_in_words(d),
         Dose::Fill(d) => fill_in_words(d),
         Dose::Io(d) => io_in_words(d),
         Dose::Exhaust(d) => exhaust_in_words(d),

@@ -60,6 +60,11 @@ impl Dose {
                 b.forgotten = b.forgotten.max(a.forgotten);
                 Self::NicDown(b)
             }
+            (Self::Fds(a), Self::Fds(mut b)) => {
+                b.seconds += a.seconds;
+                b.let_go += a.let_go;
+                Self::Fds(b)
+            }
             (Self::Pulsed(a), Self::Pulsed(b)) => Self::Pulsed(pulsed(a, b)),
             // Two kinds have no sum; one fault has one kind.
             (_, later) => later,

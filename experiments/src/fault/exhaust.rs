@@ -66,6 +66,17 @@ impl ExhaustGoal {
     }
 }
 
+/// What follows the word for what is used up; nothing where nothing is left over.
+impl fmt::Display for ExhaustGoal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leave(0) => Ok(()),
+            Self::Leave(number) => write!(f, " but for {number}"),
+            Self::To(share) => write!(f, " to {share}"),
+        }
+    }
+}
+
 /// Something that a target has a limited number of is used up, all but a rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -90,11 +101,7 @@ impl fmt::Display for Exhaust {
         if let Some(path) = &self.path {
             write!(f, " at {path}")?;
         }
-        match self.goal {
-            ExhaustGoal::Leave(0) => Ok(()),
-            ExhaustGoal::Leave(number) => write!(f, " but for {number}"),
-            ExhaustGoal::To(share) => write!(f, " to {share}"),
-        }
+        self.goal.fmt(f)
     }
 }
 

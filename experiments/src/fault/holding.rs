@@ -43,7 +43,7 @@ impl FaultKind {
     #[must_use]
     pub const fn holding(self) -> Holding {
         match self {
-            Self::Freeze | Self::NicDown => Holding::Journal,
+            Self::Freeze | Self::NicDown | Self::Fds => Holding::Journal,
             Self::Reboot | Self::Shutdown => Holding::Nothing,
             _ => Holding::Kernel,
         }

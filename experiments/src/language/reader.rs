@@ -348,7 +348,7 @@ fn elsewhere(what: &str, field: &str) -> Option<&'static str> {
             "a step",
             "delay" | "loss" | "duplicate" | "corrupt" | "reorder" | "rate" | "partition" | "kill"
             | "cpu" | "memory" | "dns" | "http" | "pause" | "fill" | "io" | "exhaust" | "freeze"
-            | "tcp" | "nicDown" | "reboot" | "shutdown",
+            | "tcp" | "nicDown" | "reboot" | "shutdown" | "fds",
         ) => Some("a step's fault stands below `fault`: write `fault: { delay: … }`"),
         ("a step", "process" | "netns" | "host" | "unit" | "cgroup" | "pod" | "container") => {
             Some("a step's target stands below `on`: write `on: { process: … }`")

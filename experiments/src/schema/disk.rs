@@ -83,7 +83,20 @@ pub(super) fn io() -> Value {
     long
 }
 
+/// How much is left over, in one of two ways.
+pub(super) fn rest(leave: &str, to: &str) -> [(&'static str, Value); 2] {
+    let number = json!({
+        "type": "integer", "minimum": 0, "maximum": 1_000_000_000,
+        "description": leave,
+    });
+    [("leave", number), ("to", quantity::<Percent>(to))]
+}
+
 pub(super) fn exhaust() -> Value {
+    let [leave, to] = rest(
+        "How many are left over; none where nothing is said",
+        "Until this share of the limit is in use",
+    );
     let fields = [
         (
             "what",
@@ -93,17 +106,8 @@ pub(super) fn exhaust() -> Value {
                  can track, a file system's files, or memory by a file that is kept in it",
             ),
         ),
-        (
-            "leave",
-            json!({
-                "type": "integer", "minimum": 0, "maximum": 1_000_000_000,
-                "description": "How many are left over; none where nothing is said",
-            }),
-        ),
-        (
-            "to",
-            quantity::<Percent>("Until this share of the limit is in use"),
-        ),
+        leave,
+        to,
         (
             "path",
             folder("A folder on the file system whose inodes, or files, are meant"),

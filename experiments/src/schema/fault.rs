@@ -13,7 +13,7 @@ pub(super) fn fault() -> Value {
     let kinds = FaultKind::ALL.map(|kind| (kind.word(), of_kind(kind)));
     json!({
         "oneOf": [
-            { "enum": ["kill", "partition", "pause", "freeze"] },
+            { "enum": ["kill", "partition", "pause", "freeze", "fds"] },
             one_of("Exactly one fault", kinds),
         ],
         "description": "What is injected",
@@ -45,6 +45,7 @@ fn of_kind(kind: FaultKind) -> Value {
         FaultKind::NicDown => nic_down(),
         FaultKind::Reboot => for_good("The node starts anew"),
         FaultKind::Shutdown => for_good("The node is off"),
+        FaultKind::Fds => fds(),
     }
 }
 
@@ -196,6 +197,23 @@ fn lasting(description: &str) -> Value {
     let mut nothing = object(description, [], &[]);
     nullable(&mut nothing);
     nothing
+}
+
+fn fds() -> Value {
+    let fields = disk::rest(
+        "How many descriptors can still be opened; none where nothing is said",
+        "Until this share of each process's soft limit is in use",
+    );
+    let mut fds = object(
+        "Processes run out of file descriptors; forbidden by a node unless its policy allows it",
+        fields,
+        &[],
+    );
+    nullable(&mut fds);
+    if let Value::Object(fds) = &mut fds {
+        fds.insert("not".into(), json!({ "required": ["leave", "to"] }));
+    }
+    fds
 }
 
 fn nic_down() -> Value {

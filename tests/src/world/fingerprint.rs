@@ -42,7 +42,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// Takes the host's fingerprint: this process's network namespace and the given ones, the lab's and Squall's cgroups, mounts,
-    /// Squall's processes and their open files.
+    /// Squall's processes, their open files and how many they may have.
     ///
     /// # Errors
     /// When a tool is missing or the kernel refuses to tell.
@@ -171,6 +171,11 @@ fn processes() -> BTreeMap<String, Vec<String>> {
                 .or_default()
                 .push(kind);
         }
+        let limit = super::victim::open_files(pid.parse().unwrap_or_default());
+        sections
+            .entry(format!("limits of {name}"))
+            .or_default()
+            .extend(limit.map(|limit| format!("open files {limit}")));
         sections
             .entry("processes".to_owned())
             .or_default()

@@ -21,6 +21,15 @@ use super::{Result, disk, until};
 /// The first argument by which this program knows that it is to be a victim.
 const ROLE: &str = "be-a-victim";
 
+/// The first argument by which this program knows that it is to open files when it is asked.
+const OPENER: &str = "be-an-opener";
+
+/// What an opener is told with to start another.
+const FORK: u8 = 0;
+
+/// What an opener adds to a question that it could open no file for.
+const FAILED: u8 = 0x80;
+
 /// The first argument by which this program knows that it is to become another.
 const LAUNCHED: &str = "be-launched";
 
@@ -32,6 +41,7 @@ pub fn main_if_victim() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(ROLE) => {}
+        Some(OPENER) => return Some(open_when_asked()),
         Some(LAUNCHED) => return Some(become_another(args.collect())),
         Some(GREEDY) => return Some(take_all_memory()),
         _ => return None,
@@ -44,6 +54,31 @@ pub fn main_if_victim() -> Option<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Opens a file, and closes it, for each byte that it is asked, and says whether it could; or starts another of its kind, which waits
+/// for its end.
+fn open_when_asked() -> ExitCode {
+    let (mut asked, mut answers) = (std::io::stdin(), std::io::stdout());
+    let mut say = |byte: u8| answers.write_all(&[byte]).and_then(|()| answers.flush());
+    let mut children = Vec::new();
+    let (mut byte, mut said) = ([0; 1], say(b'!'));
+    while said.is_ok() && matches!(asked.read(&mut byte), Ok(1)) {
+        let could = if byte[0] == FORK {
+            let other = Command::new("/proc/self/exe")
+                .arg(OPENER)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn();
+            other.map(|child| children.push(child)).is_ok()
+        } else {
+            std::fs::File::open("/dev/null").is_ok()
+        };
+        said = say(if could { byte[0] } else { byte[0] | FAILED });
+    }
+    // Each ends with its standard input, which ends with this process.
+    drop(children);
+    ExitCode::SUCCESS
 }
 
 /// Waits for a word, and becomes the program that is named.
@@ -172,8 +207,20 @@ impl Victim {
     /// # Errors
     /// When it cannot be started.
     pub fn start_with(tag: &str, open: impl Into<Stdio>) -> Result<Self> {
+        Self::start_as(ROLE, tag, open)
+    }
+
+    /// Starts one that opens files when it is asked ([`Self::opens`]).
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_opener(tag: &str) -> Result<Self> {
+        Self::start_as(OPENER, tag, Stdio::null())
+    }
+
+    fn start_as(role: &str, tag: &str, open: impl Into<Stdio>) -> Result<Self> {
         let mut child = Command::new("/proc/self/exe")
-            .args([ROLE, tag])
+            .args([role, tag])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(open)
@@ -229,6 +276,41 @@ impl Victim {
         Ok(begun.elapsed())
     }
 
+    /// Asks an opener to open a file; whether it could.
+    ///
+    /// # Errors
+    /// When it does not answer within `patience`, or has ended.
+    pub fn opens(&mut self, patience: Duration) -> Result<bool> {
+        self.asked = self.asked % (FAILED - 1) + 1;
+        self.answer_to(self.asked, patience)
+    }
+
+    /// Asks an opener to start another; whether it could.
+    ///
+    /// # Errors
+    /// When it does not answer within `patience`, or has ended.
+    pub fn forks(&mut self, patience: Duration) -> Result<bool> {
+        self.answer_to(FORK, patience)
+    }
+
+    fn answer_to(&mut self, question: u8, patience: Duration) -> Result<bool> {
+        let (Some(stdin), Some(stdout)) = (&mut self.child.stdin, &mut self.child.stdout) else {
+            return Err("the victim has no ears".into());
+        };
+        stdin.write_all(&[question])?;
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::try_from(patience)?)? == 0 {
+            return Err(format!("the victim did not answer within {patience:?}").into());
+        }
+        let mut answer = [0; 1];
+        stdout.read_exact(&mut answer)?;
+        match answer[0] {
+            answer if answer == question => Ok(true),
+            answer if answer == question | FAILED => Ok(false),
+            other => Err(format!("the victim was asked {question} and answered {other}").into()),
+        }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -264,6 +346,17 @@ impl Drop for Victim {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The limit of open files of a process (proc_pid_limits(5)), as the kernel tells it: soft and hard.
+///
+/// # Errors
+/// When it has ended.
+pub fn open_files(pid: u32) -> Result<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let line = text.lines().find(|line| line.starts_with("Max open files"));
+    let words = line.ok_or("no such limit")?.split_ascii_whitespace();
+    Ok(words.skip(3).take(2).collect::<Vec<_>>().join(" "))
 }
 
 /// Sends `signal` to the process `pid`.

@@ -1,6 +1,7 @@
 //! A scene for every kind of fault: what it is tried on, and how its victim feels it.
 
 pub(crate) mod owned;
+mod pressed;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,6 +24,7 @@ use squall_experiments::fault::{Fault, FaultKind};
 use squall_experiments::target::Target;
 
 use self::owned::Owned;
+use self::pressed::{cpu_suffering, memory_suffering, no_port};
 use crate::dose::emulated;
 
 /// How long a fault may take from `armed` until its victim feels it: a round trip, a growth, a control period.
@@ -67,6 +69,8 @@ enum Stage {
     Echo(Box<Wire>, Echo),
     /// A victim alone, which feels it by itself.
     Alone,
+    /// A victim alone that opens files.
+    Opener,
     /// A victim with a file system of its own.
     Disk,
     /// A victim in a network namespace with few ports.
@@ -83,6 +87,10 @@ impl Scene {
             FaultKind::Pause => {
                 victim = Some(Victim::start(&tag)?);
                 Stage::Alone
+            }
+            FaultKind::Fds => {
+                victim = Some(Victim::start_opener(&tag)?);
+                Stage::Opener
             }
             FaultKind::Fill | FaultKind::Io => {
                 victim = Some(Victim::start_on_disk(&tag, DISK_BYTES)?);
@@ -155,7 +163,9 @@ impl Scene {
             | Stage::Web(wire, _)
             | Stage::Echo(wire, _)
             | Stage::Ports(wire) => Some(wire),
-            Stage::Group(_) | Stage::Revived(_) | Stage::Alone | Stage::Disk => None,
+            Stage::Group(_) | Stage::Revived(_) | Stage::Alone | Stage::Opener | Stage::Disk => {
+                None
+            }
         }
     }
 
@@ -200,7 +210,7 @@ impl Scene {
             FaultKind::Pause | FaultKind::Kill => true,
             FaultKind::Cpu | FaultKind::Memory => matches!(self.stage, Stage::Group(_)),
             // The walk's agent lets nothing through that its node forbids by default.
-            FaultKind::Freeze | FaultKind::NicDown => false,
+            FaultKind::Freeze | FaultKind::NicDown | FaultKind::Fds => false,
             FaultKind::Reboot | FaultKind::Shutdown => false,
             FaultKind::Fill | FaultKind::Io => matches!(self.stage, Stage::Disk),
             FaultKind::Exhaust => matches!(self.stage, Stage::Ports(_)),
@@ -262,6 +272,7 @@ impl Scene {
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
             Stage::Alone => self.standstill(since, time),
+            Stage::Opener => self.no_file(since, time),
             Stage::Disk => self.no_room(since, time),
             Stage::Ports(wire) => wire.victim.enter(|| no_port(since, time)),
         }
@@ -279,6 +290,27 @@ impl Scene {
                 last = Some(since.elapsed());
             }
             thread::sleep(Duration::from_millis(5));
+        }
+        Ok(last)
+    }
+
+    /// Moments in which the victim can open no file. One that has ended wants none.
+    fn no_file(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
+        /// An answer takes microseconds; a machine that is busy or emulated takes its time.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        let victim = victim.as_mut().ok_or("there is no victim")?;
+        let mut last = None;
+        while since.elapsed() < time && victim.lives() {
+            let asked = since.elapsed();
+            match victim.opens(PATIENCE) {
+                Ok(true) => {}
+                Ok(false) => last = Some(asked),
+                // It may have ended in between.
+                Err(error) if victim.lives() => return Err(error),
+                Err(_) => {}
+            }
+            thread::sleep(Duration::from_millis(4));
         }
         Ok(last)
     }
@@ -340,6 +372,7 @@ impl Scene {
             }
             Stage::Disk => Victim::start_on_disk(&self.tag, DISK_BYTES)?,
             Stage::Alone => Victim::start(&self.tag)?,
+            Stage::Opener => Victim::start_opener(&self.tag)?,
             Stage::Revived(_) => return Err("it is started again by itself".into()),
         };
         *self.victim.lock().map_err(|_| "the victim is poisoned")? = Some(started);
@@ -391,7 +424,7 @@ pub(crate) fn strong(kind: FaultKind) -> Fault {
             let to = json!({ "hosts": [named(Ip::V4).to_string()], "ports": ["8080"] });
             json!({ "effect": { "abort": 503 }, "filter": { "to": to, "direction": "egress" } })
         }
-        FaultKind::Pause | FaultKind::Freeze => json!({}),
+        FaultKind::Pause | FaultKind::Freeze | FaultKind::Fds => json!({}),
         FaultKind::Fill => {
             json!({ "path": "/tmp", "goal": { "size": "16MiB" } })
         }
@@ -499,55 +532,12 @@ fn echo_suffering(
     Ok(last)
 }
 
-/// Windows in which the cgroup burns more than a quarter of a core.
-fn cpu_suffering(group: &Cgroup, since: Instant, time: Duration) -> Result<Option<Duration>> {
-    const WINDOW: Duration = Duration::from_millis(40);
-    let mut last = None;
-    while since.elapsed() < time {
-        let (before, begun) = (group.cpu_used()?, Instant::now());
-        thread::sleep(WINDOW);
-        let used = group.cpu_used()?.saturating_sub(before);
-        if used > begun.elapsed() / 4 {
-            // It burnt for as long as it used, from the window's beginning on.
-            last = Some(begun.saturating_duration_since(since) + used.min(begun.elapsed()));
-        }
-    }
-    Ok(last)
-}
-
-fn memory_suffering(group: &Cgroup, since: Instant, time: Duration) -> Result<Option<Duration>> {
-    let mut last = None;
-    while since.elapsed() < time {
-        if group.memory_used()? > MEMORY_BYTES / 10 * 9 {
-            last = Some(since.elapsed());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(last)
-}
-
 /// Narrows the range of ports for outgoing connections of the namespace this thread is in.
 pub(crate) fn few_ports() -> Result<()> {
     Ok(std::fs::write(
         "/proc/sys/net/ipv4/ip_local_port_range",
         "40000 40099",
     )?)
-}
-
-/// Moments in which nobody in this thread's namespace is given a port.
-fn no_port(since: Instant, time: Duration) -> Result<Option<Duration>> {
-    let mut last = None;
-    while since.elapsed() < time {
-        match std::net::TcpListener::bind("127.0.0.1:0") {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                last = Some(since.elapsed());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(last)
 }
 
 /// A victim that is started again whenever it dies, as a supervisor would.

@@ -1,7 +1,7 @@
 //! The faults that use up what there is a limited amount of: room, operations, numbers.
 
 use crate::fault::{
-    Exhaust, ExhaustGoal, Exhausted, Fill, FillGoal, FolderPath, Io, IoRate, PathError,
+    Exhaust, ExhaustGoal, Exhausted, Fds, Fill, FillGoal, FolderPath, Io, IoRate, PathError,
 };
 use crate::language::reader::{Cx, Fields};
 use crate::language::source::At;
@@ -218,13 +218,13 @@ const NOT_WHAT: [(&str, &str, &str); 4] = [
     (
         "fds",
         "a process's descriptors are its own: no other process can hold one of them open",
-        "give the service a small limit of its own (`LimitNOFILE=`) and load it with connections, or write `exhaust: ports`, \
-         whose end it meets in the same places",
+        "write `fault: { fds: { leave: 10 } }`, which lowers the process's own limit, and which a node's policy must allow; or \
+         `exhaust: ports`, whose end it meets in the same places and which needs no such leave",
     ),
     (
         "sockets",
         "sockets have no limit of their own: they end with descriptors, which are each process's own, with ports, or with memory",
-        "write `exhaust: ports`, or `memory`",
+        "write `fault: { fds: { leave: 10 } }`, `exhaust: ports`, or `memory`",
     ),
     (
         "processes",
@@ -245,24 +245,11 @@ fn what_is_exhausted(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Exhausted> {
     cx.word(node, "what is exhausted", &WHAT)
 }
 
-pub(super) fn exhaust(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Exhaust> {
+/// How much is left over: `leave` or `to`; nothing where neither is said.
+fn rest(cx: &mut Cx<'_, '_>, leave: Option<&Entry>, to: Option<&Entry>) -> Option<ExhaustGoal> {
     /// More than any of the limits is in practice.
     const LEAVE_MOST: u32 = 1_000_000_000;
-    let short = super::fault::is_short(node);
-    let fields = if short {
-        None
-    } else {
-        let known = ["what", "leave", "to", "path"];
-        Some(Fields::open(cx, owner, node, "an exhaustion", &known)?)
-    };
-    let what = match &fields {
-        None => what_is_exhausted(cx, node),
-        Some(fields) => fields
-            .need(cx, "what", "what: pids")
-            .and_then(|e| what_is_exhausted(cx, &e.node)),
-    };
-    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
-    let goal = match (get("leave"), get("to")) {
+    match (leave, to) {
         (None, None) => Some(ExhaustGoal::default()),
         (Some(leave), None) => cx
             .whole(&leave.node, "how many are left over", 0..=LEAVE_MOST)
@@ -279,7 +266,42 @@ pub(super) fn exhaust(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Exh
             .mend("keep one of them");
             None
         }
+    }
+}
+
+/// `fds: { leave: 10 }`, or `fds: { to: 95% }`; `fds` alone leaves none.
+pub(super) fn fds(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fds> {
+    if super::fault::is_short(node) {
+        cx.error(
+            node.at,
+            "it is not said whether so many descriptors are left over or in use",
+        )
+        .label("one of `leave` and `to`")
+        .mend("write `{ fds: { leave: 10 } }`, `{ fds: { to: 95% } }`, or `fault: fds`, which leaves none");
+        return None;
+    }
+    let known = ["leave", "to"];
+    let fields = Fields::open(cx, owner, node, "an end of descriptors", &known)?;
+    let goal = rest(cx, fields.get("leave"), fields.get("to"))?;
+    Some(Fds { goal })
+}
+
+pub(super) fn exhaust(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Exhaust> {
+    let short = super::fault::is_short(node);
+    let fields = if short {
+        None
+    } else {
+        let known = ["what", "leave", "to", "path"];
+        Some(Fields::open(cx, owner, node, "an exhaustion", &known)?)
     };
+    let what = match &fields {
+        None => what_is_exhausted(cx, node),
+        Some(fields) => fields
+            .need(cx, "what", "what: pids")
+            .and_then(|e| what_is_exhausted(cx, &e.node)),
+    };
+    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
+    let goal = rest(cx, get("leave"), get("to"));
     let path = match get("path") {
         None => Some(None),
         Some(entry) => folder(cx, &entry.node).map(Some),

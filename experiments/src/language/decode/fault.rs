@@ -2,8 +2,8 @@
 
 use super::{disk, dns, http, network, node, tcp};
 use crate::fault::{
-    Cpu, CpuBase, Fault, Freeze, Kill, Memory, MemoryBase, MemorySize, Pause, Reboot, Shutdown,
-    Signal,
+    Cpu, CpuBase, Fault, Fds, Freeze, Kill, Memory, MemoryBase, MemorySize, Pause, Reboot,
+    Shutdown, Signal,
 };
 use crate::language::reader::{Cx, Fields, Variant};
 use crate::language::source::At;
@@ -34,6 +34,7 @@ const KINDS: &[&str] = &[
     "nicDown",
     "reboot",
     "shutdown",
+    "fds",
 ];
 
 /// More of the host than this, and the kernel's own choice of what to kill decides what the experiment shows.
@@ -69,6 +70,7 @@ pub(super) fn fault(cx: &mut Cx<'_, '_>, owner: At, node: &Node) -> Option<Fault
         "fill" => disk::fill(cx, at, node).map(Fault::Fill),
         "io" => disk::io(cx, at, node).map(Fault::Io),
         "exhaust" => disk::exhaust(cx, at, node).map(Fault::Exhaust),
+        "fds" => disk::fds(cx, at, node).map(Fault::Fds),
         "tcp" => tcp::tcp(cx, at, node).map(Fault::Tcp),
         "nicDown" => node::nic_down(cx, at, node).map(Fault::NicDown),
         "reboot" => node::for_good(cx, at, node, "reboot")
@@ -94,6 +96,7 @@ fn by_a_word(cx: &mut Cx<'_, '_>, at: At, word: &str) -> Option<Fault> {
         }
         "pause" => Some(Fault::Pause(Pause {})),
         "freeze" => Some(Fault::Freeze(Freeze {})),
+        "fds" => Some(Fault::Fds(Fds::default())),
         word @ ("reboot" | "shutdown") => {
             node::not_said(cx, at, word);
             None

@@ -114,6 +114,11 @@ fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
                 .related(at, "everything in the cgroup stands still")
                 .mend("name what is to stand still: `on: { unit: payment.service }`");
         }
+        Fault::Fds(_) => {
+            cx.error(on, "descriptors are each process's own, and the host has none that are used up")
+                .related(at, "lowers the limit of processes")
+                .mend("name the processes: `on: { process: { name: payment } }`, or a cgroup or unit of them");
+        }
         Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Pids => {
             cx.error(
                 at,
@@ -126,6 +131,11 @@ fn on_host(cx: &mut Cx<'_, '_>, fault: &Fault, at: At, on: At) {
             cx.error(at, "the host has no memory limit to take a share of")
                 .related(on, "the target")
                 .mend("name a process, cgroup or unit that has one (MemoryMax=, or a container's)");
+        }
+        Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Conntrack => {
+            cx.warning(at, "no more connections of the whole node will begin, its pods' included")
+                .related(on, "the target")
+                .mend("this may be what you mean; to hit one service alone, name its network namespace or pod");
         }
         Fault::Cpu(cpu) if cpu.of == CpuBase::Quota => {
             cx.error(at, "the host has no processor quota")

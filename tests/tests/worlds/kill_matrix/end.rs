@@ -219,7 +219,8 @@ impl End {
                 | FaultKind::Tcp
                 | FaultKind::NicDown
                 | FaultKind::Reboot
-                | FaultKind::Shutdown => None,
+                | FaultKind::Shutdown
+                | FaultKind::Fds => None,
             },
             Self::NetnsDeleted => senseless_without_a_name(kind),
         }
@@ -236,7 +237,8 @@ const fn senseless_without_a_name(kind: FaultKind) -> Option<&'static str> {
         | FaultKind::Fill
         | FaultKind::Io
         | FaultKind::Exhaust
-        | FaultKind::Freeze => Some(
+        | FaultKind::Freeze
+        | FaultKind::Fds => Some(
             "it is aimed at a process, which stays in its network namespace when the name is deleted",
         ),
         FaultKind::Delay

@@ -478,7 +478,7 @@ impl Place {
 /// fills the disk.
 fn everything_allowed() -> Result<NamedTempFile> {
     let mut file = NamedTempFile::new_in("/run")?;
-    writeln!(file, "allow: [ freeze, nic ]")?;
+    writeln!(file, "allow: [ freeze, nic, fds ]")?;
     Ok(file)
 }
 
