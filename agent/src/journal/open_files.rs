@@ -115,29 +115,17 @@ impl Limits {
     /// # Errors
     /// `EPERM` without `CAP_SYS_RESOURCE`; or processes are forked faster than their limits can be given back.
     pub(crate) fn put_back(&self) -> io::Result<()> {
+        // Those that are known need not wait for a look at all others. What fails is tried again with them.
+        let known = self.processes.iter().map(|was| (was.id(), was));
+        let _ = give_back_all(known.collect());
         for _ in 0..PASSES_MAX {
-            if !self.pass()? {
+            if !give_back_all(self.all()?)? {
                 return Ok(());
             }
         }
         Err(io::Error::other(format!(
             "each of {PASSES_MAX} looks found another process with a lowered limit: they are forked faster than it can be given back"
         )))
-    }
-
-    /// Whether there was anything to give back. All of it is tried before the first error is told.
-    fn pass(&self) -> io::Result<bool> {
-        let mut changed = false;
-        let mut failed = None;
-        for (id, was) in self.all()? {
-            match give_back(id, was) {
-                Ok(done) => changed |= done,
-                Err(error) => {
-                    failed.get_or_insert(error);
-                }
-            }
-        }
-        failed.map_or(Ok(changed), Err)
     }
 
     /// The recorded processes, and then, by age, what they may have forked since: each with what its limit was, or its parent's.
@@ -177,6 +165,21 @@ impl Limits {
             .filter(|was| self.cgroups.get(was.cgroup) == Some(&cgroup) && was.is_lowered(now));
         beside.max_by_key(|was| was.soft)
     }
+}
+
+/// Whether there was anything to give back. All of it is tried before the first error is told.
+fn give_back_all(all: Vec<(Identity, &Was)>) -> io::Result<bool> {
+    let mut changed = false;
+    let mut failed = None;
+    for (id, was) in all {
+        match give_back(id, was) {
+            Ok(done) => changed |= done,
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    failed.map_or(Ok(changed), Err)
 }
 
 /// Gives one process its limit back, if it is lowered; whether it was.
