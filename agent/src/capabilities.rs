@@ -242,7 +242,7 @@ fn exhaust(hierarchies: &[Hierarchy]) -> Capability {
         });
     if !counts {
         capability.notes.push(
-            "no cgroup here counts processes (the pids controller): only ports and inodes can be exhausted".to_owned(),
+            "no cgroup here counts processes (the pids controller): only ports, conntrack and inodes can be exhausted".to_owned(),
         );
     }
     capability

@@ -5,6 +5,9 @@
 //! `nf_conntrack_alloc` refuses it (net/netfilter/nf_conntrack_core.c, "table full, dropping packet"). What is
 //! tracked already goes on. A local sender is told (`EPERM`), as it is by a full table.
 //!
+//! What the kernel knows to belong to a connection that is there (RELATED) passes: errors about it, which need no entry, and the data
+//! connection of a helper (FTP), which would need one.
+//!
 //! How many new ones may be open at once is counted by the kernel (nft_connlimit). One that is refused is counted too for up to some
 //! seconds, until the kernel has seen that it is tracked by nobody.
 

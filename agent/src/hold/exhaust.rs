@@ -1,6 +1,6 @@
 //! Something limited that is used up: threads of this process in the target's cgroup, sockets that are bound to the
-//! target's ports, unnamed files, a file in memory (and connections that can be tracked: [`conntrack`]). All of them are this process's own and end with it; no child is started that could
-//! be left over.
+//! target's ports, unnamed files, a file in memory. All of them are this process's own and end with it; no child is started that could
+//! be left over. Connections that can be tracked are held in another way: [`conntrack`].
 //!
 //! The rest that is left over is a level: what others give back meanwhile is taken as well, once a second. What others
 //! take is not given back to them: coming to the end of it is what is tested. Only where the node itself is short of

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::world::agent::{Agent, written};
 use lab::world::tcp::{Echo, ask};
@@ -19,7 +19,7 @@ use squall_experiments::target::Target;
 use squall_experiments::wire::{Armed, EndCause};
 
 use crate::beside_others;
-use crate::dose::LEASE;
+use crate::dose::{LEASE, emulated};
 
 const PORT: u16 = 7400;
 
@@ -29,8 +29,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long is waited for a connection that should not come about.
 const SILENCE: Duration = Duration::from_millis(600);
 
-/// A kill's end, on an emulated machine too; what is measured is in the kill matrix.
-const GONE: Duration = Duration::from_secs(2);
+/// How long the fault may last after its end: as in the kill matrix, whose row of `exhaust` uses up ports.
+fn gone() -> Duration {
+    Duration::from_millis(if emulated() { 300 } else { 100 })
+}
+
+/// How the fault comes to its end.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    HolderKilled,
+    AgentKilled,
+    Lease,
+}
 
 pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     // What has connections tracked in these tests is Squall's own translation of addresses.
@@ -42,7 +52,14 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
         untracked,
     )];
     if able {
-        trials.push(beside_others("dose::conntrack::full", full));
+        for (name, end) in [
+            ("the_holder_is_killed", End::HolderKilled),
+            ("the_agent_is_killed", End::AgentKilled),
+            ("the_lease_ends", End::Lease),
+        ] {
+            let name = format!("dose::conntrack::full_until_{name}");
+            trials.push(beside_others(name, move || full(end)));
+        }
         trials.push(beside_others(
             "dose::conntrack::but_for_a_few",
             but_for_a_few,
@@ -116,8 +133,8 @@ fn untracked() -> Result<()> {
     }
 }
 
-/// Nothing new, in whichever direction, for TCP or UDP; what is open goes on; and all is as before when the holder is killed.
-fn full() -> Result<()> {
+/// Nothing new, in whichever direction, for TCP or UDP; what is open goes on; and all is as before when the end comes.
+fn full(end: End) -> Result<()> {
     let mut world = Tracked::new("tracked")?;
     world.track()?;
     let open = world.connect(PATIENCE)?;
@@ -129,21 +146,38 @@ fn full() -> Result<()> {
     if world.connect(SILENCE).is_ok() {
         return Err("a connection came about though none could be tracked".into());
     }
-    if world.may_send_from_inside()? {
+    ask(&open, b"meanwhile", PATIENCE)?;
+    let mut due = Duration::ZERO;
+    match end {
+        End::HolderKilled => victim::signal(armed.holder, Signal::SIGKILL)?,
+        End::AgentKilled => world.agent.signal(Signal::SIGKILL)?,
+        End::Lease => {
+            due = Duration::from_millis(1500);
+            let lease = format!("{}ms", due.as_millis());
+            world.agent.renew(&armed.id, written(json!(lease)))?;
+        }
+    }
+    let begun = Instant::now();
+    if end == End::Lease && world.may_send_from_inside()? {
         return Err("something new was sent from inside though it could not be tracked".into());
     }
-    ask(&open, b"meanwhile", PATIENCE)?;
-    victim::signal(armed.holder, Signal::SIGKILL)?;
-    until("a connection after the kill", GONE, || {
-        world.connect(SILENCE).ok()
+    until("something that is sent again", due + PATIENCE, || {
+        world.may_send_from_inside().ok()?.then_some(())
     })?;
-    if !world.may_send_from_inside()? {
-        return Err("nothing could be sent after the kill".into());
+    let took = begun.elapsed();
+    if took > due + gone() {
+        return Err(format!("it was over after {took:?}, and {due:?} were due").into());
+    }
+    world.connect(PATIENCE)?;
+    if end == End::AgentKilled {
+        return Ok(());
     }
     let ended = world.agent.ended(&armed.id)?;
-    match ended.cause {
-        EndCause::HolderKilled(_) => Ok(()),
-        cause => Err(format!("the agent says that it ended by {cause:?}").into()),
+    match (end, &ended.cause) {
+        (End::HolderKilled, EndCause::HolderKilled(_)) | (End::Lease, EndCause::LeaseEnded) => {
+            Ok(())
+        }
+        (_, cause) => Err(format!("the agent says that it ended by {cause:?}").into()),
     }
 }
 
