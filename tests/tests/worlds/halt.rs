@@ -1,23 +1,24 @@
 //! The node's own stop, and what the agent and its holders may do: both without any controller's help.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
 use lab::world::agent::{Agent, program, written};
 use lab::world::victim::Victim;
-use lab::world::wire::Wire;
+use lab::world::wire::{Ip, Wire, named};
 use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::fault::{Exhausted, Fault};
 use squall_experiments::target::Target;
 use squall_experiments::wire::{Armed, EndCause};
 use tempfile::TempDir;
 
 use crate::as_root;
-use crate::dose::{self, LEASE};
+use crate::dose::LEASE;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -179,11 +180,16 @@ fn readme_names(readme: &str) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
-/// What the README's table of holders says of a fault.
-fn readme_holder(kind: FaultKind) -> Result<u64> {
+/// What the README's table of holders says of a fault; of some it says more by their target, or by what is exhausted.
+fn readme_holder(fault: &Fault, target: &Target) -> Result<u64> {
     let mut rows = README
         .lines()
         .filter(|line| line.starts_with("| `") && line.contains("| keeps "));
+    let kind = match fault {
+        Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Conntrack => "exhaust: conntrack",
+        _ if fault.kind().is_network() && matches!(target, Target::Process(_)) => "process",
+        _ => fault.kind().word(),
+    };
     let word = format!("`{kind}`");
     let row = rows.find(|row| {
         row.split('|')
@@ -191,17 +197,30 @@ fn readme_holder(kind: FaultKind) -> Result<u64> {
             .is_some_and(|cell| cell.contains(&word))
     });
     Ok(mask(row.ok_or_else(|| {
-        format!("agent/README.md does not say what a holder of {kind} keeps")
+        format!("agent/README.md does not say what a holder of {fault} keeps")
     })?))
+}
+
+/// Nothing is armed of what this kernel cannot do; the matrix says which those are.
+fn holds_as_documented(agent: &mut Agent, target: Value, fault: Value) -> Result<Option<Armed>> {
+    let (target, fault): (Target, Fault) = (written(target), written(fault));
+    match agent.inject(&target, &fault, written(json!(LEASE)), None) {
+        Ok(armed) => {
+            let documented = readme_holder(&fault, &target)?;
+            has_only(armed.holder, documented, &format!("{fault} of {target:?}"))?;
+            Ok(Some(armed))
+        }
+        Err(error) if error.to_string().contains("this node cannot") => Ok(None),
+        Err(error) => Err(format!("{fault}: {error}").into()),
+    }
 }
 
 fn privileges() -> Result<()> {
     let victim = Victim::start_on_disk("privileges", 128 << 20)?;
-    let wire = Wire::new()?;
     let mut agent = Agent::start()?;
     let (pid, all) = (agent.hello().pid, mask(&readme_names(README)));
     has_only(pid, all, "the agent")?;
-    let process: Target = written(json!({ "process": { "pid": victim.pid() } }));
+    let process = json!({ "process": { "pid": victim.pid() } });
     for fault in [
         json!({ "cpu": { "load": "1%" } }),
         json!({ "memory": { "size": "1MiB" } }),
@@ -210,20 +229,11 @@ fn privileges() -> Result<()> {
         json!({ "io": { "path": "/tmp", "read": "1/s", "file": "1MiB" } }),
         json!({ "exhaust": { "what": "inodes", "path": "/tmp", "goal": { "leave": 990 } } }),
     ] {
-        let fault: Fault = written(fault);
-        let armed = match agent.inject(&process, &fault, written(json!(LEASE)), None) {
-            Ok(armed) => armed,
-            // What this kernel cannot do has no holder; the matrix says which those are.
-            Err(error) if error.to_string().contains("this node cannot") => continue,
-            Err(error) => return Err(format!("{fault}: {error}").into()),
-        };
-        has_only(
-            armed.holder,
-            readme_holder(fault.kind())?,
-            &fault.to_string(),
-        )?;
-        agent.stop(&armed.id)?;
+        if let Some(armed) = holds_as_documented(&mut agent, process.clone(), fault)? {
+            agent.stop(&armed.id)?;
+        }
     }
+    privileges_on_packets(&mut agent)?;
     let mut deaf = Command::new("sh")
         .args(["-c", "trap '' USR1; exec sleep 60"])
         .spawn()?;
@@ -235,20 +245,51 @@ fn privileges() -> Result<()> {
     .and_then(|()| {
         let kill: Fault = written(json!({ "kill": { "signal": "USR1", "every": "60s" } }));
         let armed = agent.inject(&target, &kill, written(json!(LEASE)), None)?;
-        has_only(armed.holder, readme_holder(FaultKind::Kill)?, "kill")
+        has_only(armed.holder, readme_holder(&kill, &target)?, "kill")
     });
     deaf.kill()?;
     deaf.wait()?;
     result?;
-    let late = dose::fault(FaultKind::Delay, json!({ "time": "1ms" }), json!({}));
-    let armed = dose::inject(&mut agent, &wire, &late, None)?;
-    has_only(armed.holder, readme_holder(FaultKind::Delay)?, "delay")?;
-    agent.stop(&armed.id)?;
     until(
         "an agent that is still there",
         Duration::from_secs(1),
         || agent.lives().then_some(()),
     )
+}
+
+fn privileges_on_packets(agent: &mut Agent) -> Result<()> {
+    let wire = Wire::new()?;
+    let victim = wire.victim.enter(|| Victim::start("privileges-inside"))?;
+    let process = json!({ "process": { "pid": victim.pid() } });
+    let all = json!({ "netns": process });
+    let filter = json!({ "to": { "ports": ["1"] } });
+    for (target, fault) in [
+        (&all, json!({ "delay": { "time": "1ms" } })),
+        (
+            &process,
+            json!({ "delay": { "time": "1ms", "filter": filter } }),
+        ),
+        (&all, json!({ "partition": {} })),
+        (
+            &all,
+            json!({ "tcp": { "effect": "refuse", "filter": filter } }),
+        ),
+        (&all, json!({ "dns": { "effect": "nxdomain" } })),
+        // It has the kernel track connections there.
+        (
+            &all,
+            json!({ "http": { "effect": { "abort": 503 }, "filter": filter } }),
+        ),
+    ] {
+        holds_as_documented(agent, target.clone(), fault)?;
+    }
+    // What fills the table is refused where there is none of them.
+    wire.victim.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        Ok(socket.send_to(b"tracked", (named(Ip::V4), 1))?)
+    })?;
+    let full = json!({ "exhaust": { "what": "conntrack" } });
+    holds_as_documented(agent, process, full).map(drop)
 }
 
 fn doctor() -> Result<()> {
