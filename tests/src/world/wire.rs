@@ -36,6 +36,10 @@ pub enum Ip {
     V6,
 }
 
+/// The hardware addresses of the victim's end and of the peer's.
+const NEAR: &str = "02:77:00:00:00:01";
+const FAR: &str = "02:77:00:00:00:02";
+
 /// The address `last` in the wire's network.
 const fn address(ip: Ip, last: u8) -> IpAddr {
     match ip {
@@ -84,22 +88,39 @@ impl Wire {
         let victim = Netns::create(&format!("sqt-victim-{own}"))?;
         let peer = Netns::create(&format!("sqt-peer-{own}"))?;
         let (v, p) = (victim.name(), peer.name());
-        let near = "02:77:00:00:00:01";
-        let far = "02:77:00:00:00:02";
         ip(
             None,
             &[format!(
-                "link add eth0 address {near} netns {v} type veth peer name eth0 address {far} netns {p}"
+                "link add eth0 address {NEAR} netns {v} type veth peer name eth0 address {FAR} netns {p}"
             )],
         )?;
-        set_up(v, &[1], &[2, 3], far)?;
-        set_up(p, &[2, 3], &[1], near)?;
+        set_up(v, &[1], &[2, 3], FAR)?;
+        set_up(p, &[2, 3], &[1], NEAR)?;
         let servers = Servers::start(&peer)?;
         Ok(Self {
             victim,
             peer,
             servers,
         })
+    }
+
+    /// Gives the peer so many IPv4 addresses more, as many hosts have them; says which.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there are more than 200.
+    pub fn more_hosts(&self, count: u8) -> Result<Vec<IpAddr>> {
+        const FIRST: u8 = 50;
+        if count > 200 {
+            return Err(format!("{count} hosts are more than fit the wire's network").into());
+        }
+        let hosts: Vec<IpAddr> = (0..count).map(|n| address(Ip::V4, FIRST + n)).collect();
+        let own = hosts
+            .iter()
+            .map(|host| format!("addr add {host}/24 dev eth0"));
+        let near = hosts.iter().map(|host| known(*host, FAR));
+        ip(Some(self.peer.name()), &own.collect::<Vec<_>>())?;
+        ip(Some(self.victim.name()), &near.collect::<Vec<_>>())?;
+        Ok(hosts)
     }
 
     /// A UDP socket in the victim's namespace, connected to `to`.
@@ -183,13 +204,15 @@ fn set_up(netns: &str, own: &[u8], others: &[u8], other_mac: &str) -> Result<()>
     }
     for last in others {
         for version in [Ip::V4, Ip::V6] {
-            let other = address(version, *last);
-            commands.push(format!(
-                "neigh add {other} lladdr {other_mac} dev eth0 nud permanent"
-            ));
+            commands.push(known(address(version, *last), other_mac));
         }
     }
     ip(Some(netns), &commands)
+}
+
+/// The command by which nobody needs to look for that address.
+fn known(other: IpAddr, mac: &str) -> String {
+    format!("neigh add {other} lladdr {mac} dev eth0 nud permanent")
 }
 
 /// Runs iproute2's commands, all in one process.

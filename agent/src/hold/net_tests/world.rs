@@ -257,6 +257,7 @@ pub(super) struct Holding {
 
 enum Word {
     Update(ResolvedFilter),
+    Dose(mpsc::Sender<NetworkDose>),
     Stop,
 }
 
@@ -294,6 +295,10 @@ impl Holding {
             loop {
                 match orders.try_recv() {
                     Ok(Word::Update(filter)) => held.update(&filter).unwrap(),
+                    Ok(Word::Dose(tell)) => {
+                        let dose = held.dose().unwrap();
+                        tell.send(network_dose(&dose)).unwrap();
+                    }
                     Ok(Word::Stop) | Err(mpsc::TryRecvError::Disconnected) => break,
                     Err(mpsc::TryRecvError::Empty) => {}
                 }
@@ -322,6 +327,13 @@ impl Holding {
 
     pub(super) fn update(&self, filter: ResolvedFilter) {
         self.words.send(Word::Update(filter)).unwrap();
+    }
+
+    /// What was done so far.
+    pub(super) fn dose(&self) -> NetworkDose {
+        let (tell, told) = mpsc::channel();
+        self.words.send(Word::Dose(tell)).unwrap();
+        told.recv().expect("the holding thread")
     }
 
     pub(super) fn stop(self) -> NetworkDose {

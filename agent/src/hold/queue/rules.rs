@@ -19,11 +19,11 @@ const OUT_PRIORITY: i32 = 300;
 pub(super) fn commit_rules(
     table: &mut OwnedTable,
     filter: &ResolvedFilter,
-    number: u16,
+    (first, total): (u16, u16),
     copies: Option<u32>,
 ) -> Result<QueueMeans, HoldError> {
     let draft_by = |means| {
-        let act = Expressions::default().counter().queue(means, number, 1);
+        let act = Expressions::default().counter().queue(means, first, total);
         let mut draft = Draft::default();
         steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
         draft_hooks(&mut draft, filter.direction, copies);

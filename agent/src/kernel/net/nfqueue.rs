@@ -42,7 +42,7 @@ const ATTRIBUTE_BYTES: usize = 4;
 const VERDICT_BYTES: usize = 16;
 /// Queue numbers that are tried; below are those people write into their own rules.
 const NUMBERS: std::ops::Range<u16> = 0x5100..0xf000;
-/// How many taken numbers in a row mean that something else is wrong.
+/// How many tries at numbers that are taken mean that something else is wrong.
 const NUMBER_TRIES_MAX: usize = 64;
 /// Room for packets that the kernel has announced and we have not read: 80,000 a second for 20 ms, at 1 KB each.
 const RECEIVE_BYTES_MAX: usize = 8 << 20;
@@ -108,8 +108,44 @@ impl Queue {
     /// # Errors
     /// When the kernel has no queues, or no number is free.
     pub(crate) fn bind(copying: Copying, waiting_max: u32) -> Result<Self, NetError> {
+        let mut one = Self::bind_in_a_row(1, copying, waiting_max)?;
+        Ok(one.swap_remove(0))
+    }
+
+    /// Binds so many free numbers, at least one, each the one before and one more: what one rule can choose from.
+    ///
+    /// # Errors
+    /// As of [`Queue::bind`].
+    pub(crate) fn bind_in_a_row(
+        count: u16,
+        copying: Copying,
+        waiting_max: u32,
+    ) -> Result<Vec<Self>, NetError> {
+        let count = count.max(1);
+        let span = NUMBERS.end - NUMBERS.start - count;
+        for _ in 0..NUMBER_TRIES_MAX {
+            let first = NUMBERS.start + rand::random::<u16>() % span;
+            let numbers = first..first + count;
+            let bound =
+                numbers.map_while(|number| Self::bind_to(number, copying, waiting_max).transpose());
+            let bound = bound.collect::<Result<Vec<_>, _>>()?;
+            if bound.len() == usize::from(count) {
+                return Ok(bound);
+            }
+        }
+        Err(NetError::io(
+            "bind",
+            "a free queue number",
+            io::Error::from_raw_os_error(libc::EBUSY),
+        ))
+    }
+
+    /// Binds that number; `None` where somebody else has it.
+    fn bind_to(number: u16, copying: Copying, waiting_max: u32) -> Result<Option<Self>, NetError> {
         let mut netlink = Netlink::open(Protocol::Netfilter)?;
-        let number = bind_free(&mut netlink)?;
+        if !claim(&mut netlink, number)? {
+            return Ok(None);
+        }
         let object = format!("queue {number}");
         let ask = Ask {
             operation: "configure",
@@ -136,13 +172,13 @@ impl Queue {
             setsockopt(&netlink, sockopt::RcvBuf, &RECEIVE_BYTES_MAX)
                 .map_err(|e| failed(e.into()))?;
         }
-        Ok(Self {
+        Ok(Some(Self {
             netlink,
             number,
             buffer: Vec::new(),
             burst: (copying != Copying::Whole).then(Burst::new),
             verdicts: Vec::new(),
-        })
+        }))
     }
 
     /// Its number, for the rule.
@@ -275,34 +311,21 @@ fn config(number: u16) -> Body {
     Body::with_header(&header(number))
 }
 
-fn bind_free(netlink: &mut Netlink) -> Result<u16, NetError> {
-    let span = NUMBERS.end - NUMBERS.start;
-    let mut number = NUMBERS.start + rand::random::<u16>() % span;
-    for _ in 0..NUMBER_TRIES_MAX {
-        let object = format!("queue {number}");
-        let mut body = config(number);
-        body.put(CFG_CMD, &[CMD_BIND, 0, 0, 0]);
-        match netlink.request(
-            Ask {
-                operation: "bind",
-                object: &object,
-            },
-            SUBSYSTEM << 8 | MSG_CONFIG,
-            0,
-            body.bytes(),
-        ) {
-            // Bound by somebody else: the kernel says EBUSY, or EPERM when another socket configures it.
-            Err(e) if matches!(e.errno(), Some(libc::EBUSY | libc::EPERM)) => {}
-            Err(e) => return Err(e),
-            Ok(()) => return Ok(number),
-        }
-        number = NUMBERS.start + (number - NUMBERS.start + 1) % span;
+/// Whether the number is this socket's from now on.
+fn claim(netlink: &mut Netlink, number: u16) -> Result<bool, NetError> {
+    let object = format!("queue {number}");
+    let ask = Ask {
+        operation: "bind",
+        object: &object,
+    };
+    let mut body = config(number);
+    body.put(CFG_CMD, &[CMD_BIND, 0, 0, 0]);
+    match netlink.request(ask, SUBSYSTEM << 8 | MSG_CONFIG, 0, body.bytes()) {
+        Ok(()) => Ok(true),
+        // Bound by somebody else: the kernel says EBUSY, or EPERM when another socket configures it.
+        Err(e) if matches!(e.errno(), Some(libc::EBUSY | libc::EPERM)) => Ok(false),
+        Err(e) => Err(e),
     }
-    Err(NetError::io(
-        "bind",
-        "a free queue number",
-        io::Error::from_raw_os_error(libc::EBUSY),
-    ))
 }
 
 fn parse(body: &[u8]) -> Option<Packet> {

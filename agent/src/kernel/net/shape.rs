@@ -78,6 +78,24 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
 }
 
+impl Shape {
+    /// Whether what becomes of a packet depends on those before it: on what they drew, or on where they wait.
+    #[must_use]
+    pub(crate) fn has_memory(&self) -> bool {
+        let repeats = match self.loss {
+            Some(Loss::Random { correlation, .. }) => correlation > 0.0,
+            Some(Loss::Gilbert { .. }) => true,
+            None => false,
+        };
+        let chances = [self.duplicate, self.corrupt, self.reorder];
+        repeats
+            || chances.iter().any(|chance| chance.correlation > 0.0)
+            || self.delay_correlation > 0.0
+            || self.reorder.probability > 0.0
+            || self.rate_bytes_per_s > 0
+    }
+}
+
 /// As a person would say it: `delay 100ms ± 10ms (normal), loss 30%`.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! What steered traffic still gets: at full speed, and at fifty thousand packets a second.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use lab::world::agent::Agent;
 use lab::world::tcp::throughput;
 use lab::world::wire::{Ip, Wire, named};
 use squall_experiments::capability::Means;
+use squall_experiments::dose::Dose;
 use squall_experiments::ids::TargetId;
 
 use super::{delay, lease, ms, netns, processor_time, word};
@@ -25,6 +26,8 @@ const VOLLEY: Duration = Duration::from_secs(1);
 const VOLLEYS: usize = 5;
 /// What is asked for while they come. Little enough that those that wait fit their socket's buffer.
 const LATE: Duration = Duration::from_millis(2);
+/// So many hosts share a flood. The kernel chooses a queue by a packet's addresses: what one host is sent comes to one queue.
+const HOSTS: u8 = 16;
 /// Where they are counted.
 const PORT: u16 = 7_100;
 
@@ -32,6 +35,9 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
     for means in means {
         at_full_speed(*means, rows)?;
         many_packets(*means, rows)?;
+        if *means == Means::Queue {
+            many_hosts(rows)?;
+        }
     }
     Ok(())
 }
@@ -147,10 +153,63 @@ fn many_packets(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
+/// Packets that are made late in a second of as many as can be sent: to one host, and to many.
+fn many_hosts(rows: &mut Vec<Row>) -> Result<()> {
+    let wire = Wire::new()?;
+    let (mut agent, target) = agent_at(&wire, &[])?;
+    let hosts = wire.more_hosts(HOSTS)?;
+    // What nobody reads is dropped there; without a socket each would be answered.
+    let sinks = wire
+        .peer
+        .enter(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))?))?;
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    for _ in 0..VOLLEYS {
+        for (to, paces) in [(&hosts[..1], &mut one), (&hosts[..], &mut many)] {
+            let late = delay(&format!("{}ms", LATE.as_millis()));
+            let armed = agent.arm(target.clone(), &late, lease(), Some(Means::Queue))?;
+            let took = flood(&wire, to)?;
+            let ended = agent.stop(&armed.id)?;
+            let Some(Dose::Network(dose)) = ended.dose else {
+                return Err("a delay told no dose".into());
+            };
+            #[allow(clippy::cast_precision_loss, reason = "some million packets")]
+            paces.push(dose.delayed as f64 / took.as_secs_f64() / 1e3);
+        }
+    }
+    drop(sinks);
+    let what = format!(
+        "queue: {} ms late in a flood to {HOSTS} hosts",
+        LATE.as_millis()
+    );
+    let row = Row::alone(what, "1,000/s", quantile(&many, 0.5));
+    rows.push(row.beside("the same to one host, by one queue", quantile(&one, 0.5)));
+    Ok(())
+}
+
+/// Sends to each in turn by as many sockets as there are hosts, as fast as it goes; says how long it took.
+fn flood(wire: &Wire, to: &[IpAddr]) -> Result<Duration> {
+    let sockets = wire.victim.enter(|| {
+        let connected = to.iter().cycle().take(usize::from(HOSTS)).map(|to| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect((*to, PORT))?;
+            Ok(socket)
+        });
+        connected.collect::<Result<Vec<_>>>()
+    })?;
+    let begun = Instant::now();
+    while begun.elapsed() < VOLLEY {
+        for socket in &sockets {
+            // Packets that wait are charged to their socket: one that is full is waited for.
+            let _ = socket.send(&[0; 64]);
+        }
+    }
+    Ok(begun.elapsed())
+}
+
 /// Sends packets that carry the moment of their sending, and reads them at the other end.
 fn fly(wire: &Wire, pace: u32) -> Result<Flight> {
     let from = wire.victim.enter(|| {
-        let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((named(Ip::V4), PORT))?;
         Ok(socket)
     })?;
