@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::again;
 use super::build::TestBinary;
 use super::run::{BINARY_LIMIT, WORLD, World, prefix};
 use super::tally::{Failure, Tally};
@@ -21,7 +22,7 @@ pub(super) struct Guest {
 
 impl Guest {
     /// Boots a VM with `files` and all `binaries` in it.
-    pub(super) fn boot(binaries: &[&TestBinary], files: Vec<PathBuf>) -> Result<Self, String> {
+    pub(super) fn boot(binaries: &[TestBinary], files: Vec<PathBuf>) -> Result<Self, String> {
         let tests = binaries.iter().map(|binary| binary.path.clone());
         let boot = Boot {
             files: tests.chain(files).collect(),
@@ -31,8 +32,25 @@ impl Guest {
         Ok(Self { boot, machine })
     }
 
+    /// Runs `binary`, and decides its few failures by a second run; `told` has what a person should read of it.
+    pub(super) fn settle(
+        &mut self,
+        binary: &TestBinary,
+        args: &[String],
+        each: &mut (dyn FnMut(&str, &str) + Send),
+        told: &mut Vec<String>,
+    ) -> Tally {
+        let mut run =
+            |args: &[String]| self.run(binary, args, &mut *each, |text| told.push(text.to_owned()));
+        let first = run(args);
+        let mut settled = Vec::new();
+        let tally = again::settle(first, run, |text| settled.push(text.to_owned()));
+        told.extend(settled);
+        tally
+    }
+
     /// Runs `binary`, and what a dying VM left of it in another one. `each` hears of every test as it ends, `said` of a VM that died.
-    pub(super) fn run(
+    fn run(
         &mut self,
         binary: &TestBinary,
         args: &[String],

@@ -3,6 +3,7 @@
 mod again;
 mod build;
 mod guest;
+mod meanwhile;
 mod packages;
 mod run;
 mod tally;
@@ -21,6 +22,7 @@ use crate::world::postgres;
 use crate::world::service::Service;
 use build::TestBinary;
 use guest::Guest;
+use meanwhile::{Done, Meanwhile};
 
 /// What the person asked for.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,14 @@ fn needs_root(binary: &TestBinary) -> bool {
     binary.package == "agent" && binary.target != "squall_agent"
 }
 
+fn is_about_the_kernel(binary: &TestBinary) -> bool {
+    KERNEL_TESTS.contains(&(binary.package.as_str(), binary.target.as_str()))
+}
+
+fn name_in_vm(binary: &TestBinary) -> String {
+    format!("vm: {}/{}", binary.package, binary.target)
+}
+
 /// The library with the controller's store.
 const STORE: (&str, &str) = ("controller", "squall_controller");
 
@@ -105,50 +115,73 @@ impl Verify<'_> {
         }
         if self.options.filter.is_none() {
             self.check("format", || build::cargo(&["fmt", "--all", "--check"]));
-            self.check("lints", || {
-                let strict = [
-                    "--workspace",
-                    "--all-targets",
-                    "--quiet",
-                    "--",
-                    "-D",
-                    "warnings",
-                ];
-                build::cargo(&[&["clippy"], &strict[..]].concat())
-            });
         }
         let mut built = Vec::new();
         self.check("build", || {
             build::test_binaries().map(|binaries| built = binaries)
         });
-        if self.wants(World::Here) {
-            for binary in &built {
-                if needs_root(binary) && !nix::unistd::geteuid().is_root() {
-                    self.summary.results.skipped.push(Skip {
-                        name: format!("here: {}/{}", binary.package, binary.target),
-                        reason: "needs root: it holds faults in namespaces and cgroups".to_owned(),
-                    });
-                    continue;
-                }
-                let mut told = Vec::new();
-                let database = self.database(binary);
-                let database = database.as_ref().map(|(_, address)| address.as_str());
-                self.step(
-                    &format!("here: {}/{}", binary.package, binary.target),
-                    |args, each| {
-                        let first = run::here(binary, args, database, &mut *each);
-                        if !again::measures(binary) {
-                            return first;
-                        }
-                        let run = |args: &[String]| run::here(binary, args, database, &mut *each);
-                        again::settle(first, run, |text| told.push(text.to_owned()))
-                    },
-                );
-                told.iter().for_each(|text| (self.say)(text));
-            }
+        let (measuring, others): (Vec<_>, Vec<_>) = built.iter().partition(|b| again::measures(b));
+        self.here(&measuring);
+        // What follows mostly waits, and leaves time to others.
+        let lints = self.options.filter.is_none().then(Meanwhile::lints);
+        let guest = self.wants(World::Vm).then(|| self.begin_vm(&built));
+        self.here(&others);
+        if let Some(lints) = lints {
+            self.settle(lints);
         }
-        if self.wants(World::Vm) {
-            self.vm(&built);
+        if let Some(guest) = guest.and_then(|guest| self.settle(guest)) {
+            self.measure_in_vm(guest, &built);
+        }
+    }
+
+    /// Waits for what runs beside, and shows what came of it.
+    fn settle<T: Default + Send + 'static>(&mut self, meanwhile: Meanwhile<T>) -> T {
+        let (result, steps) = meanwhile.settle();
+        for Done {
+            name,
+            begun,
+            seconds,
+            tally,
+            told,
+        } in steps
+        {
+            self.announce_at(&name, begun);
+            self.done(&name, seconds, tally);
+            told.iter().for_each(|text| (self.say)(text));
+        }
+        result
+    }
+
+    /// Runs tests on this machine.
+    fn here(&mut self, binaries: &[&TestBinary]) {
+        let binaries = if self.wants(World::Here) {
+            binaries
+        } else {
+            &[]
+        };
+        for binary in binaries {
+            if needs_root(binary) && !nix::unistd::geteuid().is_root() {
+                self.summary.results.skipped.push(Skip {
+                    name: format!("here: {}/{}", binary.package, binary.target),
+                    reason: "needs root: it holds faults in namespaces and cgroups".to_owned(),
+                });
+                continue;
+            }
+            let mut told = Vec::new();
+            let database = self.database(binary);
+            let database = database.as_ref().map(|(_, address)| address.as_str());
+            self.step(
+                &format!("here: {}/{}", binary.package, binary.target),
+                |args, each| {
+                    let first = run::here(binary, args, database, &mut *each);
+                    if !again::measures(binary) {
+                        return first;
+                    }
+                    let run = |args: &[String]| run::here(binary, args, database, &mut *each);
+                    again::settle(first, run, |text| told.push(text.to_owned()))
+                },
+            );
+            told.iter().for_each(|text| (self.say)(text));
         }
     }
 
@@ -178,34 +211,27 @@ impl Verify<'_> {
         self.options.world.is_none_or(|only| only == world)
     }
 
-    fn vm(&mut self, built: &[TestBinary]) {
-        let wanted =
-            |b: &&TestBinary| KERNEL_TESTS.contains(&(b.package.as_str(), b.target.as_str()));
-        let binaries: Vec<&TestBinary> = built.iter().filter(wanted).collect();
-        if binaries.is_empty() {
-            return;
-        }
-        let files = programs(&binaries);
-        let mut booted = None;
-        self.check("vm: boot", || {
-            Guest::boot(&binaries, files).map(|guest| booted = Some(guest))
-        });
-        let Some(mut guest) = booted else { return };
-        for binary in binaries {
+    /// Boots the VM, and runs there what does not measure.
+    fn begin_vm(&self, built: &[TestBinary]) -> Meanwhile<Option<Guest>> {
+        let binaries: Vec<TestBinary> = built
+            .iter()
+            .filter(|b| is_about_the_kernel(b))
+            .cloned()
+            .collect();
+        let args: Vec<String> = self.options.filter.iter().cloned().collect();
+        Meanwhile::vm(binaries, args)
+    }
+
+    /// Runs in the VM what measures, with the machine to itself.
+    fn measure_in_vm(&mut self, mut guest: Guest, built: &[TestBinary]) {
+        for binary in built
+            .iter()
+            .filter(|b| is_about_the_kernel(b) && b.target == WORLDS)
+        {
             let mut told = Vec::new();
-            self.step(
-                &format!("vm: {}/{}", binary.package, binary.target),
-                |args, each| {
-                    let mut run = |args: &[String]| {
-                        guest.run(binary, args, &mut *each, |text| told.push(text.to_owned()))
-                    };
-                    let first = run(args);
-                    let mut settled = Vec::new();
-                    let tally = again::settle(first, run, |text| settled.push(text.to_owned()));
-                    told.extend(settled);
-                    tally
-                },
-            );
+            self.step(&name_in_vm(binary), |args, each| {
+                guest.settle(binary, args, each, &mut told)
+            });
             told.iter().for_each(|text| (self.say)(text));
         }
     }
@@ -215,7 +241,7 @@ impl Verify<'_> {
         self.announce(name);
         let begun = Instant::now();
         let tally = Tally::of_check(name, check());
-        self.done(name, begun, tally);
+        self.done(name, begun.elapsed().as_secs_f64(), tally);
     }
 
     /// A test binary. Its tests are shown one by one where they are slow enough to be waited for.
@@ -239,11 +265,15 @@ impl Verify<'_> {
             last = Instant::now();
         };
         let tally = run(&args, &mut each);
-        self.done(name, begun, tally);
+        self.done(name, begun.elapsed().as_secs_f64(), tally);
     }
 
     fn announce(&mut self, name: &str) {
-        let elapsed = self.started.elapsed().as_secs();
+        self.announce_at(name, Instant::now());
+    }
+
+    fn announce_at(&mut self, name: &str, begun: Instant) {
+        let elapsed = begun.duration_since(self.started).as_secs();
         (self.say)(&format!(
             "[{:02}:{:02}]   {name} …",
             elapsed / 60,
@@ -251,8 +281,7 @@ impl Verify<'_> {
         ));
     }
 
-    fn done(&mut self, name: &str, begun: Instant, tally: Tally) {
-        let seconds = begun.elapsed().as_secs_f64();
+    fn done(&mut self, name: &str, seconds: f64, tally: Tally) {
         (self.say)(&format!("          {} in {seconds:.1} s", tally.line()));
         for failure in &tally.failed {
             (self.say)(&format!(
@@ -273,7 +302,7 @@ impl Verify<'_> {
 const SHOWN_ABOVE: Duration = Duration::from_millis(500);
 
 /// What the worlds' tests start or read: the project's programs, its shipped experiments.
-fn programs(binaries: &[&TestBinary]) -> Vec<PathBuf> {
+fn programs(binaries: &[TestBinary]) -> Vec<PathBuf> {
     let Some(first) = binaries.first() else {
         return Vec::new();
     };
