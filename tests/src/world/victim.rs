@@ -27,6 +27,13 @@ const OPENER: &str = "be-an-opener";
 /// What an opener is told with to start another.
 const FORK: u8 = 0;
 
+/// What an opener is told with to open a file and keep it, and to close all that it keeps.
+const KEEP: u8 = 1;
+const LET_GO: u8 = 2;
+
+/// The first question with which an opener is asked to open a file.
+const OPEN: u8 = 3;
+
 /// What an opener adds to a question that it could open no file for.
 const FAILED: u8 = 0x80;
 
@@ -56,23 +63,30 @@ pub fn main_if_victim() -> Option<ExitCode> {
     })
 }
 
-/// Opens a file, and closes it, for each byte that it is asked, and says whether it could; or starts another of its kind, which waits
-/// for its end.
+/// Opens a file, and closes it or keeps it, for each byte that it is asked, and says whether it could; or starts another of its kind,
+/// which waits for its end.
 fn open_when_asked() -> ExitCode {
     let (mut asked, mut answers) = (std::io::stdin(), std::io::stdout());
     let mut say = |byte: u8| answers.write_all(&[byte]).and_then(|()| answers.flush());
-    let mut children = Vec::new();
+    let (mut children, mut kept) = (Vec::new(), Vec::new());
     let (mut byte, mut said) = ([0; 1], say(b'!'));
     while said.is_ok() && matches!(asked.read(&mut byte), Ok(1)) {
-        let could = if byte[0] == FORK {
-            let other = Command::new("/proc/self/exe")
-                .arg(OPENER)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .spawn();
-            other.map(|child| children.push(child)).is_ok()
-        } else {
-            std::fs::File::open("/dev/null").is_ok()
+        let open = || std::fs::File::open("/dev/null");
+        let could = match byte[0] {
+            FORK => {
+                let other = Command::new("/proc/self/exe")
+                    .arg(OPENER)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::null())
+                    .spawn();
+                other.map(|child| children.push(child)).is_ok()
+            }
+            KEEP => open().map(|file| kept.push(file)).is_ok(),
+            LET_GO => {
+                kept.clear();
+                true
+            }
+            _ => open().is_ok(),
         };
         said = say(if could { byte[0] } else { byte[0] | FAILED });
     }
@@ -207,7 +221,7 @@ impl Victim {
     /// # Errors
     /// When it cannot be started.
     pub fn start_with(tag: &str, open: impl Into<Stdio>) -> Result<Self> {
-        Self::start_as(ROLE, tag, open)
+        Self::start_as(ROLE, tag, open, None)
     }
 
     /// Starts one that opens files when it is asked ([`Self::opens`]).
@@ -215,11 +229,23 @@ impl Victim {
     /// # Errors
     /// When it cannot be started.
     pub fn start_opener(tag: &str) -> Result<Self> {
-        Self::start_as(OPENER, tag, Stdio::null())
+        Self::start_as(OPENER, tag, Stdio::null(), None)
     }
 
-    fn start_as(role: &str, tag: &str, open: impl Into<Stdio>) -> Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
+    /// The same, as another user.
+    ///
+    /// # Errors
+    /// When it cannot be started; without root.
+    pub fn start_opener_of(tag: &str, user: u32) -> Result<Self> {
+        Self::start_as(OPENER, tag, Stdio::null(), Some(user))
+    }
+
+    fn start_as(role: &str, tag: &str, open: impl Into<Stdio>, user: Option<u32>) -> Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        if let Some(user) = user {
+            command.uid(user);
+        }
+        let mut child = command
             .args([role, tag])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -281,8 +307,29 @@ impl Victim {
     /// # Errors
     /// When it does not answer within `patience`, or has ended.
     pub fn opens(&mut self, patience: Duration) -> Result<bool> {
-        self.asked = self.asked % (FAILED - 1) + 1;
+        let next = self.asked + 1;
+        self.asked = if (OPEN..FAILED).contains(&next) {
+            next
+        } else {
+            OPEN
+        };
         self.answer_to(self.asked, patience)
+    }
+
+    /// Asks an opener to open a file and keep it; whether it could.
+    ///
+    /// # Errors
+    /// When it does not answer within `patience`, or has ended.
+    pub fn keeps_one(&mut self, patience: Duration) -> Result<bool> {
+        self.answer_to(KEEP, patience)
+    }
+
+    /// Asks an opener to close what it keeps.
+    ///
+    /// # Errors
+    /// When it does not answer within `patience`, or has ended.
+    pub fn lets_go(&mut self, patience: Duration) -> Result<()> {
+        self.answer_to(LET_GO, patience).map(drop)
     }
 
     /// Asks an opener to start another; whether it could.

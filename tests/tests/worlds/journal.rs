@@ -1,6 +1,8 @@
 //! Faults that a journal holds: a frozen cgroup, and processes without descriptors. What the kill matrix does not show of them: that the next agent puts back
 //! before it serves what nobody was left to put back, who is never frozen, and that a node forbids it unless it says otherwise.
 
+mod fds;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -23,17 +25,9 @@ use crate::as_root;
 use crate::dose::LEASE;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = fds::trials();
+    trials.extend([
         as_root("dose::journal::freeze", freeze),
-        as_root("dose::journal::fds", fds),
-        as_root(
-            "journal::fds_of_a_child_come_back_before_the_next_agent_serves",
-            fds_of_a_child,
-        ),
-        as_root(
-            "journal::fds_that_somebody_else_sets_are_left_alone",
-            fds_of_somebody_else,
-        ),
         as_root(
             "journal::a_guard_that_is_killed_ends_its_fault",
             guard_killed,
@@ -48,7 +42,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         as_root("journal::who_must_not_be_hit_is_not_frozen", spared),
         as_root("journal::a_node_forbids_it_by_default", forbidden),
-    ]
+    ]);
+    trials
 }
 
 /// How long an answer may take from a victim that runs; and how long one is waited for that should not come.
@@ -282,161 +277,5 @@ fn forbidden() -> Result<()> {
         Ok(())
     } else {
         Err(format!("it was refused with {said:?}").into())
-    }
-}
-
-/// A victim in a cgroup of its own that opens files, and an agent that may take its descriptors.
-struct Needy {
-    agent: Agent,
-    victim: Victim,
-    group: Cgroup,
-    home: TempDir,
-}
-
-/// So many are left where the victim is to start another: pipes to it, and what the program opens when it begins.
-const LEFT: u64 = 8;
-
-impl Needy {
-    fn new(name: &str) -> Result<Self> {
-        let tag = format!("sqt-{name}-{}", std::process::id());
-        let group = Cgroup::create(&tag)?;
-        let victim = Victim::start_opener(&tag)?;
-        group.adopt(victim.pid())?;
-        let home = TempDir::new()?;
-        let journal = home.path().join("journal").display().to_string();
-        let text = format!("allow: [ fds ]\njournal: {journal}\n");
-        fs::write(home.path().join("policy.yaml"), text)?;
-        let agent = start(home.path())?;
-        Ok(Self {
-            agent,
-            victim,
-            group,
-            home,
-        })
-    }
-
-    fn inject(&mut self, fault: Value) -> Result<Armed> {
-        let target: Target = written(json!({ "cgroup": self.group.path() }));
-        let fault: Fault = written(json!({ "fds": fault }));
-        self.agent
-            .inject(&target, &fault, written(json!(LEASE)), None)
-    }
-
-    /// The processes that the victim has started.
-    fn children(&self) -> Result<Vec<u32>> {
-        let pid = self.victim.pid();
-        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        Ok(text
-            .split_ascii_whitespace()
-            .map(str::parse)
-            .collect::<std::result::Result<_, _>>()?)
-    }
-}
-
-/// The victim can open nothing while the fault lasts, and as much as before afterwards; the dose says for how long.
-fn fds() -> Result<()> {
-    let mut needy = Needy::new("fds")?;
-    let before = victim::open_files(needy.victim.pid())?;
-    let armed = needy.inject(json!({}))?;
-    let begun = Instant::now();
-    if armed.held != Holding::Journal {
-        return Err(format!("it is held by a journal, and this was told: {armed:?}").into());
-    }
-    while begun.elapsed() < Duration::from_secs(1) {
-        if needy.victim.opens(ANSWER)? {
-            return Err("the victim opened a file, and none was to be left".into());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    let least = begun.elapsed();
-    let ended = needy.agent.stop(&armed.id)?;
-    let most = begun.elapsed();
-    if !needy.victim.opens(ANSWER)? {
-        return Err("the fault is over, and the victim can open no file".into());
-    }
-    let after = victim::open_files(needy.victim.pid())?;
-    if after != before {
-        return Err(format!("its limit was {before}, and is {after}").into());
-    }
-    match &ended.dose {
-        Some(Dose::Fds(dose))
-            if dose.processes == 1
-                && dose.left == 0
-                && dose.seconds >= least.as_secs_f64() * 0.98
-                && dose.seconds <= most.as_secs_f64() + 0.5 =>
-        {
-            Ok(())
-        }
-        _ => {
-            Err(format!("short for {least:?} to {most:?}, and this was reported: {ended:?}").into())
-        }
-    }
-}
-
-/// A child that was forked while the limit was low has its parent's limit again, after guard, holder and agent were killed at once, before
-/// the next agent's first word.
-fn fds_of_a_child() -> Result<()> {
-    let mut needy = Needy::new("forked")?;
-    let before = victim::open_files(needy.victim.pid())?;
-    let armed = needy.inject(json!({ "goal": { "leave": LEFT } }))?;
-    if !needy.victim.opens(ANSWER)? || !needy.victim.forks(ANSWER)? {
-        return Err(
-            format!("with {LEFT} descriptors left it can open a file and start a process").into(),
-        );
-    }
-    let children = needy.children()?;
-    let [child] = children.as_slice() else {
-        return Err(format!("it started one process, and these are there: {children:?}").into());
-    };
-    let inherited = victim::open_files(*child)?;
-    if inherited == before {
-        return Err(format!("the child's limit is {inherited}, as if nothing were lowered").into());
-    }
-    let guard = guard_of(needy.home.path())?;
-    victim::signal(guard, Signal::SIGSTOP)?;
-    victim::signal(armed.holder, Signal::SIGSTOP)?;
-    needy.agent.signal(Signal::SIGKILL)?;
-    victim::signal(guard, Signal::SIGKILL)?;
-    until("the guard's end", ANSWER, || {
-        let status = fs::read_to_string(format!("/proc/{guard}/stat")).unwrap_or_default();
-        (status.is_empty() || status.contains(") Z ")).then_some(())
-    })?;
-    if victim::open_files(needy.victim.pid())? == before {
-        return Err("nobody is left, and the limit has come back: what did it?".into());
-    }
-    needy.agent = start(needy.home.path())?;
-    for pid in [needy.victim.pid(), *child] {
-        let after = victim::open_files(pid)?;
-        if after != before {
-            return Err(format!("the limit of {pid} was {before}, and is {after}").into());
-        }
-    }
-    let left = entries(needy.home.path());
-    left.is_empty()
-        .then_some(())
-        .ok_or_else(|| format!("the journal still says {left:?}").into())
-}
-
-/// Whoever sets the limit anew while it is lowered keeps what they set, and is not hit any more.
-fn fds_of_somebody_else() -> Result<()> {
-    const THEIRS: u64 = 333;
-    let mut needy = Needy::new("theirs")?;
-    let armed = needy.inject(json!({}))?;
-    let pid = rustix::process::Pid::from_raw(needy.victim.pid().cast_signed());
-    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
-    let limit = rustix::process::Rlimit {
-        current: Some(THEIRS),
-        maximum: Some(hard),
-    };
-    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit)?;
-    let ended = needy.agent.ended(&armed.id)?;
-    let after = victim::open_files(needy.victim.pid())?;
-    match ended.cause {
-        EndCause::Failed(reason)
-            if reason.contains("somebody else") && after == format!("{THEIRS} {hard}") =>
-        {
-            Ok(())
-        }
-        other => Err(format!("its limit is {after}, and it ended by {other:?}").into()),
     }
 }

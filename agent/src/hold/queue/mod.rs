@@ -75,21 +75,11 @@ impl UserQueue {
             Copying::Length
         };
         let most = shape.packets_max.saturating_add(UNREAD_MAX);
-        let queues = Queue::bind_in_a_row(lanes(&shape, owner.is_some()), copying, most)?;
+        let queues = Queue::bind_in_a_row(share(&shape, owner.is_some()), copying, most)?;
         let (first, total) = (queues[0].number(), queues.len() as u16);
         let tag = doubles.then(|| rand::random::<u32>() | 1);
 
-        let mut lanes = Vec::new();
-        for (place, queue) in queues.into_iter().enumerate() {
-            let copies = tag.map(RawSender::open).transpose()?;
-            // Of one seed for all, one's draws would be another's.
-            let seed = shape.seed.wrapping_add(place as u64);
-            let shape = Shape {
-                seed,
-                ..shape.clone()
-            };
-            lanes.push(Lane::new(queue, &shape, copies, usize::from(total))?);
-        }
+        let mut lanes = lanes_of(queues, &shape, tag)?;
         let mut table = OwnedTable::create(Family::Inet, &names::mine())?;
         let means = commit_rules(&mut table, filter, (first, total), tag)?;
 
@@ -191,12 +181,32 @@ impl UserQueue {
 
 /// How many queues share the work: no more than there are processors, and one where packets' fates depend on each other, or on
 /// whose they are.
-fn lanes(shape: &Shape, owned: bool) -> u16 {
+fn share(shape: &Shape, owned: bool) -> u16 {
     if owned || shape.has_memory() {
         return 1;
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors.min(LANES_MAX) as u16
+}
+
+/// `copies`: the priority that tells what they send twice.
+fn lanes_of(
+    queues: Vec<Queue>,
+    shape: &Shape,
+    copies: Option<u32>,
+) -> Result<Vec<Lane>, HoldError> {
+    let total = queues.len();
+    let lane = |(place, queue)| {
+        // Of one seed for all, one's draws would be another's.
+        let seed = shape.seed.wrapping_add(place as u64);
+        let shape = Shape {
+            seed,
+            ..shape.clone()
+        };
+        let copies = copies.map(RawSender::open).transpose()?;
+        Lane::new(queue, &shape, copies, total)
+    };
+    queues.into_iter().enumerate().map(lane).collect()
 }
 
 impl Held for UserQueue {

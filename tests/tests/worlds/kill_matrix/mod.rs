@@ -59,7 +59,7 @@ impl Round {
 
 /// So many faults live at once: with many more, an emulated machine is too busy with the victims' own traffic to be measured.
 fn at_once() -> usize {
-    if emulated() { 6 } else { 20 }
+    if emulated() { 4 } else { 20 }
 }
 
 /// One test per cell. A kind of fault that is new is in it by itself.
