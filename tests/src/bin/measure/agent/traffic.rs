@@ -5,9 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::world::Result;
-use lab::world::agent::Agent;
+use lab::world::agent::{Agent, written};
 use lab::world::tcp::throughput;
 use lab::world::wire::{Ip, Wire, named};
+use serde_json::json;
 use squall_experiments::capability::Means;
 use squall_experiments::dose::Dose;
 use squall_experiments::ids::TargetId;
@@ -165,12 +166,19 @@ fn many_hosts(rows: &mut Vec<Row>) -> Result<()> {
     let (mut one, mut many) = (Vec::new(), Vec::new());
     for _ in 0..VOLLEYS {
         for (to, paces) in [(&hosts[..1], &mut one), (&hosts[..], &mut many)] {
-            let late = delay(&format!("{}ms", LATE.as_millis()));
+            let filter = json!({ "to": { "ports": [PORT.to_string()] } });
+            let time = format!("{}ms", LATE.as_millis());
+            let late = written(json!({ "delay": { "time": time, "filter": filter } }));
             let armed = agent.arm(target.clone(), &late, lease(), Some(Means::Queue))?;
             let took = flood(&wire, to)?;
             let ended = agent.stop(&armed.id)?;
-            let Some(Dose::Network(dose)) = ended.dose else {
-                return Err("a delay told no dose".into());
+            let dose = match ended.dose {
+                Some(Dose::Network(dose)) if dose.delayed > 0 => dose,
+                other => {
+                    return Err(
+                        format!("a flood was made late, and this was told: {other:?}").into(),
+                    );
+                }
             };
             #[allow(clippy::cast_precision_loss, reason = "some million packets")]
             paces.push(dose.delayed as f64 / took.as_secs_f64() / 1e3);
