@@ -23,6 +23,15 @@ pub enum Exhausted {
 }
 
 impl Exhausted {
+    /// All that can be used up, in the order in which it is declared.
+    pub const ALL: [Self; 5] = [
+        Self::Pids,
+        Self::Ports,
+        Self::Inodes,
+        Self::PageCache,
+        Self::Conntrack,
+    ];
+
     /// The word for it in a file.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -108,6 +117,16 @@ impl fmt::Display for Exhaust {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The schema has each variant by itself, and so knows of one that the list does not.
+    #[test]
+    fn nothing_that_can_be_used_up_is_missing_in_the_list() {
+        let schema = schemars::schema_for!(Exhausted).to_value();
+        let each = schema["oneOf"].as_array().into_iter().flatten();
+        let declared: Vec<_> = each.map(|one| one["const"].clone()).collect();
+        let listed = Exhausted::ALL.map(|what| serde_json::json!(what.word()));
+        assert_eq!(declared, listed, "{schema}");
+    }
 
     #[test]
     fn a_share_in_use_leaves_the_rest() {

@@ -14,11 +14,23 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// The v1 hierarchies the lab uses: its controllers', and the one in which systemd keeps its units; v2 has one for all.
 const V1_HIERARCHIES: [&str; 5] = ["cpu", "cpuacct", "memory", "freezer", "systemd"];
 
+/// The one that counts processes, which not every kernel has ([`counts_processes`]).
+const PIDS: &str = "pids";
+
 /// The period of a CPU quota in microseconds: the kernel's default.
 const PERIOD_US: u32 = 100_000;
 
 /// How long it may take until a group's processes are killed one by one.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether a cgroup here can have a limit of processes: the pids controller is an option of the kernel's (`CONFIG_CGROUP_PIDS`).
+pub fn counts_processes() -> bool {
+    let root = Path::new(ROOT);
+    match fs::read_to_string(root.join("cgroup.controllers")) {
+        Ok(known) => known.split_ascii_whitespace().any(|name| name == PIDS),
+        Err(_) => root.join(PIDS).join("cgroup.procs").exists(),
+    }
+}
 
 /// A cgroup that is removed when this guard is dropped.
 #[derive(Debug)]
@@ -38,8 +50,10 @@ impl Cgroup {
         let parents: Vec<PathBuf> = if unified {
             vec![ROOT.into()]
         } else {
+            let pids = counts_processes().then_some(PIDS);
             V1_HIERARCHIES
-                .iter()
+                .into_iter()
+                .chain(pids)
                 .map(|hierarchy| Path::new(ROOT).join(hierarchy))
                 .collect()
         };
@@ -138,6 +152,22 @@ impl Cgroup {
             "memory.limit_in_bytes"
         };
         self.write(file, &bytes.to_string())
+    }
+
+    /// Limits how many processes and threads there may be in it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or has no such limit ([`counts_processes`]).
+    pub fn limit_processes(&self, most: u64) -> Result<()> {
+        self.write("pids.max", &most.to_string())
+    }
+
+    /// How many processes and threads are in it.
+    ///
+    /// # Errors
+    /// When the kernel's account cannot be read.
+    pub fn processes_and_threads(&self) -> Result<u64> {
+        Ok(self.read("pids.current")?.trim().parse()?)
     }
 
     /// Slows down whoever takes more than `bytes`: real memory pressure (memory.high of cgroup-v2.rst). v2 alone has it.

@@ -3,8 +3,10 @@
 //! A victim lives until its standard input ends, so that none outlives the test that started it, even
 //! one that is killed.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -21,21 +23,17 @@ use super::{Result, disk, until};
 /// The first argument by which this program knows that it is to be a victim.
 const ROLE: &str = "be-a-victim";
 
-/// The first argument by which this program knows that it is to open files when it is asked.
-const OPENER: &str = "be-an-opener";
+/// The first argument by which this program knows that it is to take what it is asked to take.
+const TAKER: &str = "be-a-taker";
 
-/// What an opener is told with to start another.
-const FORK: u8 = 0;
-
-/// What an opener is told with to open a file and keep it, and to close all that it keeps.
-const KEEP: u8 = 1;
-const LET_GO: u8 = 2;
-
-/// The first question with which an opener is asked to open a file.
-const OPEN: u8 = 3;
-
-/// What an opener adds to a question that it could open no file for.
+/// What a taker adds to a question's number when it could not take what was asked for.
 const FAILED: u8 = 0x80;
+
+/// Where a taker keeps its file: a folder that is on a disk wherever there is one.
+pub const DISK: &str = "/var/tmp";
+
+/// The length of a taker's file.
+pub const FILE_BYTES: u64 = 16 << 20;
 
 /// The first argument by which this program knows that it is to become another.
 const LAUNCHED: &str = "be-launched";
@@ -48,7 +46,7 @@ pub fn main_if_victim() -> Option<ExitCode> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(ROLE) => {}
-        Some(OPENER) => return Some(open_when_asked()),
+        Some(TAKER) => return Some(take_when_asked()),
         Some(LAUNCHED) => return Some(become_another(args.collect())),
         Some(GREEDY) => return Some(take_all_memory()),
         _ => return None,
@@ -63,35 +61,124 @@ pub fn main_if_victim() -> Option<ExitCode> {
     })
 }
 
-/// Opens a file, and closes it or keeps it, for each byte that it is asked, and says whether it could; or starts another of its kind,
-/// which waits for its end.
-fn open_when_asked() -> ExitCode {
-    let (mut asked, mut answers) = (std::io::stdin(), std::io::stdout());
-    let mut say = |byte: u8| answers.write_all(&[byte]).and_then(|()| answers.flush());
-    let (mut children, mut kept) = (Vec::new(), Vec::new());
-    let (mut byte, mut said) = ([0; 1], say(b'!'));
-    while said.is_ok() && matches!(asked.read(&mut byte), Ok(1)) {
-        let open = || std::fs::File::open("/dev/null");
-        let could = match byte[0] {
-            FORK => {
+/// What a taker can be asked to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wanted {
+    /// A descriptor, for a moment.
+    Descriptor,
+    /// A descriptor, to keep.
+    KeptDescriptor,
+    /// Nothing: the descriptors that it keeps are closed, which it always can.
+    NoDescriptor,
+    /// Another of its kind, which waits for its end.
+    Child,
+    /// A thread, for a moment.
+    Thread,
+    /// A new file in its /tmp, for a moment.
+    File,
+    /// All of its file in [`DISK`], which it makes when it is asked for the first time, out of memory: it could not where any of it had
+    /// to be read from the disk.
+    Cached,
+}
+
+impl Wanted {
+    const ALL: [Self; 7] = [
+        Self::Descriptor,
+        Self::KeptDescriptor,
+        Self::NoDescriptor,
+        Self::Child,
+        Self::Thread,
+        Self::File,
+        Self::Cached,
+    ];
+}
+
+/// What a taker has taken to keep.
+#[derive(Default)]
+struct Taken {
+    children: Vec<Child>,
+    descriptors: Vec<File>,
+    file: Option<File>,
+}
+
+impl Taken {
+    /// Takes what is asked for; whether it could.
+    fn take(&mut self, wanted: u8) -> bool {
+        match Wanted::ALL.into_iter().find(|what| *what as u8 == wanted) {
+            Some(Wanted::Descriptor) => File::open("/dev/null").is_ok(),
+            Some(Wanted::KeptDescriptor) => {
+                let opened = File::open("/dev/null");
+                opened.map(|file| self.descriptors.push(file)).is_ok()
+            }
+            Some(Wanted::NoDescriptor) => {
+                self.descriptors.clear();
+                true
+            }
+            Some(Wanted::Child) => {
                 let other = Command::new("/proc/self/exe")
-                    .arg(OPENER)
+                    .arg(TAKER)
                     .stdin(Stdio::piped())
                     .stdout(Stdio::null())
                     .spawn();
-                other.map(|child| children.push(child)).is_ok()
+                other.map(|child| self.children.push(child)).is_ok()
             }
-            KEEP => open().map(|file| kept.push(file)).is_ok(),
-            LET_GO => {
-                kept.clear();
-                true
+            Some(Wanted::Thread) => {
+                let started = std::thread::Builder::new().spawn(|| ());
+                started.is_ok_and(|thread| thread.join().is_ok())
             }
-            _ => open().is_ok(),
-        };
-        said = say(if could { byte[0] } else { byte[0] | FAILED });
+            Some(Wanted::File) => tempfile::NamedTempFile::new_in("/tmp").is_ok(),
+            Some(Wanted::Cached) => self.read_from_memory().unwrap_or(false),
+            None => false,
+        }
     }
-    // Each ends with its standard input, which ends with this process.
-    drop(children);
+
+    fn read_from_memory(&mut self) -> Result<bool> {
+        let mut chunk = vec![1; 64 << 10];
+        let each = (0..FILE_BYTES).step_by(chunk.len());
+        let Some(file) = &self.file else {
+            let mut file = tempfile::tempfile_in(DISK)?;
+            for _ in each {
+                file.write_all(&chunk)?;
+            }
+            // What has not reached the disk could not go from memory.
+            file.sync_all()?;
+            self.file = Some(file);
+            return Ok(true);
+        };
+        let before = read_from_disk()?;
+        for at in each {
+            file.read_exact_at(&mut chunk, at)?;
+        }
+        Ok(read_from_disk()? == before)
+    }
+}
+
+/// Bytes that were read from a disk for this process (proc_pid_io(5)).
+fn read_from_disk() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/io")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes: "));
+    Ok(line.ok_or("/proc/self/io names no read_bytes")?.parse()?)
+}
+
+/// Takes what it is asked to take, and says whether it could. A question is what is wanted, and a number that comes back.
+fn take_when_asked() -> ExitCode {
+    let (mut asked, mut answers) = (std::io::stdin(), std::io::stdout());
+    let mut say = |byte: u8| answers.write_all(&[byte]).and_then(|()| answers.flush());
+    let mut taken = Taken::default();
+    let (mut question, mut said) = ([0; 2], say(b'!'));
+    while said.is_ok() && asked.read_exact(&mut question).is_ok() {
+        let [wanted, number] = question;
+        said = say(if taken.take(wanted) {
+            number
+        } else {
+            number | FAILED
+        });
+    }
+    // Each child ends with its standard input, which ends with this process.
+    drop(taken);
     ExitCode::SUCCESS
 }
 
@@ -224,20 +311,31 @@ impl Victim {
         Self::start_as(ROLE, tag, open, None)
     }
 
-    /// Starts one that opens files when it is asked ([`Self::opens`]).
+    /// Starts one that takes what it is asked to take ([`Self::takes`]).
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_opener(tag: &str) -> Result<Self> {
-        Self::start_as(OPENER, tag, Stdio::null(), None)
+    pub fn start_taker(tag: &str) -> Result<Self> {
+        Self::start_as(TAKER, tag, Stdio::null(), None)
     }
 
     /// The same, as another user.
     ///
     /// # Errors
     /// When it cannot be started; without root.
-    pub fn start_opener_of(tag: &str, user: u32) -> Result<Self> {
-        Self::start_as(OPENER, tag, Stdio::null(), Some(user))
+    pub fn start_taker_of(tag: &str, user: u32) -> Result<Self> {
+        Self::start_as(TAKER, tag, Stdio::null(), Some(user))
+    }
+
+    /// The same, with a file system in memory of its own at /tmp, of so many bytes.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn start_taker_on_disk(tag: &str, bytes: u64) -> Result<Self> {
+        disk::apart(|| {
+            disk::in_memory("/tmp", bytes)?;
+            Self::start_taker(tag)
+        })
     }
 
     fn start_as(role: &str, tag: &str, open: impl Into<Stdio>, user: Option<u32>) -> Result<Self> {
@@ -302,49 +400,17 @@ impl Victim {
         Ok(begun.elapsed())
     }
 
-    /// Asks an opener to open a file; whether it could.
+    /// Asks a taker to take something; whether it could.
     ///
     /// # Errors
     /// When it does not answer within `patience`, or has ended.
-    pub fn opens(&mut self, patience: Duration) -> Result<bool> {
-        let next = self.asked + 1;
-        self.asked = if (OPEN..FAILED).contains(&next) {
-            next
-        } else {
-            OPEN
-        };
-        self.answer_to(self.asked, patience)
-    }
-
-    /// Asks an opener to open a file and keep it; whether it could.
-    ///
-    /// # Errors
-    /// When it does not answer within `patience`, or has ended.
-    pub fn keeps_one(&mut self, patience: Duration) -> Result<bool> {
-        self.answer_to(KEEP, patience)
-    }
-
-    /// Asks an opener to close what it keeps.
-    ///
-    /// # Errors
-    /// When it does not answer within `patience`, or has ended.
-    pub fn lets_go(&mut self, patience: Duration) -> Result<()> {
-        self.answer_to(LET_GO, patience).map(drop)
-    }
-
-    /// Asks an opener to start another; whether it could.
-    ///
-    /// # Errors
-    /// When it does not answer within `patience`, or has ended.
-    pub fn forks(&mut self, patience: Duration) -> Result<bool> {
-        self.answer_to(FORK, patience)
-    }
-
-    fn answer_to(&mut self, question: u8, patience: Duration) -> Result<bool> {
+    pub fn takes(&mut self, wanted: Wanted, patience: Duration) -> Result<bool> {
+        self.asked = self.asked % (FAILED - 1) + 1;
+        let number = self.asked;
         let (Some(stdin), Some(stdout)) = (&mut self.child.stdin, &mut self.child.stdout) else {
             return Err("the victim has no ears".into());
         };
-        stdin.write_all(&[question])?;
+        stdin.write_all(&[wanted as u8, number])?;
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::try_from(patience)?)? == 0 {
             return Err(format!("the victim did not answer within {patience:?}").into());
@@ -352,9 +418,9 @@ impl Victim {
         let mut answer = [0; 1];
         stdout.read_exact(&mut answer)?;
         match answer[0] {
-            answer if answer == question => Ok(true),
-            answer if answer == question | FAILED => Ok(false),
-            other => Err(format!("the victim was asked {question} and answered {other}").into()),
+            answer if answer == number => Ok(true),
+            answer if answer == number | FAILED => Ok(false),
+            other => Err(format!("the victim was asked {number} and answered {other}").into()),
         }
     }
 

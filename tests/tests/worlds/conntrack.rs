@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long is waited for a connection that should not come about.
 const SILENCE: Duration = Duration::from_millis(600);
 
-/// How long the fault may last after its end: as in the kill matrix, whose row of `exhaust` uses up ports.
+/// How long the fault may last after its end: as in the kill matrix.
 fn gone() -> Duration {
     Duration::from_millis(if emulated() { 300 } else { 100 })
 }

@@ -19,7 +19,7 @@ use squall_experiments::target::Target;
 use squall_experiments::wire::{Armed, EndCause, FromAgent};
 
 use crate::dose::LEASE;
-use crate::scene::few_ports;
+use crate::scene::exhausted::few_ports;
 use crate::{as_root, beside_others};
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -1,5 +1,6 @@
 //! A scene for every kind of fault: what it is tried on, and how its victim feels it.
 
+pub(crate) mod exhausted;
 pub(crate) mod owned;
 mod pressed;
 
@@ -15,16 +16,17 @@ use lab::world::dns::{self, Resolver};
 use lab::world::http::{self, Service};
 use lab::world::netns::Netns;
 use lab::world::tcp::{self, Echo};
-use lab::world::victim::Victim;
+use lab::world::victim::{Victim, Wanted};
 use lab::world::volley::{Pace, Shot, Volley};
 use lab::world::wire::{Ip, Wire, named};
 use lab::world::{Result, until};
 use serde_json::{Value, json};
-use squall_experiments::fault::{Fault, FaultKind};
+use squall_experiments::fault::{Exhausted, Fault, FaultKind};
 use squall_experiments::target::Target;
 
+use self::exhausted::{Limited, lacks, moments};
 use self::owned::Owned;
-use self::pressed::{cpu_suffering, memory_suffering, no_port};
+use self::pressed::{cpu_suffering, memory_suffering};
 use crate::dose::emulated;
 
 /// How long a fault may take from `armed` until its victim feels it: a round trip, a growth, a control period.
@@ -73,8 +75,8 @@ enum Stage {
     Opener,
     /// A victim with a file system of its own.
     Disk,
-    /// A victim in a network namespace with few ports.
-    Ports(Box<Wire>),
+    /// A victim that has few of something.
+    Limited(Limited),
 }
 
 impl Scene {
@@ -89,21 +91,14 @@ impl Scene {
                 Stage::Alone
             }
             FaultKind::Fds => {
-                victim = Some(Victim::start_opener(&tag)?);
+                victim = Some(Victim::start_taker(&tag)?);
                 Stage::Opener
             }
             FaultKind::Fill | FaultKind::Io => {
                 victim = Some(Victim::start_on_disk(&tag, DISK_BYTES)?);
                 Stage::Disk
             }
-            FaultKind::Exhaust => {
-                let wire = Wire::new()?;
-                victim = Some(wire.victim.enter(|| {
-                    few_ports()?;
-                    Victim::start(&tag)
-                })?);
-                Stage::Ports(Box::new(wire))
-            }
+            FaultKind::Exhaust => return Self::set_exhausting(exhausted::USUAL),
             FaultKind::Cpu | FaultKind::Memory | FaultKind::Freeze => {
                 let group = Cgroup::create(&tag)?;
                 let started = Victim::start(&tag)?;
@@ -154,6 +149,18 @@ impl Scene {
         })
     }
 
+    /// Everything that is needed to use something up.
+    pub(crate) fn set_exhausting(what: Exhausted) -> Result<Self> {
+        let tag = fresh_tag();
+        let (limited, victim) = Limited::set(what, &tag)?;
+        Ok(Self {
+            kind: FaultKind::Exhaust,
+            victim: Mutex::new(Some(victim)),
+            stage: Stage::Limited(limited),
+            tag,
+        })
+    }
+
     /// The wire, where the fault is one of the network.
     pub(crate) fn wire(&self) -> Option<&Wire> {
         match &self.stage {
@@ -161,8 +168,8 @@ impl Scene {
             | Stage::Owned(wire, _)
             | Stage::Names(wire, _)
             | Stage::Web(wire, _)
-            | Stage::Echo(wire, _)
-            | Stage::Ports(wire) => Some(wire),
+            | Stage::Echo(wire, _) => Some(wire),
+            Stage::Limited(limited) => limited.wire(),
             Stage::Group(_) | Stage::Revived(_) | Stage::Alone | Stage::Opener | Stage::Disk => {
                 None
             }
@@ -198,8 +205,9 @@ impl Scene {
 
     /// A dose nobody can overlook.
     pub(crate) fn fault(&self) -> Fault {
-        match self.stage {
+        match &self.stage {
             Stage::Owned(..) => owned::strong(self.kind),
+            Stage::Limited(limited) => exhausted::strong(limited.what()),
             _ => strong(self.kind),
         }
     }
@@ -213,7 +221,7 @@ impl Scene {
             FaultKind::Freeze | FaultKind::NicDown | FaultKind::Fds => false,
             FaultKind::Reboot | FaultKind::Shutdown => false,
             FaultKind::Fill | FaultKind::Io => matches!(self.stage, Stage::Disk),
-            FaultKind::Exhaust => matches!(self.stage, Stage::Ports(_)),
+            FaultKind::Exhaust => matches!(self.stage, Stage::Limited(Limited::Ports(_))),
             _ => self.wire().is_some(),
         }
     }
@@ -250,7 +258,16 @@ impl Scene {
                 felt.then_some(())
             },
         );
-        felt.map_err(|error| format!("{error}; looks at it gave {looked:?}").into())
+        felt.map_err(|error| format!("{error}; looks at it gave {looked:?}"))?;
+        match &self.stage {
+            Stage::Limited(limited) => self.with_victim(|victim| limited.robs(victim)),
+            _ => Ok(()),
+        }
+    }
+
+    fn with_victim<T>(&self, work: impl FnOnce(&mut Victim) -> Result<T>) -> Result<T> {
+        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
+        work(victim.as_mut().ok_or("there is no victim")?)
     }
 
     /// Looks from `since` on for `time`; returns how long after `since` the victim last suffered.
@@ -272,9 +289,12 @@ impl Scene {
             Stage::Group(group) => memory_suffering(group, since, time),
             Stage::Revived(revival) => Ok(revival.suffering(since, time)),
             Stage::Alone => self.standstill(since, time),
-            Stage::Opener => self.no_file(since, time),
+            Stage::Opener => self
+                .with_victim(|victim| moments(since, time, || lacks(victim, Wanted::Descriptor))),
             Stage::Disk => self.no_room(since, time),
-            Stage::Ports(wire) => wire.victim.enter(|| no_port(since, time)),
+            Stage::Limited(limited) => {
+                self.with_victim(|victim| limited.suffering(victim, since, time))
+            }
         }
     }
 
@@ -290,27 +310,6 @@ impl Scene {
                 last = Some(since.elapsed());
             }
             thread::sleep(Duration::from_millis(5));
-        }
-        Ok(last)
-    }
-
-    /// Moments in which the victim can open no file. One that has ended wants none.
-    fn no_file(&self, since: Instant, time: Duration) -> Result<Option<Duration>> {
-        /// An answer takes microseconds; a machine that is busy or emulated takes its time.
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let mut victim = self.victim.lock().map_err(|_| "the victim is poisoned")?;
-        let victim = victim.as_mut().ok_or("there is no victim")?;
-        let mut last = None;
-        while since.elapsed() < time && victim.lives() {
-            let asked = since.elapsed();
-            match victim.opens(PATIENCE) {
-                Ok(true) => {}
-                Ok(false) => last = Some(asked),
-                // It may have ended in between.
-                Err(error) if victim.lives() => return Err(error),
-                Err(_) => {}
-            }
-            thread::sleep(Duration::from_millis(4));
         }
         Ok(last)
     }
@@ -362,8 +361,7 @@ impl Scene {
             Stage::Network(wire)
             | Stage::Names(wire, _)
             | Stage::Web(wire, _)
-            | Stage::Echo(wire, _)
-            | Stage::Ports(wire) => wire.victim.enter(|| Victim::start(&self.tag))?,
+            | Stage::Echo(wire, _) => wire.victim.enter(|| Victim::start(&self.tag))?,
             Stage::Owned(wire, owned) => owned.victim(wire, &self.tag)?,
             Stage::Group(group) => {
                 let started = Victim::start(&self.tag)?;
@@ -372,7 +370,8 @@ impl Scene {
             }
             Stage::Disk => Victim::start_on_disk(&self.tag, DISK_BYTES)?,
             Stage::Alone => Victim::start(&self.tag)?,
-            Stage::Opener => Victim::start_opener(&self.tag)?,
+            Stage::Opener => Victim::start_taker(&self.tag)?,
+            Stage::Limited(limited) => limited.victim(&self.tag)?,
             Stage::Revived(_) => return Err("it is started again by itself".into()),
         };
         *self.victim.lock().map_err(|_| "the victim is poisoned")? = Some(started);
@@ -429,7 +428,7 @@ pub(crate) fn strong(kind: FaultKind) -> Fault {
             json!({ "path": "/tmp", "goal": { "size": "16MiB" } })
         }
         FaultKind::Io => json!({ "path": "/tmp", "write": "20MiB/s", "file": "16MiB" }),
-        FaultKind::Exhaust => json!({ "what": "ports" }),
+        FaultKind::Exhaust => return exhausted::strong(exhausted::USUAL),
         FaultKind::Tcp => json!({ "effect": "reset", "filter": filter }),
         FaultKind::NicDown => json!({ "interface": "eth0" }),
         // No node lets them through where this is used.
@@ -530,14 +529,6 @@ fn echo_suffering(
         thread::sleep(Duration::from_millis(4));
     }
     Ok(last)
-}
-
-/// Narrows the range of ports for outgoing connections of the namespace this thread is in.
-pub(crate) fn few_ports() -> Result<()> {
-    Ok(std::fs::write(
-        "/proc/sys/net/ipv4/ip_local_port_range",
-        "40000 40099",
-    )?)
 }
 
 /// A victim that is started again whenever it dies, as a supervisor would.

@@ -200,14 +200,6 @@ fn io_rate(cx: &mut Cx<'_, '_>, node: &Node) -> Option<IoRate> {
     }
 }
 
-const WHAT: [(&str, Exhausted); 5] = [
-    ("pids", Exhausted::Pids),
-    ("ports", Exhausted::Ports),
-    ("inodes", Exhausted::Inodes),
-    ("pageCache", Exhausted::PageCache),
-    ("conntrack", Exhausted::Conntrack),
-];
-
 /// What others offer and cannot be held: the word, why, and what to write instead.
 const NOT_WHAT: [(&str, &str, &str); 4] = [
     (
@@ -242,7 +234,8 @@ fn what_is_exhausted(cx: &mut Cx<'_, '_>, node: &Node) -> Option<Exhausted> {
             .mend(*mend);
         return None;
     }
-    cx.word(node, "what is exhausted", &WHAT)
+    let words = Exhausted::ALL.map(|what| (what.word(), what));
+    cx.word(node, "what is exhausted", &words)
 }
 
 /// How much is left over: `leave` or `to`; nothing where neither is said.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lab::world::agent::{Agent, written};
 use lab::world::cgroup::Cgroup;
-use lab::world::victim::{self, Victim};
+use lab::world::victim::{self, Victim, Wanted};
 use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
@@ -54,7 +54,7 @@ const LEFT: u64 = 8;
 
 impl Needy {
     fn new(name: &str) -> Result<Self> {
-        Self::with(name, Victim::start_opener)
+        Self::with(name, Victim::start_taker)
     }
 
     fn with(name: &str, victim: impl FnOnce(&str) -> Result<Victim>) -> Result<Self> {
@@ -103,7 +103,7 @@ fn fds() -> Result<()> {
         return Err(format!("it is held by a journal, and this was told: {armed:?}").into());
     }
     while begun.elapsed() < Duration::from_secs(1) {
-        if needy.victim.opens(ANSWER)? {
+        if needy.victim.takes(Wanted::Descriptor, ANSWER)? {
             return Err("the victim opened a file, and none was to be left".into());
         }
         thread::sleep(Duration::from_millis(5));
@@ -111,7 +111,7 @@ fn fds() -> Result<()> {
     let least = begun.elapsed();
     let ended = needy.agent.stop(&armed.id)?;
     let most = begun.elapsed();
-    if !needy.victim.opens(ANSWER)? {
+    if !needy.victim.takes(Wanted::Descriptor, ANSWER)? {
         return Err("the fault is over, and the victim can open no file".into());
     }
     let after = victim::open_files(needy.victim.pid())?;
@@ -139,26 +139,26 @@ fn closed_meanwhile() -> Result<()> {
     let mut needy = Needy::new("closing")?;
     let before = victim::open_files(needy.victim.pid())?;
     for _ in 0..KEPT {
-        if !needy.victim.keeps_one(ANSWER)? {
+        if !needy.victim.takes(Wanted::KeptDescriptor, ANSWER)? {
             return Err("nothing is wrong yet, and the victim can open no file".into());
         }
     }
     let armed = needy.inject(json!({}))?;
-    if needy.victim.opens(ANSWER)? {
+    if needy.victim.takes(Wanted::Descriptor, ANSWER)? {
         return Err("the victim opened a file, and none was to be left".into());
     }
-    needy.victim.lets_go(ANSWER)?;
+    needy.victim.takes(Wanted::NoDescriptor, ANSWER)?;
     until("an end of what was let go", ANSWER, || {
         needy
             .victim
-            .opens(ANSWER)
+            .takes(Wanted::Descriptor, ANSWER)
             .is_ok_and(|opens| !opens)
             .then_some(())
     })?;
     let short = victim::open_files(needy.victim.pid())?;
     needy.agent.stop(&armed.id)?;
     let after = victim::open_files(needy.victim.pid())?;
-    if after == before && short != before && needy.victim.opens(ANSWER)? {
+    if after == before && short != before && needy.victim.takes(Wanted::Descriptor, ANSWER)? {
         return Ok(());
     }
     Err(format!("its limit was {before}, then {short}, and is {after}").into())
@@ -167,7 +167,7 @@ fn closed_meanwhile() -> Result<()> {
 /// The limits of another user's process are lowered and given back by who may do that, and are not touched by who may not.
 fn fds_of_another_user() -> Result<()> {
     const NOBODY: u32 = 65534;
-    let mut needy = Needy::with("nobody", |tag| Victim::start_opener_of(tag, NOBODY))?;
+    let mut needy = Needy::with("nobody", |tag| Victim::start_taker_of(tag, NOBODY))?;
     let before = victim::open_files(needy.victim.pid())?;
     let may = capabilities(None)?
         .permitted
@@ -176,7 +176,7 @@ fn fds_of_another_user() -> Result<()> {
         (Ok(armed), true) => armed,
         (Err(error), false) if error.to_string().contains("CAP_SYS_RESOURCE") => {
             let after = victim::open_files(needy.victim.pid())?;
-            let opens = needy.victim.opens(ANSWER)?;
+            let opens = needy.victim.takes(Wanted::Descriptor, ANSWER)?;
             let told = format!(
                 "it was refused, its limit was {before} and is {after}; it opens a file: {opens}"
             );
@@ -186,14 +186,14 @@ fn fds_of_another_user() -> Result<()> {
             return Err(format!("may it be done: {may}; and this was told: {other:?}").into());
         }
     };
-    if needy.victim.opens(ANSWER)? {
+    if needy.victim.takes(Wanted::Descriptor, ANSWER)? {
         return Err("the victim opened a file, and none was to be left".into());
     }
     victim::signal(armed.holder, Signal::SIGKILL)?;
     until("a file that is opened again", ANSWER, || {
         needy
             .victim
-            .opens(ANSWER)
+            .takes(Wanted::Descriptor, ANSWER)
             .is_ok_and(|opens| opens)
             .then_some(())
     })?;
@@ -209,7 +209,9 @@ fn fds_of_a_child() -> Result<()> {
     let mut needy = Needy::new("forked")?;
     let before = victim::open_files(needy.victim.pid())?;
     let armed = needy.inject(json!({ "goal": { "leave": LEFT } }))?;
-    if !needy.victim.opens(ANSWER)? || !needy.victim.forks(ANSWER)? {
+    if !needy.victim.takes(Wanted::Descriptor, ANSWER)?
+        || !needy.victim.takes(Wanted::Child, ANSWER)?
+    {
         return Err(
             format!("with {LEFT} descriptors left it can open a file and start a process").into(),
         );

@@ -7,6 +7,7 @@ use squall_experiments::wire::EndCause;
 
 use super::variation::Variation;
 use crate::dose::emulated;
+use crate::scene::exhausted::unable;
 
 /// Where this is set, an emulated machine tries all that it otherwise leaves to the real one.
 const ALL: &str = "SQUALL_MATRIX";
@@ -166,6 +167,11 @@ impl End {
 
     /// Why this end makes no sense for that kind of fault, asked for like this.
     pub(crate) fn senseless(self, kind: FaultKind, variation: Variation) -> Option<&'static str> {
+        if let Variation::Exhausting(what) = variation
+            && let Some(reason) = unable(what)
+        {
+            return Some(reason);
+        }
         let tried = matches!(self, Self::HolderKilled | Self::AgentKilled);
         if variation != Variation::Plain && !tried && emulated() && std::env::var_os(ALL).is_none()
         {

@@ -92,6 +92,7 @@ impl<'a> Round<'a> {
                 let (kind, variation) = (cell.kind, cell.variation);
                 scope.spawn(move || match variation {
                     Variation::Owned => Scene::set_owned(kind),
+                    Variation::Exhausting(what) => Scene::set_exhausting(what),
                     Variation::Plain | Variation::Fallback | Variation::Pulsed => Scene::set(kind),
                 })
             };

@@ -26,7 +26,9 @@ static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 /// How a fault by its means is called.
 pub(super) fn row(kind: FaultKind, means: Means, variation: Variation) -> String {
     let means = format!("{means:?}").to_lowercase();
-    format!("{kind}_by_{means}{}", variation.suffix())
+    let what = variation.exhausts(kind);
+    let what = what.map_or_else(String::new, |what| format!("_{}", what.word()));
+    format!("{kind}{what}_by_{means}{}", variation.suffix())
 }
 
 /// Makes the lines: one for each kind there is, whether this node can inject it or not.
@@ -105,7 +107,7 @@ pub(crate) fn table() -> Option<String> {
 }
 
 fn line(text: &mut String, name: &str, cells: [&str; End::ALL.len()]) {
-    let _ = write!(text, "{name:<30}");
+    let _ = write!(text, "{name:<32}");
     for cell in cells {
         let _ = write!(text, "{cell:>10}");
     }

@@ -42,19 +42,3 @@ pub(super) fn memory_suffering(
     }
     Ok(last)
 }
-
-/// Moments in which nobody in this thread's namespace is given a port.
-pub(super) fn no_port(since: Instant, time: Duration) -> Result<Option<Duration>> {
-    let mut last = None;
-    while since.elapsed() < time {
-        match std::net::TcpListener::bind("127.0.0.1:0") {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                last = Some(since.elapsed());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(last)
-}
