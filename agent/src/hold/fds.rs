@@ -10,7 +10,7 @@
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
-use super::safeguard::Safeguard;
+use super::safeguard::{Safeguard, Undoable};
 use super::speech::{HoldSpec, Prey};
 use super::strain::LOOK_EVERY;
 use crate::inventory::process::{Identity, hold, identity};
@@ -22,9 +22,9 @@ use squall_experiments::dose::{Dose, Evidence, FdsDose};
 use squall_experiments::fault::{ExhaustGoal, Fds};
 use squall_experiments::wire::EndCause;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most processes of one cgroup: as with a pause.
 const PROCESSES_MAX: usize = 4096;
@@ -47,8 +47,6 @@ struct Spent {
     prey: Prey,
     all: Vec<Short>,
     limits: Limits,
-    safeguard: Safeguard,
-    next: Instant,
     /// When it was last looked at, and whether a limit was lowered then.
     seen: (Instant, bool),
     dose: FdsDose,
@@ -100,16 +98,13 @@ pub(crate) fn arm(
     let limits = record(&targets, fault.goal, inode)?;
     // From here on dropping this gives the limits back, and so does its guard.
     let safeguard = Safeguard::stand(spec, Undo::OpenFiles(limits.clone()))?;
-    let now = Instant::now();
     let mut spent = Spent {
         goal: fault.goal,
         group,
         prey,
         all: Vec::new(),
         limits,
-        safeguard,
-        next: now + LOOK_EVERY,
-        seen: (now, false),
+        seen: (Instant::now(), false),
         dose: FdsDose::default(),
         over: None,
     };
@@ -120,8 +115,8 @@ pub(crate) fn arm(
             "no limit could be lowered: the target has ended, or sets its own just now".to_owned(),
         ));
     }
-    let evidence = spent.evidence(targets.len());
-    Ok((Box::new(spent), evidence))
+    let evidence = spent.evidence(targets.len(), &safeguard);
+    Ok((safeguard.hold(spent), evidence))
 }
 
 fn inode_of(group: &cgroup::Group) -> Result<u64, HoldError> {
@@ -277,54 +272,10 @@ impl Spent {
         Ok(())
     }
 
-    /// Asks the kernel for each limit, lets go of those that somebody else has changed, lowers those that leave more than the rest, and
-    /// counts the time since the last look if there were any, then and now.
-    fn look(&mut self) -> Result<(), HoldError> {
-        let now = Instant::now();
-        self.all
-            .retain(|short| !process::has_ended(short.pidfd.as_fd()));
-        self.join()?;
-        let mut tightest: Option<(u64, u64)> = None;
-        let mut kept = Vec::new();
-        for mut short in self.all.drain(..) {
-            match short.level(self.goal)? {
-                Level::Gone => {}
-                Level::Others => self.dose.let_go += 1,
-                Level::Left(left) => {
-                    let this = (left, short.soft);
-                    tightest = Some(tightest.map_or(this, |least| least.min(this)));
-                    kept.push(short);
-                }
-            }
-        }
-        self.all = kept;
-        if let Some((left, limit)) = tightest {
-            (self.dose.left, self.dose.limit) = (left, limit);
-            if self.seen.1 {
-                self.dose.seconds += (now - self.seen.0).as_secs_f64();
-            }
-        } else {
-            self.over = Some(if self.dose.let_go > 0 {
-                EndCause::Failed(
-                    "somebody else has set the limits of open files of all that were hit"
-                        .to_owned(),
-                )
-            } else {
-                EndCause::TargetGone
-            });
-        }
-        self.seen = (now, tightest.is_some());
-        self.dose.processes = self.all.len() as u64;
-        Ok(())
-    }
-
-    fn evidence(&self, found: usize) -> Evidence {
+    fn evidence(&self, found: usize, safeguard: &Safeguard) -> Evidence {
         let left_alone = found.saturating_sub(self.all.len());
         Evidence {
-            means: format!(
-                "the soft limit of open files is lowered; {} says how it was",
-                self.safeguard.path().display()
-            ),
+            means: safeguard.means("the soft limit of open files is lowered"),
             read_back: vec![format!(
                 "the kernel says that {} of {found} processes may have fewer descriptors than before; the one with the fewest has a limit of \
                  {} and can open {} more",
@@ -381,39 +332,56 @@ fn lower(id: Identity, from: OpenFiles, soft: u64) -> Result<bool, HoldError> {
     ))
 }
 
-impl Held for Spent {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.safeguard.descriptor()]
-    }
+impl Undoable for Spent {
+    const LOOK_EVERY: Option<Duration> = Some(LOOK_EVERY);
 
-    fn next_turn(&self) -> Option<Instant> {
-        Some(self.next)
-    }
-
-    fn turn(&mut self) -> Result<(), HoldError> {
-        self.safeguard.stands()?;
-        if Instant::now() >= self.next {
-            self.next = Instant::now() + LOOK_EVERY;
-            self.look()?;
+    /// Asks the kernel for each limit, lets go of those that somebody else has changed, lowers those that leave more than the rest, and
+    /// counts the time since the last look if there were any, then and now.
+    fn look(&mut self) -> Result<(), HoldError> {
+        let now = Instant::now();
+        self.all
+            .retain(|short| !process::has_ended(short.pidfd.as_fd()));
+        self.join()?;
+        let mut tightest: Option<(u64, u64)> = None;
+        let mut kept = Vec::new();
+        for mut short in self.all.drain(..) {
+            match short.level(self.goal)? {
+                Level::Gone => {}
+                Level::Others => self.dose.let_go += 1,
+                Level::Left(left) => {
+                    let this = (left, short.soft);
+                    tightest = Some(tightest.map_or(this, |least| least.min(this)));
+                    kept.push(short);
+                }
+            }
         }
+        self.all = kept;
+        if let Some((left, limit)) = tightest {
+            (self.dose.left, self.dose.limit) = (left, limit);
+            if self.seen.1 {
+                self.dose.seconds += (now - self.seen.0).as_secs_f64();
+            }
+        } else {
+            self.over = Some(if self.dose.let_go > 0 {
+                EndCause::Failed(
+                    "somebody else has set the limits of open files of all that were hit"
+                        .to_owned(),
+                )
+            } else {
+                EndCause::TargetGone
+            });
+        }
+        self.seen = (now, tightest.is_some());
+        self.dose.processes = self.all.len() as u64;
         Ok(())
     }
 
-    fn dose(&mut self) -> Result<Dose, HoldError> {
-        self.look()?;
-        Ok(Dose::Fds(self.dose.clone()))
+    fn dose(&self) -> Dose {
+        Dose::Fds(self.dose.clone())
     }
 
     fn over(&self) -> Option<EndCause> {
         self.over.clone()
-    }
-
-    fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {
-        if self.over.is_none() {
-            self.look()?;
-        }
-        self.safeguard.give_back()?;
-        Ok(Dose::Fds(self.dose))
     }
 }
 

@@ -8,14 +8,13 @@
 
 use super::held::{Held, HoldError};
 use super::holder::Grip;
-use super::safeguard::Safeguard;
+use super::safeguard::{Safeguard, Undoable};
 use super::speech::{HoldSpec, Prey};
 use crate::inventory::process::{Identity, identity};
 use crate::journal::Undo;
 use crate::kernel::freezer::{self, Freezer};
 use squall_experiments::dose::{Dose, Evidence, FreezeDose};
 use squall_experiments::wire::EndCause;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// How long it is waited for everything to stand still: that takes milliseconds but for what waits inside the kernel and
@@ -31,8 +30,6 @@ struct Frozen {
     prey: Prey,
     /// Who was inside when it froze: with the last of them it ends. Nobody frozen starts another.
     processes: Vec<Identity>,
-    safeguard: Safeguard,
-    next: Instant,
     /// When it was last looked at, and whether all of it stood still then.
     seen: (Instant, bool),
     dose: FreezeDose,
@@ -63,21 +60,20 @@ pub(crate) fn arm(
         freezer,
         prey,
         processes: Vec::new(),
-        safeguard,
-        next: Instant::now() + LOOK_EVERY,
         seen: (Instant::now(), false),
         dose: FreezeDose::default(),
         over: None,
         path,
     };
     frozen.freeze()?;
-    let all = frozen.look()?;
+    frozen.look()?;
+    let all = frozen.seen.1;
     let evidence = Evidence {
-        means: format!(
-            "the freezer of cgroup {}; {} says how it was",
-            if frozen.freezer.is_v2() { "v2" } else { "v1" },
-            frozen.safeguard.path().display()
-        ),
+        means: safeguard.means(if frozen.freezer.is_v2() {
+            "the freezer of cgroup v2"
+        } else {
+            "the freezer of cgroup v1"
+        }),
         read_back: vec![format!(
             "the kernel says that cgroup {} is {}, with {} processes in it",
             frozen.path,
@@ -93,7 +89,7 @@ pub(crate) fn arm(
             ]
         },
     };
-    Ok((Box::new(frozen), evidence))
+    Ok((safeguard.hold(frozen), evidence))
 }
 
 /// The freezer of the target: of v1 where its processes are in that tree, else of v2.
@@ -169,9 +165,13 @@ impl Frozen {
         self.processes = inside.into_iter().filter_map(identity).collect();
         Ok(())
     }
+}
+
+impl Undoable for Frozen {
+    const LOOK_EVERY: Option<Duration> = Some(LOOK_EVERY);
 
     /// Asks the kernel whether all of it stands still, and counts the time since the last look if it did, then and now.
-    fn look(&mut self) -> Result<bool, HoldError> {
+    fn look(&mut self) -> Result<(), HoldError> {
         let object = || format!("cgroup {}", self.path);
         let pids = match self.freezer.processes() {
             Ok(pids) => pids,
@@ -183,7 +183,7 @@ impl Frozen {
             .retain(|id| identity(id.pid) == Some(*id) && !freezer::is_told_to_die(id.pid));
         if self.processes.is_empty() {
             self.over = Some(EndCause::TargetGone);
-            return Ok(false);
+            return Ok(());
         }
         spared(&pids, &self.prey, &self.path)?;
         let state = self
@@ -203,42 +203,14 @@ impl Frozen {
         }
         self.seen = (now, all);
         self.dose.processes = pids.len() as u64;
-        Ok(all)
-    }
-}
-
-impl Held for Frozen {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.safeguard.descriptor()]
-    }
-
-    fn next_turn(&self) -> Option<Instant> {
-        Some(self.next)
-    }
-
-    fn turn(&mut self) -> Result<(), HoldError> {
-        self.safeguard.stands()?;
-        if Instant::now() >= self.next {
-            self.next = Instant::now() + LOOK_EVERY;
-            self.look()?;
-        }
         Ok(())
     }
 
-    fn dose(&mut self) -> Result<Dose, HoldError> {
-        self.look()?;
-        Ok(Dose::Freeze(self.dose.clone()))
+    fn dose(&self) -> Dose {
+        Dose::Freeze(self.dose.clone())
     }
 
     fn over(&self) -> Option<EndCause> {
         self.over.clone()
-    }
-
-    fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {
-        if self.over.is_none() {
-            self.look()?;
-        }
-        self.safeguard.give_back()?;
-        Ok(Dose::Freeze(self.dose))
     }
 }

@@ -4,7 +4,7 @@
 //! disk before the interface is set down, and a guard is ready to set it up and to give all of it back.
 
 use super::held::{Held, HoldError};
-use super::safeguard::Safeguard;
+use super::safeguard::{Safeguard, Undoable};
 use super::speech::HoldSpec;
 use crate::journal::Undo;
 use crate::kernel::net::forgotten;
@@ -15,13 +15,11 @@ use squall_experiments::dose::{Dose, Evidence, NicDownDose};
 use squall_experiments::fault::NicDown;
 use squall_experiments::filter::ResolvedEndpoint;
 use squall_experiments::wire::EndCause;
-use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 struct Down {
     route: Netlink,
     link: Link,
-    safeguard: Safeguard,
     /// When the kernel last said that it is down.
     seen: Instant,
     dose: NicDownDose,
@@ -66,7 +64,6 @@ pub(crate) fn arm(nic: &NicDown, spec: &HoldSpec) -> Result<(Box<dyn Held>, Evid
         over: None,
         route,
         link,
-        safeguard,
     };
     down.look()?;
     if down.over.is_some() {
@@ -75,17 +72,14 @@ pub(crate) fn arm(nic: &NicDown, spec: &HoldSpec) -> Result<(Box<dyn Held>, Evid
         )));
     }
     let evidence = Evidence {
-        means: format!(
-            "the interface is set down; {} says how it was",
-            down.safeguard.path().display()
-        ),
+        means: safeguard.means("the interface is set down"),
         read_back: vec![format!(
             "the kernel says that {name} (number {}) is down",
             down.link.index
         )],
         warnings: Vec::new(),
     };
-    Ok((Box::new(down), evidence))
+    Ok((safeguard.hold(down), evidence))
 }
 
 /// Says no where what must be reached is reached over it: the controller, and what the node's policy protects.
@@ -110,7 +104,10 @@ fn spared(
     Ok(())
 }
 
-impl Down {
+impl Undoable for Down {
+    /// The dose is asked for once a second, and that is soon enough.
+    const LOOK_EVERY: Option<Duration> = None;
+
     /// Asks the kernel whether it is down, and counts the time since it last was.
     fn look(&mut self) -> Result<(), HoldError> {
         match links::by_index(&mut self.route, self.link.index)? {
@@ -128,31 +125,11 @@ impl Down {
         }
         Ok(())
     }
-}
-
-impl Held for Down {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.safeguard.descriptor()]
-    }
-
-    fn turn(&mut self) -> Result<(), HoldError> {
-        self.safeguard.stands()
-    }
-
-    fn dose(&mut self) -> Result<Dose, HoldError> {
-        self.look()?;
-        Ok(Dose::NicDown(self.dose.clone()))
+    fn dose(&self) -> Dose {
+        Dose::NicDown(self.dose.clone())
     }
 
     fn over(&self) -> Option<EndCause> {
         self.over.clone()
-    }
-
-    fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {
-        if self.over.is_none() {
-            self.look()?;
-        }
-        self.safeguard.give_back()?;
-        Ok(Dose::NicDown(self.dose))
     }
 }
