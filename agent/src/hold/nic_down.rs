@@ -125,6 +125,7 @@ impl Undoable for Down {
         }
         Ok(())
     }
+
     fn dose(&self) -> Dose {
         Dose::NicDown(self.dose.clone())
     }
