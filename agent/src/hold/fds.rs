@@ -326,10 +326,17 @@ impl Short {
 }
 
 fn lower(id: Identity, from: OpenFiles, soft: u64) -> Result<bool, HoldError> {
-    change(id, from, soft).map_err(HoldError::kernel(
-        "lower",
-        format!("the limit of open files of process {} to {soft}", id.pid),
-    ))
+    change(id, from, soft).map_err(|error| {
+        if error.raw_os_error() == Some(libc::EPERM) {
+            return HoldError::Unable(format!(
+                "process {} is another user's, and its limit of open files may not be lowered to {soft}: grant CAP_SYS_RESOURCE, or name a target \
+                 of the agent's own user",
+                id.pid
+            ));
+        }
+        let object = format!("the limit of open files of process {} to {soft}", id.pid);
+        HoldError::kernel("lower", object)(error)
+    })
 }
 
 impl Undoable for Spent {

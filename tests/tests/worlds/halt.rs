@@ -12,7 +12,7 @@ use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use squall_experiments::fault::{Exhausted, Fault};
+use squall_experiments::fault::{Exhausted, Fault, FaultKind};
 use squall_experiments::target::Target;
 use squall_experiments::wire::{Armed, EndCause};
 use tempfile::TempDir;
@@ -182,22 +182,25 @@ fn readme_names(readme: &str) -> String {
 
 /// What the README's table of holders says of a fault; of some it says more by their target, or by what is exhausted.
 fn readme_holder(fault: &Fault, target: &Target) -> Result<u64> {
-    let mut rows = README
-        .lines()
-        .filter(|line| line.starts_with("| `") && line.contains("| keeps "));
-    let kind = match fault {
+    readme_row(match fault {
         Fault::Exhaust(exhaust) if exhaust.what == Exhausted::Conntrack => "exhaust: conntrack",
         _ if fault.kind().is_network() && matches!(target, Target::Process(_)) => "process",
         _ => fault.kind().word(),
-    };
-    let word = format!("`{kind}`");
+    })
+}
+
+fn readme_row(word: &str) -> Result<u64> {
+    let mut rows = README
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.contains("| keeps "));
+    let quoted = format!("`{word}`");
     let row = rows.find(|row| {
         row.split('|')
             .nth(1)
-            .is_some_and(|cell| cell.contains(&word))
+            .is_some_and(|cell| cell.contains(&quoted))
     });
     Ok(mask(row.ok_or_else(|| {
-        format!("agent/README.md does not say what a holder of {fault} keeps")
+        format!("agent/README.md does not say what a holder of {word} keeps")
     })?))
 }
 
@@ -220,6 +223,10 @@ fn privileges() -> Result<()> {
     let mut agent = Agent::start()?;
     let (pid, all) = (agent.hello().pid, mask(&readme_names(README)));
     has_only(pid, all, "the agent")?;
+    // Also of those that this node does not allow.
+    for kind in FaultKind::ALL {
+        readme_row(kind.word())?;
+    }
     let process = json!({ "process": { "pid": victim.pid() } });
     for fault in [
         json!({ "cpu": { "load": "1%" } }),
