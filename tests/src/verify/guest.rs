@@ -32,25 +32,24 @@ impl Guest {
         Ok(Self { boot, machine })
     }
 
-    /// Runs `binary`, and decides its few failures by a second run; `told` has what a person should read of it.
+    /// Decides the few failures of `first` by a second run; `told` has what a person should read of it.
     pub(super) fn settle(
         &mut self,
         binary: &TestBinary,
-        args: &[String],
+        first: Tally,
         each: &mut (dyn FnMut(&str, &str) + Send),
         told: &mut Vec<String>,
     ) -> Tally {
-        let mut run =
-            |args: &[String]| self.run(binary, args, &mut *each, |text| told.push(text.to_owned()));
-        let first = run(args);
-        let mut settled = Vec::new();
-        let tally = again::settle(first, run, |text| settled.push(text.to_owned()));
-        told.extend(settled);
+        let mut died = Vec::new();
+        let run =
+            |args: &[String]| self.run(binary, args, &mut *each, |text| died.push(text.to_owned()));
+        let tally = again::settle(first, run, |text| told.push(text.to_owned()));
+        told.extend(died);
         tally
     }
 
     /// Runs `binary`, and what a dying VM left of it in another one. `each` hears of every test as it ends, `said` of a VM that died.
-    fn run(
+    pub(super) fn run(
         &mut self,
         binary: &TestBinary,
         args: &[String],

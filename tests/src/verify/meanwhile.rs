@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::build::{self, TestBinary};
 use super::guest::Guest;
 use super::tally::Tally;
-use super::{WORLDS, name_in_vm, programs};
+use super::{is_alone_in_vm, name_in_vm, programs};
 
 /// A step that is over.
 pub(super) struct Done {
@@ -50,27 +50,35 @@ impl Meanwhile<()> {
     }
 }
 
-impl Meanwhile<Option<Guest>> {
+/// A VM, and what its tests have come to that ran beside others: a failure among them is not decided.
+#[derive(Default)]
+pub(super) struct InVm {
+    pub(super) guest: Option<Guest>,
+    pub(super) undecided: Vec<(TestBinary, Done)>,
+}
+
+impl Meanwhile<InVm> {
     /// A VM with all `binaries` in it, which runs those that do not need the machine to themselves.
     pub(super) fn vm(binaries: Vec<TestBinary>, args: Vec<String>) -> Self {
         Self::start("vm", move || {
-            let mut steps = Vec::new();
+            let (mut vm, mut steps) = (InVm::default(), Vec::new());
             if binaries.is_empty() {
-                return (None, steps);
+                return (vm, steps);
             }
-            let mut booted = None;
             steps.push(Done::take("vm: boot", |_| {
                 let guest = Guest::boot(&binaries, programs(&binaries));
-                Tally::of_check("vm: boot", guest.map(|guest| booted = Some(guest)))
+                Tally::of_check("vm: boot", guest.map(|guest| vm.guest = Some(guest)))
             }));
-            if let Some(guest) = &mut booted {
-                for binary in binaries.iter().filter(|binary| binary.target != WORLDS) {
-                    steps.push(Done::take(&name_in_vm(binary), |told| {
-                        guest.settle(binary, &args, &mut |_, _| {}, told)
-                    }));
-                }
+            let Some(guest) = &mut vm.guest else {
+                return (vm, steps);
+            };
+            for binary in binaries.into_iter().filter(|b| !is_alone_in_vm(b)) {
+                let done = Done::take(&name_in_vm(&binary), |told| {
+                    guest.run(&binary, &args, |_, _| {}, |text| told.push(text.to_owned()))
+                });
+                vm.undecided.push((binary, done));
             }
-            (booted, steps)
+            (vm, steps)
         })
     }
 }

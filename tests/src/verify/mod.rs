@@ -21,8 +21,7 @@ pub use tally::{Failure, Skip, Tally};
 use crate::world::postgres;
 use crate::world::service::Service;
 use build::TestBinary;
-use guest::Guest;
-use meanwhile::{Done, Meanwhile};
+use meanwhile::{Done, InVm, Meanwhile};
 
 /// What the person asked for.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +68,11 @@ fn needs_root(binary: &TestBinary) -> bool {
 
 fn is_about_the_kernel(binary: &TestBinary) -> bool {
     KERNEL_TESTS.contains(&(binary.package.as_str(), binary.target.as_str()))
+}
+
+/// Whether its tests measure so much that in the VM they run with the machine to themselves.
+fn is_alone_in_vm(binary: &TestBinary) -> bool {
+    ["squall_agent", WORLDS].contains(&binary.target.as_str())
 }
 
 fn name_in_vm(binary: &TestBinary) -> String {
@@ -124,32 +128,28 @@ impl Verify<'_> {
         self.here(&measuring);
         // What follows mostly waits, and leaves time to others.
         let lints = self.options.filter.is_none().then(Meanwhile::lints);
-        let guest = self.wants(World::Vm).then(|| self.begin_vm(&built));
+        let vm = self.wants(World::Vm).then(|| self.begin_vm(&built));
         self.here(&others);
         if let Some(lints) = lints {
             self.settle(lints);
         }
-        if let Some(guest) = guest.and_then(|guest| self.settle(guest)) {
-            self.measure_in_vm(guest, &built);
+        if let Some(vm) = vm {
+            let vm = self.settle(vm);
+            self.end_vm(vm, &built);
         }
     }
 
     /// Waits for what runs beside, and shows what came of it.
     fn settle<T: Default + Send + 'static>(&mut self, meanwhile: Meanwhile<T>) -> T {
         let (result, steps) = meanwhile.settle();
-        for Done {
-            name,
-            begun,
-            seconds,
-            tally,
-            told,
-        } in steps
-        {
-            self.announce_at(&name, begun);
-            self.done(&name, seconds, tally);
-            told.iter().for_each(|text| (self.say)(text));
-        }
+        steps.into_iter().for_each(|step| self.show(step));
         result
+    }
+
+    fn show(&mut self, step: Done) {
+        self.announce_at(&step.name, step.begun);
+        self.done(&step.name, step.seconds, step.tally);
+        step.told.iter().for_each(|text| (self.say)(text));
     }
 
     /// Runs tests on this machine.
@@ -212,7 +212,7 @@ impl Verify<'_> {
     }
 
     /// Boots the VM, and runs there what does not measure.
-    fn begin_vm(&self, built: &[TestBinary]) -> Meanwhile<Option<Guest>> {
+    fn begin_vm(&self, built: &[TestBinary]) -> Meanwhile<InVm> {
         let binaries: Vec<TestBinary> = built
             .iter()
             .filter(|b| is_about_the_kernel(b))
@@ -222,15 +222,20 @@ impl Verify<'_> {
         Meanwhile::vm(binaries, args)
     }
 
-    /// Runs in the VM what measures, with the machine to itself.
-    fn measure_in_vm(&mut self, mut guest: Guest, built: &[TestBinary]) {
-        for binary in built
-            .iter()
-            .filter(|b| is_about_the_kernel(b) && b.target == WORLDS)
-        {
+    /// With the machine to the VM alone: what failed beside others once more, and what measures.
+    fn end_vm(&mut self, vm: InVm, built: &[TestBinary]) {
+        let Some(mut guest) = vm.guest else { return };
+        for (binary, mut done) in vm.undecided {
+            let (first, told) = (std::mem::take(&mut done.tally), &mut done.told);
+            done.tally = guest.settle(&binary, first, &mut |_, _| {}, told);
+            self.show(done);
+        }
+        let alone = |b: &&TestBinary| is_about_the_kernel(b) && is_alone_in_vm(b);
+        for binary in built.iter().filter(alone) {
             let mut told = Vec::new();
             self.step(&name_in_vm(binary), |args, each| {
-                guest.settle(binary, args, each, &mut told)
+                let first = guest.run(binary, args, &mut *each, |text| told.push(text.to_owned()));
+                guest.settle(binary, first, each, &mut told)
             });
             told.iter().for_each(|text| (self.say)(text));
         }

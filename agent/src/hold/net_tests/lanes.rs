@@ -40,7 +40,10 @@ fn queues(world: &World) -> Vec<Queue> {
             met: words[7],
         }
     };
-    text.lines().map(queue).collect()
+    let mut all: Vec<Queue> = text.lines().map(queue).collect();
+    // The kernel lists them by a hash.
+    all.sort_by_key(|queue| queue.number);
+    all
 }
 
 /// Sends packets to many hosts, all of which the client is; says where they arrive, once the wire has found each.
