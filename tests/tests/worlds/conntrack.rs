@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use lab::world::agent::{Agent, written};
 use lab::world::tcp::{Echo, ask};
-use lab::world::victim::{self, Victim};
+use lab::world::victim::Victim;
 use lab::world::wire::{Ip, Wire, named};
 use lab::world::{Result, until, wire};
 use libtest_mimic::Trial;
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use squall_experiments::capability::Capabilities;
 use squall_experiments::dose::Dose;
@@ -29,17 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long is waited for a connection that should not come about.
 const SILENCE: Duration = Duration::from_millis(600);
 
+/// The lease with which the fault ends.
+const LAST_LEASE: Duration = Duration::from_millis(1500);
+
 /// How long the fault may last after its end: as in the kill matrix.
 fn gone() -> Duration {
     Duration::from_millis(if emulated() { 300 } else { 100 })
-}
-
-/// How the fault comes to its end.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    HolderKilled,
-    AgentKilled,
-    Lease,
 }
 
 pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
@@ -52,14 +46,10 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
         untracked,
     )];
     if able {
-        for (name, end) in [
-            ("the_holder_is_killed", End::HolderKilled),
-            ("the_agent_is_killed", End::AgentKilled),
-            ("the_lease_ends", End::Lease),
-        ] {
-            let name = format!("dose::conntrack::full_until_{name}");
-            trials.push(beside_others(name, move || full(end)));
-        }
+        trials.push(beside_others(
+            "dose::conntrack::full_until_the_lease_ends",
+            full,
+        ));
         trials.push(beside_others(
             "dose::conntrack::but_for_a_few",
             but_for_a_few,
@@ -134,7 +124,7 @@ fn untracked() -> Result<()> {
 }
 
 /// Nothing new, in whichever direction, for TCP or UDP; what is open goes on; and all is as before when the end comes.
-fn full(end: End) -> Result<()> {
+fn full() -> Result<()> {
     let mut world = Tracked::new("tracked")?;
     world.track()?;
     let open = world.connect(PATIENCE)?;
@@ -147,18 +137,10 @@ fn full(end: End) -> Result<()> {
         return Err("a connection came about though none could be tracked".into());
     }
     ask(&open, b"meanwhile", PATIENCE)?;
-    let mut due = Duration::ZERO;
-    match end {
-        End::HolderKilled => victim::signal(armed.holder, Signal::SIGKILL)?,
-        End::AgentKilled => world.agent.signal(Signal::SIGKILL)?,
-        End::Lease => {
-            due = Duration::from_millis(1500);
-            let lease = format!("{}ms", due.as_millis());
-            world.agent.renew(&armed.id, written(json!(lease)))?;
-        }
-    }
-    let begun = Instant::now();
-    if end == End::Lease && world.may_send_from_inside()? {
+    let lease = format!("{}ms", LAST_LEASE.as_millis());
+    world.agent.renew(&armed.id, written(json!(lease)))?;
+    let (due, begun) = (LAST_LEASE, Instant::now());
+    if world.may_send_from_inside()? {
         return Err("something new was sent from inside though it could not be tracked".into());
     }
     until("something that is sent again", due + PATIENCE, || {
@@ -169,15 +151,9 @@ fn full(end: End) -> Result<()> {
         return Err(format!("it was over after {took:?}, and {due:?} were due").into());
     }
     world.connect(PATIENCE)?;
-    if end == End::AgentKilled {
-        return Ok(());
-    }
-    let ended = world.agent.ended(&armed.id)?;
-    match (end, &ended.cause) {
-        (End::HolderKilled, EndCause::HolderKilled(_)) | (End::Lease, EndCause::LeaseEnded) => {
-            Ok(())
-        }
-        (_, cause) => Err(format!("the agent says that it ended by {cause:?}").into()),
+    match world.agent.ended(&armed.id)?.cause {
+        EndCause::LeaseEnded => Ok(()),
+        cause => Err(format!("the agent says that it ended by {cause:?}").into()),
     }
 }
 

@@ -50,6 +50,19 @@ pub(crate) fn trials() -> Vec<Trial> {
 const ANSWER: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_millis(300);
 
+/// Kills whoever could give something back: guard, holder and agent, at once.
+pub(crate) fn kill_everybody(agent: &Agent, guard: u32, holder: u32) -> Result<()> {
+    // A stopped process does nothing more before it is killed: a holder that sees its agent go would give it back.
+    victim::signal(guard, Signal::SIGSTOP)?;
+    victim::signal(holder, Signal::SIGSTOP)?;
+    agent.signal(Signal::SIGKILL)?;
+    victim::signal(guard, Signal::SIGKILL)?;
+    until("the guard's end", ANSWER, || {
+        let status = fs::read_to_string(format!("/proc/{guard}/stat")).unwrap_or_default();
+        (status.is_empty() || status.contains(") Z ")).then_some(())
+    })
+}
+
 /// A cgroup with a victim in it and another below, and an agent that may freeze them.
 struct Frosty {
     agent: Agent,
@@ -217,15 +230,7 @@ fn everything_killed() -> Result<()> {
     let mut frosty = Frosty::new("all")?;
     let armed = frosty.inject()?;
     let guard = frosty.guard()?;
-    // A stopped process does nothing more before it is killed: a holder that sees its agent go would thaw.
-    victim::signal(guard, Signal::SIGSTOP)?;
-    victim::signal(armed.holder, Signal::SIGSTOP)?;
-    frosty.agent.signal(Signal::SIGKILL)?;
-    victim::signal(guard, Signal::SIGKILL)?;
-    until("the guard's end", ANSWER, || {
-        let status = fs::read_to_string(format!("/proc/{guard}/stat")).unwrap_or_default();
-        (status.is_empty() || status.contains(") Z ")).then_some(())
-    })?;
+    kill_everybody(&frosty.agent, guard, armed.holder)?;
     frosty.stands_still()?;
     if frosty.entries().len() != 1 {
         return Err(format!("the journal says {:?}", frosty.entries()).into());

@@ -25,6 +25,7 @@ mod owner_reads;
 mod pods;
 mod policy;
 mod pressure;
+mod privileges;
 mod redirect;
 mod runs;
 mod scene;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
     trials.extend(nic::trials());
     trials.extend(policy::trials());
     trials.extend(halt::trials());
+    trials.extend(privileges::trials());
     trials.extend(watchdog::trials());
     trials.extend(cli::trials());
     trials.extend(fleet::trials());

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use lab::world::agent::{Agent, written};
 use lab::world::fingerprint::Fingerprint;
-use lab::world::victim::{self, Victim};
+use lab::world::victim::Victim;
 use lab::world::volley::{Pace, Volley};
 use lab::world::wire::{Ip, Wire, named};
 use lab::world::{Result, answer, until};
 use libtest_mimic::Trial;
-use nix::sys::signal::Signal;
 use serde_json::json;
 use squall_experiments::dose::Dose;
 use squall_experiments::fault::{Fault, Holding};
@@ -23,6 +22,7 @@ use tempfile::TempDir;
 
 use crate::as_root;
 use crate::dose::LEASE;
+use crate::journal::kill_everybody;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -218,15 +218,7 @@ fn everything_killed() -> Result<()> {
     let shown = linked.settled()?;
     let armed = linked.inject()?;
     let guard = guard_of(&linked.entries())?;
-    // A stopped process does nothing more before it is killed: a holder that sees its agent go would set it up.
-    victim::signal(guard, Signal::SIGSTOP)?;
-    victim::signal(armed.holder, Signal::SIGSTOP)?;
-    linked.agent.signal(Signal::SIGKILL)?;
-    victim::signal(guard, Signal::SIGKILL)?;
-    until("the guard's end", BACK, || {
-        let status = fs::read_to_string(format!("/proc/{guard}/stat")).unwrap_or_default();
-        (status.is_empty() || status.contains(") Z ")).then_some(())
-    })?;
+    kill_everybody(&linked.agent, guard, armed.holder)?;
     if linked.passes()? || linked.entries().len() != 1 {
         return Err(format!(
             "nobody was left, and the journal says {:?}",

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -18,8 +18,8 @@ use crate::hold::held::HoldError;
 
 /// Room for one look at a queue, with much to spare; only what is touched is taken.
 const STACK_BYTES: usize = 256 << 10;
-/// How long an answer is waited for: a turn takes some milliseconds. Later ones are told the next time.
-const ANSWER_LIMIT: Duration = Duration::from_millis(100);
+/// How long answers are waited for, of all threads together: a turn takes some milliseconds. Later ones are told the next time.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_millis(100);
 
 /// The thread, as the holder's own sees it.
 pub(super) struct Beside {
@@ -74,9 +74,10 @@ impl Beside {
         let _ = self.line.write(&[1]);
     }
 
-    /// What was done when it was asked; what it said before, where it is busy for too long.
-    pub(super) fn tally(&mut self) -> &Tally {
-        if let Ok(tally) = self.told.recv_timeout(ANSWER_LIMIT) {
+    /// What was done when it was asked; what it said before, where it is busy until then.
+    pub(super) fn tally(&mut self, until: Instant) -> &Tally {
+        let left = until.saturating_duration_since(Instant::now());
+        if let Ok(tally) = self.told.recv_timeout(left) {
             self.last = tally;
         }
         &self.last

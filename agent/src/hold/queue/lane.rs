@@ -26,6 +26,7 @@ const READ_PER_CLOCK: usize = 16;
 pub(super) const UNREAD_MAX: u32 = 4_096;
 /// Bytes of all the copies that wait, where packets are duplicated.
 const COPIES_BYTES_MAX: usize = 64 << 20;
+
 /// A kernel queue, and what waits in it.
 pub(super) struct Lane {
     queue: Queue,

@@ -29,7 +29,7 @@ use std::time::Instant;
 use squall_experiments::dose::{Dose, Evidence, NetworkDose};
 use squall_experiments::filter::{Direction, ResolvedFilter};
 
-use self::beside::Beside;
+use self::beside::{ANSWER_LIMIT, Beside};
 use self::lane::{Lane, Tally, UNREAD_MAX};
 use self::rules::commit_rules;
 pub(super) use self::rules::{action_expression, commit_by, draft_hooks, hooks, known};
@@ -230,10 +230,11 @@ impl Held for UserQueue {
         // First what the kernel counted: what comes meanwhile is seen by a queue at most, which is no loss.
         let counted = self.counter()?;
         self.others.iter_mut().for_each(Beside::ask);
+        let until = Instant::now() + ANSWER_LIMIT;
         self.turn()?;
         let mut tally = self.lane.tally().clone();
         for other in &mut self.others {
-            tally += other.tally().clone();
+            tally += other.tally(until).clone();
         }
         Ok(Dose::Network(self.dose_of(counted, &tally)))
     }

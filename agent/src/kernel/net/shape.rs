@@ -267,6 +267,55 @@ mod tests {
     }
 
     #[test]
+    fn packets_depend_on_each_other_by_any_correlation_a_line_or_bad_times() {
+        let chance = |correlation| Chance {
+            probability: 0.1,
+            correlation,
+        };
+        let random = |correlation| {
+            Some(Loss::Random {
+                probability: 0.1,
+                correlation,
+            })
+        };
+        let bad_times = Some(Loss::Gilbert {
+            to_bad: 0.1,
+            to_good: 0.1,
+            bad_loss: 1.0,
+            good_loss: 0.0,
+        });
+        let independent = Shape {
+            delay: Duration::from_millis(9),
+            jitter: Duration::from_millis(1),
+            loss: random(0.0),
+            duplicate: chance(0.0),
+            corrupt: chance(0.0),
+            ..Shape::default()
+        };
+        assert!(!independent.has_memory());
+        let each = std::array::from_fn::<_, 7, _>(|_| independent.clone());
+        let [
+            mut delay,
+            mut rate,
+            mut reorder,
+            mut loss,
+            mut bursty,
+            mut double,
+            mut corrupt,
+        ] = each;
+        delay.delay_correlation = 0.1;
+        rate.rate_bytes_per_s = 1;
+        reorder.reorder = chance(0.0);
+        loss.loss = random(0.1);
+        bursty.loss = bad_times;
+        double.duplicate = chance(0.1);
+        corrupt.corrupt = chance(0.1);
+        for shape in [delay, rate, reorder, loss, bursty, double, corrupt] {
+            assert!(shape.has_memory(), "{shape:?}");
+        }
+    }
+
+    #[test]
     fn the_limit_grows_with_the_delay_within_its_bounds() {
         assert_eq!(packets_max(Duration::ZERO, Duration::ZERO), 1_000);
         assert_eq!(

@@ -18,7 +18,7 @@ use squall_experiments::target::Target;
 use squall_experiments::wire::{Armed, EndCause};
 use tempfile::TempDir;
 
-use super::{ANSWER, entries, guard_of, start};
+use super::{ANSWER, entries, guard_of, kill_everybody, start};
 use crate::as_root;
 use crate::dose::LEASE;
 
@@ -225,14 +225,7 @@ fn fds_of_a_child() -> Result<()> {
         return Err(format!("the child's limit is {inherited}, as if nothing were lowered").into());
     }
     let guard = guard_of(needy.home.path())?;
-    victim::signal(guard, Signal::SIGSTOP)?;
-    victim::signal(armed.holder, Signal::SIGSTOP)?;
-    needy.agent.signal(Signal::SIGKILL)?;
-    victim::signal(guard, Signal::SIGKILL)?;
-    until("the guard's end", ANSWER, || {
-        let status = fs::read_to_string(format!("/proc/{guard}/stat")).unwrap_or_default();
-        (status.is_empty() || status.contains(") Z ")).then_some(())
-    })?;
+    kill_everybody(&needy.agent, guard, armed.holder)?;
     if victim::open_files(needy.victim.pid())? == before {
         return Err("nobody is left, and the limit has come back: what did it?".into());
     }
