@@ -7,6 +7,7 @@
 
 mod agent;
 mod api;
+mod compare;
 mod fleet;
 mod judge;
 mod kills;

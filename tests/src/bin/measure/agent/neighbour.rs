@@ -14,16 +14,24 @@ use squall_experiments::capability::Means;
 use super::rivals::Rival;
 use super::traffic::agent_at;
 use super::{delay, lease, ms, word};
+use crate::compare::Compared;
 use crate::table::{Row, quantile};
 
 /// How long one throughput, and one series of questions and answers, is measured.
 const SLICE: Duration = Duration::from_millis(700);
 /// How often each way takes its turn: all alternate, so that what else the machine does hits each.
-const TURNS: usize = 15;
+const TURNS: usize = 24;
 /// How many addresses the node's policy protects.
 const PROTECTED: usize = 32;
 /// Meanwhile the conversation that the fault names goes on: a packet each so often.
 const NAMED_EVERY: Duration = Duration::from_millis(1);
+
+type Figure = (&'static str, &'static str, fn(&Got) -> &[f64]);
+const FIGURES: [Figure; 3] = [
+    ("TCP", "Gbit/s", |got| &got.gbit),
+    ("question to answer, p50", "ms", |got| &got.half_ms),
+    ("question to answer, p99", "ms", |got| &got.slow_ms),
+];
 
 /// The neighbour's figures, turn by turn.
 #[derive(Default)]
@@ -87,42 +95,62 @@ fn policy() -> Result<tempfile::NamedTempFile> {
     Ok(policy)
 }
 
+/// What is in force while the neighbour is measured.
+#[derive(Clone, Copy)]
+enum Beside {
+    Nothing,
+    /// The same again: what two equal things differ by here is noise.
+    NothingAgain,
+    Squall,
+    Tree,
+}
+
 fn beside(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     let wire = Wire::new()?;
     let policy = policy()?;
     let (mut agent, target) = agent_at(&wire, &["--policy", &policy.path().display().to_string()])?;
     let tree = Rival::tree(wire.victim.name(), "eth0");
-    let (mut free, mut ours, mut theirs) = (Got::default(), Got::default(), Got::default());
+    let mut got: [Got; 4] = Default::default();
     Got::default().measure(&wire)?;
+    // Each follows each other as often: whoever comes after something else is not always the same.
+    let mut order = [
+        Beside::Nothing,
+        Beside::Squall,
+        Beside::NothingAgain,
+        Beside::Tree,
+    ];
     for _ in 0..TURNS {
-        free.measure(&wire)?;
-        let armed = agent.arm(target.clone(), &delay("100ms"), lease(), Some(means))?;
-        ours.measure(&wire)?;
-        agent.stop(&armed.id)?;
-        if let Some(tree) = &tree {
-            tree.come()?;
-            theirs.measure(&wire)?;
-            tree.go()?;
+        order.rotate_left(1);
+        for beside in order {
+            let got = &mut got[beside as usize];
+            match (beside, &tree) {
+                (Beside::Nothing | Beside::NothingAgain, _) => got.measure(&wire)?,
+                (Beside::Squall, _) => {
+                    let armed = agent.arm(target.clone(), &delay("100ms"), lease(), Some(means))?;
+                    got.measure(&wire)?;
+                    agent.stop(&armed.id)?;
+                }
+                (Beside::Tree, Some(tree)) => {
+                    tree.come()?;
+                    got.measure(&wire)?;
+                    tree.go()?;
+                }
+                (Beside::Tree, None) => {}
+            }
         }
     }
-    type Figure = fn(&Got) -> &[f64];
-    let figures: [(&str, &str, Figure); 3] = [
-        ("TCP", "Gbit/s", |got| &got.gbit),
-        ("question to answer, p50", "ms", |got| &got.half_ms),
-        ("question to answer, p99", "ms", |got| &got.slow_ms),
-    ];
-    for (what, unit, of) in figures {
-        let middle = |got| quantile(of(got), 0.5);
-        let what = format!("{}: the neighbour's {what}", word(means));
-        let row = || Row::alone(what.clone(), unit, middle(&ours));
-        let free = middle(&free);
-        rows.push(match &tree {
-            Some(_) => row().beside("no agent", free),
-            None => row().beside("no agent (a tree needs prio and netem: not here)", free),
-        });
-        if let Some(tree) = &tree {
-            let name = format!("{}: a root prio with netem", tree.name);
-            rows.push(row().beside(name, middle(&theirs)));
+    let [free, again, ours, theirs] = &got;
+    let without = "no agent (a tree needs prio and netem: not here)";
+    let without = tree.as_ref().map_or(without, |_| "no agent");
+    let tree = tree.map(|tree| (format!("{}: a root prio with netem", tree.name), theirs));
+    for (figure, unit, of) in FIGURES {
+        let what = format!("{}: the neighbour's {figure}", word(means));
+        let row = |got: &Got| Row::alone(what.clone(), unit, quantile(of(got), 0.5));
+        rows.push(row(ours).beside(without, quantile(of(free), 0.5)));
+        rows.extend(Compared::new(of(ours), of(free)).bounds("that ratio"));
+        rows.push(row(ours).beside("no agent, again", quantile(of(again), 0.5)));
+        if let Some((name, theirs)) = &tree {
+            rows.push(row(ours).beside(name.clone(), quantile(of(theirs), 0.5)));
         }
     }
     Ok(())

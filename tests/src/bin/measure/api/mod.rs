@@ -9,7 +9,6 @@
 
 mod agents;
 mod child;
-mod compare;
 mod door;
 mod kept;
 mod load;
@@ -20,10 +19,10 @@ use std::sync::Arc;
 use lab::world::Result;
 use tempfile::TempDir;
 
+use crate::compare::Compared;
 use crate::fleet::Controller;
 use crate::table::{Row, quantile};
 use child::{Beside, Part};
-use compare::Compared;
 use door::Door;
 use kept::{KEPT, keep_many};
 use load::{Done, RATE, WATCHERS};

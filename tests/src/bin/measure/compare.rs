@@ -1,4 +1,4 @@
-//! Whether one set of times is later than another, and how sure that is.
+//! Whether one set of figures is larger than another, and how sure that is.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -12,20 +12,20 @@ const SEED: u64 = 1;
 /// Between these shares of the draws lies the ratio, 95 times in a hundred.
 const BOUNDS: (f64, f64) = (0.025, 0.975);
 
-/// One set of milliseconds beside another.
-pub(super) struct Compared<'a> {
+/// One set of figures beside another.
+pub(crate) struct Compared<'a> {
     ours: &'a [f64],
     other: &'a [f64],
 }
 
 impl<'a> Compared<'a> {
-    pub(super) const fn new(ours: &'a [f64], other: &'a [f64]) -> Self {
+    pub(crate) const fn new(ours: &'a [f64], other: &'a [f64]) -> Self {
         Self { ours, other }
     }
 
-    /// How many there are of each, their quantiles, and how far the ratio of these may be from the truth.
+    /// Of milliseconds: how many there are of each, their quantiles, and how far the ratio of these may be from the truth.
     #[allow(clippy::cast_precision_loss, reason = "hundreds")]
-    pub(super) fn rows(&self, what: &str, name: &str) -> Vec<Row> {
+    pub(crate) fn rows(&self, what: &str, name: &str) -> Vec<Row> {
         if self.ours.is_empty() || self.other.is_empty() {
             return Vec::new();
         }
@@ -37,18 +37,15 @@ impl<'a> Compared<'a> {
             let row = Row::alone(format!("{what}: {of}"), "ms", quantile(self.ours, share));
             rows.push(row.beside(name, quantile(self.other, share)));
         }
-        let (least, most) = self.ratio(0.5);
-        rows.push(Row::alone(
-            format!("{what}: ratio of p50, at least (95 %)"),
-            "",
-            least,
-        ));
-        rows.push(Row::alone(
-            format!("{what}: ratio of p50, at most (95 %)"),
-            "",
-            most,
-        ));
+        rows.extend(self.bounds(&format!("{what}: ratio of p50")));
         rows
+    }
+
+    /// How far the ratio of the medians may be from the truth.
+    pub(crate) fn bounds(&self, what: &str) -> [Row; 2] {
+        let (least, most) = self.ratio(0.5);
+        [("at least", least), ("at most", most)]
+            .map(|(bound, ratio)| Row::alone(format!("{what}, {bound} (95 %)"), "", ratio))
     }
 
     /// Bounds of the ratio of a quantile.
