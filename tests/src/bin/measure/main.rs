@@ -175,7 +175,8 @@ fn in_vm(arguments: &Arguments) -> Result<()> {
     }
     let own = std::env::current_exe()?;
     let agent = match (&arguments.agent, build_shipped()?) {
-        (Some(file), _) => file.clone(),
+        // The VM's current directory is another.
+        (Some(file), _) => file.canonicalize()?,
         (None, Some(file)) => file,
         (None, None) => lab::world::agent::program("squall-agent")?,
     };
