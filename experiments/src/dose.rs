@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod idle;
 mod sum;
 
 /// What was done so far, cumulative since the fault was armed.

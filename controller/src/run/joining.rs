@@ -139,7 +139,7 @@ impl Faults {
     }
 
     /// Faults that were to be in force and did nothing. Of those that follow, one whose target was let go, or that came a moment
-    /// before the end, need not have; but of each kind at least one must have.
+    /// before the end, need not have; but of each kind at least one must have. Each with the reason, where its dose tells one.
     pub(super) fn idle(&self, stopped_us: Option<u64>) -> Vec<String> {
         let did = |fault: &FaultInRun| {
             fault.armed_us.is_some() && fault.dose.as_ref().is_some_and(Dose::in_force)
@@ -159,7 +159,12 @@ impl Faults {
             let excused = fault.left || (fault.follows && late(fault));
             !(excused && self.iter().any(alike))
         };
-        self.iter().filter(idle).map(FaultInRun::words).collect()
+        let told = |fault: &FaultInRun| {
+            let why = fault.dose.as_ref().and_then(Dose::why_idle);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            format!("{}{why}", fault.words())
+        };
+        self.iter().filter(idle).map(told).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use super::halt::Who;
 use super::machine::Input;
 use super::world::{NODE, World, armed, attempt, dosed, ended, heard};
 use crate::judge::Trial;
+use squall_experiments::dose::{Dose, HttpDose};
 use squall_experiments::event::{Happening, StopReason};
 use squall_experiments::run_life::RunState;
 use squall_experiments::verdict::Verdict;
@@ -95,6 +96,20 @@ fn a_fault_that_touched_nothing_is_no_evidence() {
         "{}",
         finished.because
     );
+}
+
+#[test]
+fn a_fault_that_could_read_nothing_says_so_in_the_verdict() {
+    let mut world = World::new(&fixture::experiment());
+    world.did = Some(Dose::Http(HttpDose {
+        connections: 7,
+        tls_passed: 7,
+        ..HttpDose::default()
+    }));
+    let finished = world.through();
+    assert_eq!(finished.verdict, Verdict::Inconclusive);
+    let because = &finished.because;
+    assert!(because.contains("encrypted (7 of 7)"), "{because}");
 }
 
 #[test]

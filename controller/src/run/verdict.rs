@@ -160,7 +160,7 @@ fn decide(facts: &Facts, faults: &Faults, recovery_us: u64) -> (Verdict, String)
     }
     let idle = faults.idle(facts.stopped_us);
     if !idle.is_empty() {
-        let because = format!("in force, but it touched nothing: {}", idle.join(", "));
+        let because = format!("in force, but it touched nothing: {}", idle.join("; "));
         return (Verdict::Inconclusive, because);
     }
     if let Some(reason) = &facts.unproven {

@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) control_out_of_step: u64,
     /// Packets that the faults take hold of in a second.
     pub(super) matched: u64,
+    /// What they did, where it is not packets.
+    pub(super) did: Option<Dose>,
     /// The agent answers.
     pub(super) answers: bool,
     /// The agent ends faults.
@@ -77,6 +79,7 @@ impl World {
             control_fails_under_fault: None,
             control_out_of_step: 37,
             matched: 10,
+            did: None,
             answers: true,
             ends: true,
             reports: true,
@@ -173,7 +176,9 @@ impl World {
         }
         if self.now_us.is_multiple_of(SECOND_US) {
             for id in self.live.clone() {
-                self.take(heard(dosed(&id, self.matched)));
+                let packets = || packets(self.matched);
+                let did = self.did.clone().unwrap_or_else(packets);
+                self.take(heard(did_so_far(&id, did)));
             }
         }
         self.take(Input::Tick);
@@ -272,14 +277,21 @@ pub(super) fn ended(id: &FaultId, cause: EndCause) -> FromAgent {
     })
 }
 
-pub(super) fn dosed(id: &FaultId, matched: u64) -> FromAgent {
-    let dose = NetworkDose {
+fn packets(matched: u64) -> Dose {
+    Dose::Network(NetworkDose {
         matched,
         ..NetworkDose::default()
-    };
+    })
+}
+
+pub(super) fn dosed(id: &FaultId, matched: u64) -> FromAgent {
+    did_so_far(id, packets(matched))
+}
+
+fn did_so_far(id: &FaultId, dose: Dose) -> FromAgent {
     FromAgent::Dosed(Dosed {
         id: id.clone(),
-        dose: Dose::Network(dose),
+        dose,
         at_us: 0,
     })
 }
