@@ -20,7 +20,7 @@ use crate::table::{Row, quantile};
 /// How long one throughput, and one series of questions and answers, is measured.
 const SLICE: Duration = Duration::from_millis(200);
 /// How often each way takes its turn: all alternate, so that what else the machine does hits each.
-const TURNS: usize = 80;
+const TURNS: usize = 60;
 /// How many addresses the node's policy protects.
 const PROTECTED: usize = 32;
 /// Meanwhile the conversation that the fault names goes on: a packet each so often.
