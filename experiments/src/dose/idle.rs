@@ -38,6 +38,10 @@ fn http(dose: &HttpDose) -> String {
             "the connections that came by speak something else than HTTP ({other} of {})",
             dose.connections
         ),
+        HttpDose {
+            connections: silent @ 1..,
+            ..
+        } => format!("no request came on the {silent} connections that came by"),
         _ => {
             "no new connection came by, and it leaves those alone that were there before".to_owned()
         }
@@ -83,6 +87,7 @@ mod tests {
         let said = |dose: HttpDose| Dose::Http(dose).why_idle().unwrap();
         assert!(said(of(3, 9, 1, 0)).contains("9 requests"));
         assert!(said(of(3, 0, 0, 3)).contains("something else"));
+        assert!(said(of(2, 0, 0, 0)).contains("no request came on the 2"));
         assert!(said(of(0, 0, 0, 0)).contains("no new connection"));
         let asked = |seen| DnsDose {
             seen,
