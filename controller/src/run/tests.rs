@@ -3,7 +3,7 @@
 use super::fixture::{self, SECOND_US};
 use super::halt::Who;
 use super::machine::Input;
-use super::world::{NODE, World, armed, attempt, dosed, ended, heard};
+use super::world::{NODE, World, armed, attempt, dosed, ended, heard, packets};
 use crate::judge::Trial;
 use squall_experiments::dose::{Dose, HttpDose};
 use squall_experiments::event::{Happening, StopReason};
@@ -88,7 +88,7 @@ fn leases_are_renewed_five_times_as_often_as_they_end_and_not_after_a_stop() {
 #[test]
 fn a_fault_that_touched_nothing_is_no_evidence() {
     let mut world = World::new(&fixture::experiment());
-    world.matched = 0;
+    world.did = packets(0);
     let finished = world.through();
     assert_eq!(finished.verdict, Verdict::Inconclusive);
     assert!(
@@ -101,15 +101,18 @@ fn a_fault_that_touched_nothing_is_no_evidence() {
 #[test]
 fn a_fault_that_could_read_nothing_says_so_in_the_verdict() {
     let mut world = World::new(&fixture::experiment());
-    world.did = Some(Dose::Http(HttpDose {
+    world.did = Dose::Http(HttpDose {
         connections: 7,
         tls_passed: 7,
         ..HttpDose::default()
-    }));
+    });
     let finished = world.through();
     assert_eq!(finished.verdict, Verdict::Inconclusive);
     let because = &finished.because;
-    assert!(because.contains("encrypted (7 of 7)"), "{because}");
+    assert!(
+        because.contains("7 of 7 connections are encrypted"),
+        "{because}"
+    );
 }
 
 #[test]

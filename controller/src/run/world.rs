@@ -37,10 +37,8 @@ pub(super) struct World {
     pub(super) control_fails_under_fault: Option<u64>,
     /// By so much the control's failures are out of step with the group's.
     pub(super) control_out_of_step: u64,
-    /// Packets that the faults take hold of in a second.
-    pub(super) matched: u64,
-    /// What they did, where it is not packets.
-    pub(super) did: Option<Dose>,
+    /// What the faults say that they did, once a second.
+    pub(super) did: Dose,
     /// The agent answers.
     pub(super) answers: bool,
     /// The agent ends faults.
@@ -78,8 +76,7 @@ impl World {
             fails: 0,
             control_fails_under_fault: None,
             control_out_of_step: 37,
-            matched: 10,
-            did: None,
+            did: packets(10),
             answers: true,
             ends: true,
             reports: true,
@@ -176,9 +173,7 @@ impl World {
         }
         if self.now_us.is_multiple_of(SECOND_US) {
             for id in self.live.clone() {
-                let packets = || packets(self.matched);
-                let did = self.did.clone().unwrap_or_else(packets);
-                self.take(heard(did_so_far(&id, did)));
+                self.take(heard(did_so_far(&id, self.did.clone())));
             }
         }
         self.take(Input::Tick);
@@ -277,7 +272,7 @@ pub(super) fn ended(id: &FaultId, cause: EndCause) -> FromAgent {
     })
 }
 
-fn packets(matched: u64) -> Dose {
+pub(super) fn packets(matched: u64) -> Dose {
     Dose::Network(NetworkDose {
         matched,
         ..NetworkDose::default()

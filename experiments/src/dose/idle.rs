@@ -18,40 +18,38 @@ impl Dose {
 }
 
 fn http(dose: &HttpDose) -> String {
-    let unread = "which it cannot read: aim it where TLS has ended already, or use a fault on packets or `tcp`";
-    match dose {
-        HttpDose { requests: 1.., .. } => format!(
-            "of the {} requests that came by it names none",
-            dose.requests
-        ),
-        HttpDose {
-            tls_passed: tls @ 1..,
-            ..
-        } => format!(
-            "the connections that came by are encrypted ({tls} of {}), {unread}",
-            dose.connections
-        ),
-        HttpDose {
-            other_passed: other @ 1..,
-            ..
-        } => format!(
-            "the connections that came by speak something else than HTTP ({other} of {})",
-            dose.connections
-        ),
-        HttpDose {
-            connections: silent @ 1..,
-            ..
-        } => format!("no request came on the {silent} connections that came by"),
-        _ => {
+    let HttpDose {
+        connections,
+        requests,
+        tls_passed: tls,
+        other_passed: other,
+        ..
+    } = dose;
+    let asked = format!("it names none of the requests that came by ({requests})");
+    let encrypted = format!(
+        "{tls} of {connections} connections are encrypted, which it cannot read: aim it where TLS has ended already, or use a \
+         fault on packets or `tcp`"
+    );
+    let foreign = format!("{other} of {connections} connections speak something else than HTTP");
+    let each = [(requests, asked), (other, foreign), (tls, encrypted)];
+    let told: Vec<String> = each
+        .into_iter()
+        .filter(|(number, _)| **number > 0)
+        .map(|(_, words)| words)
+        .collect();
+    match (told.is_empty(), connections) {
+        (false, _) => told.join("; "),
+        (true, 0) => {
             "no new connection came by, and it leaves those alone that were there before".to_owned()
         }
+        (true, silent) => format!("no request came on the connections that came by ({silent})"),
     }
 }
 
 fn dns(dose: &DnsDose) -> String {
     match dose.seen {
         0 => "no query came by".to_owned(),
-        seen => format!("of the {seen} queries that came by it names none"),
+        seen => format!("it names none of the queries that came by ({seen})"),
     }
 }
 
@@ -73,21 +71,28 @@ mod tests {
     #[test]
     fn what_is_encrypted_is_said_with_what_would_act_on_it() {
         let why = Dose::Http(of(7, 0, 7, 0)).why_idle().unwrap();
-        assert!(why.contains("encrypted (7 of 7)"), "{why}");
+        assert!(why.contains("7 of 7 connections are encrypted"), "{why}");
         assert!(why.contains("`tcp`"), "{why}");
         let pulsed = Dose::Pulsed(PulsedDose {
             of: Some(Box::new(Dose::Http(of(2, 0, 1, 1)))),
             ..PulsedDose::default()
         });
-        assert!(pulsed.why_idle().unwrap().contains("(1 of 2)"));
+        let why = pulsed.why_idle().unwrap();
+        assert!(why.contains("1 of 2 connections are encrypted"), "{why}");
+        assert!(why.contains("1 of 2 connections speak"), "{why}");
     }
 
     #[test]
     fn each_reason_is_told_from_the_others() {
         let said = |dose: HttpDose| Dose::Http(dose).why_idle().unwrap();
-        assert!(said(of(3, 9, 1, 0)).contains("9 requests"));
+        // One that could be read must not hide that the others could not.
+        let both = said(of(3, 9, 2, 0));
+        assert!(both.contains("requests that came by (9)"), "{both}");
+        assert!(both.contains("2 of 3 connections are encrypted"), "{both}");
         assert!(said(of(3, 0, 0, 3)).contains("something else"));
-        assert!(said(of(2, 0, 0, 0)).contains("no request came on the 2"));
+        assert!(
+            said(of(2, 0, 0, 0)).contains("no request came on the connections that came by (2)")
+        );
         assert!(said(of(0, 0, 0, 0)).contains("no new connection"));
         let asked = |seen| DnsDose {
             seen,
@@ -95,7 +100,7 @@ mod tests {
         };
         let said = |dose| Dose::Dns(dose).why_idle().unwrap();
         assert!(said(asked(0)).contains("no query"));
-        assert!(said(asked(4)).contains("4 queries"));
+        assert!(said(asked(4)).contains("(4)"));
     }
 
     #[test]

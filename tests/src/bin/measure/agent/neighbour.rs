@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use lab::world::Result;
 use lab::world::tcp::throughput;
 use lab::world::wire::{Ip, Wire, named, neighbour};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use squall_experiments::capability::Means;
 
 use super::rivals::Rival;
@@ -112,7 +115,8 @@ fn beside(means: Means, rows: &mut Vec<Row>) -> Result<()> {
     let tree = Rival::tree(wire.victim.name(), "eth0");
     let mut got: [Got; 4] = Default::default();
     Got::default().measure(&wire)?;
-    // Each follows each other as often: whoever comes after something else is not always the same.
+    // Shuffled, so that none always comes after the same other one; by a seed, as the bounds are.
+    let mut random = StdRng::seed_from_u64(1);
     let mut order = [
         Beside::Nothing,
         Beside::Squall,
@@ -120,7 +124,7 @@ fn beside(means: Means, rows: &mut Vec<Row>) -> Result<()> {
         Beside::Tree,
     ];
     for _ in 0..TURNS {
-        order.rotate_left(1);
+        order.shuffle(&mut random);
         for beside in order {
             let got = &mut got[beside as usize];
             match (beside, &tree) {
@@ -140,15 +144,15 @@ fn beside(means: Means, rows: &mut Vec<Row>) -> Result<()> {
         }
     }
     let [free, again, ours, theirs] = &got;
-    let without = "no agent (a tree needs prio and netem: not here)";
-    let without = tree.as_ref().map_or(without, |_| "no agent");
+    let without = "no fault (a tree needs prio and netem: not here)";
+    let without = tree.as_ref().map_or(without, |_| "no fault");
     let tree = tree.map(|tree| (format!("{}: a root prio with netem", tree.name), theirs));
     for (figure, unit, of) in FIGURES {
         let what = format!("{}: the neighbour's {figure}", word(means));
         let row = |got: &Got| Row::alone(what.clone(), unit, quantile(of(got), 0.5));
         rows.push(row(ours).beside(without, quantile(of(free), 0.5)));
-        rows.extend(Compared::new(of(ours), of(free)).bounds("that ratio"));
-        rows.push(row(ours).beside("no agent, again", quantile(of(again), 0.5)));
+        rows.extend(Compared::new(of(ours), of(free)).bounds(&format!("{what}: ratio")));
+        rows.push(row(ours).beside("no fault, again", quantile(of(again), 0.5)));
         if let Some((name, theirs)) = &tree {
             rows.push(row(ours).beside(name.clone(), quantile(of(theirs), 0.5)));
         }
