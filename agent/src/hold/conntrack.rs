@@ -56,10 +56,9 @@ pub(super) fn arm(
     let mut draft = Draft::default();
     steer::draft_chains(&mut draft, Family::Inet, filter, vec![refusal(rest)]);
     for (chain, hook) in HOOKS {
-        let pick = Verdict::Jump(steer::PICK.into());
         draft.base_chain(chain, hook, PRIORITY);
-        draft.rule(chain, Expressions::default().verdict(&pick));
     }
+    steer::draft_bases(&mut draft, Family::Inet, filter, HOOKS.map(|(c, _)| c));
     table.commit(&draft)?;
     let full = Full {
         table,

@@ -74,7 +74,7 @@ impl Detour {
             .forward_to(ifb.ifb.link().index);
         steer::draft_chains(&mut draft, Family::Netdev, filter, vec![act]);
         table.commit(&draft)?;
-        let mut hooks = LinkHooks::new(filter.direction, PRIORITY);
+        let mut hooks = LinkHooks::new(filter, PRIORITY);
         hooks.refresh(&mut ifb.route, &mut table)?;
         let mut detour = Self {
             table,
@@ -167,15 +167,13 @@ impl Held for Detour {
     }
 
     fn update(&mut self, endpoints: &ResolvedFilter) -> Result<(), HoldError> {
-        let mut draft = Draft::default();
-        steer::draft_update(&mut draft, Family::Netdev, endpoints);
-        Ok(self.table.commit(&draft)?)
+        Ok(self.hooks.update(&mut self.table, endpoints)?)
     }
 
     fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {
         let mut draft = Draft::default();
         steer::draft_nothing(&mut draft);
-        // The fault ends here: nothing more is picked. The counter stays readable until the table goes.
+        // The fault ends here: nothing more is led away. The counter stays readable until the table goes.
         self.table.commit(&draft)?;
         let dose = self.count();
         let Self { table, mut ifb, .. } = *self;

@@ -33,8 +33,15 @@ const ICMPV6: u8 = 58;
 pub(crate) struct Partition {
     table: OwnedTable,
     route: Netlink,
-    /// The links' hooks of a drop; none for a reject.
-    hooks: Option<LinkHooks>,
+    met: Met,
+}
+
+/// Where packets are met.
+enum Met {
+    /// To be dropped, at the links.
+    AtLinks(LinkHooks),
+    /// To be refused, where they come to this namespace's own sockets and leave them: in these chains.
+    AtSockets(Vec<&'static str>),
 }
 
 impl Partition {
@@ -57,7 +64,7 @@ impl Partition {
         let vanish = Expressions::default().counter().forward_to(NOWHERE);
         steer::draft_chains(&mut draft, Family::Netdev, filter, vec![vanish]);
         table.commit(&draft)?;
-        let mut hooks = LinkHooks::new(filter.direction, DROP_PRIORITY);
+        let mut hooks = LinkHooks::new(filter, DROP_PRIORITY);
         hooks.refresh(&mut route, &mut table)?;
 
         let mut lines = hooks.read_back(&table)?;
@@ -73,7 +80,7 @@ impl Partition {
             Self {
                 table,
                 route,
-                hooks: Some(hooks),
+                met: Met::AtLinks(hooks),
             },
             evidence,
         ))
@@ -85,29 +92,27 @@ impl Partition {
         let is_tcp = Expressions::default()
             .meta(Meta::TransportProtocol)
             .equals(&[TCP]);
-        let act = vec![
+        let passing = answers().map(|answer| answer.verdict(&Verdict::Accept));
+        let mut act = Vec::from(passing);
+        act.extend([
             is_tcp.counter().reject(Reject::TcpReset),
             Expressions::default()
                 .counter()
                 .reject(Reject::PortUnreachable),
-        ];
+        ]);
         let mut draft = Draft::default();
         steer::draft_chains(&mut draft, Family::Inet, filter, act);
-        let sides = [
-            ("in", Hook::Input, filter.direction != Direction::Egress),
-            ("out", Hook::Output, filter.direction != Direction::Ingress),
-        ];
-        let wanted = sides.iter().filter(|(_, _, wanted)| *wanted).count();
-        for (chain, hook, _) in sides.into_iter().filter(|(_, _, wanted)| *wanted) {
-            draft.base_chain(chain, hook, REJECT_PRIORITY);
-            for answer in answers() {
-                draft.rule(chain, answer.verdict(&Verdict::Accept));
+        let mut bases = Vec::new();
+        for (chain, hook, left_out) in [
+            ("in", Hook::Input, Direction::Egress),
+            ("out", Hook::Output, Direction::Ingress),
+        ] {
+            if filter.direction != left_out {
+                draft.base_chain(chain, hook, REJECT_PRIORITY);
+                bases.push(chain);
             }
-            draft.rule(
-                chain,
-                Expressions::default().verdict(&Verdict::Jump(steer::PICK.into())),
-            );
         }
+        steer::draft_bases(&mut draft, Family::Inet, filter, bases.iter().copied());
         table.commit(&draft)?;
 
         steer::read_action(&table, "reject")?;
@@ -116,9 +121,9 @@ impl Partition {
             .iter()
             .filter(|c| c.hook.is_some_and(|(_, p)| p == REJECT_PRIORITY))
             .collect();
-        if based.len() != wanted {
+        if based.len() != bases.len() {
             return Err(HoldError::Unable(format!(
-                "{table}: {wanted} chains were made, the kernel shows {seen:?}"
+                "{table}: chains {bases:?} were made, the kernel shows {seen:?}"
             )));
         }
         let mut lines: Vec<String> = based
@@ -136,17 +141,16 @@ impl Partition {
             Self {
                 table,
                 route,
-                hooks: None,
+                met: Met::AtSockets(bases),
             },
             evidence,
         ))
     }
 
     fn count(&self) -> Result<NetworkDose, HoldError> {
-        let (needed, rejects) = if self.hooks.is_some() {
-            ("fwd", false)
-        } else {
-            ("reject", true)
+        let (needed, rejects) = match self.met {
+            Met::AtLinks(_) => ("fwd", false),
+            Met::AtSockets(_) => ("reject", true),
         };
         let (matched, bytes) = steer::read_action(&self.table, needed)?;
         let (dropped, rejected) = if rejects { (0, matched) } else { (matched, 0) };
@@ -163,16 +167,22 @@ impl Partition {
 impl Held for Partition {
     fn dose(&mut self) -> Result<Dose, HoldError> {
         let dose = self.count()?;
-        if let Some(hooks) = &mut self.hooks {
+        if let Met::AtLinks(hooks) = &mut self.met {
             hooks.refresh(&mut self.route, &mut self.table)?;
         }
         Ok(Dose::Network(dose))
     }
 
     fn update(&mut self, endpoints: &ResolvedFilter) -> Result<(), HoldError> {
-        let mut draft = Draft::default();
-        steer::draft_update(&mut draft, self.table.family(), endpoints);
-        Ok(self.table.commit(&draft)?)
+        match &mut self.met {
+            Met::AtLinks(hooks) => Ok(hooks.update(&mut self.table, endpoints)?),
+            Met::AtSockets(bases) => {
+                let mut draft = Draft::default();
+                let bases = bases.iter().copied();
+                steer::draft_update(&mut draft, Family::Inet, endpoints, bases);
+                Ok(self.table.commit(&draft)?)
+            }
+        }
     }
 
     fn release(mut self: Box<Self>) -> Result<Dose, HoldError> {

@@ -10,7 +10,7 @@ use squall_experiments::filter::{Direction, ResolvedFilter};
 use super::checksum::checksum;
 use super::held::{Held, HoldError};
 use super::owner::Owner;
-use super::queue::{action_expression, commit_by, draft_hooks, hooks};
+use super::queue::{action_expression, commit_by, draft_hooks, draft_update, hooks, passing};
 use super::tcp::segment::{self, RST};
 use super::{names, steer};
 use crate::kernel::net::nfqueue::{Copying, Packet, Queue, Verdict};
@@ -36,6 +36,8 @@ pub(crate) struct Refusal {
     started: Instant,
     dose: NetworkDose,
     seen: u64,
+    /// What the rule that queues shows as here.
+    expression: &'static str,
 }
 
 impl Refusal {
@@ -51,12 +53,14 @@ impl Refusal {
         let number = queue.number();
         let means = commit_by(&mut table, |means| {
             let mut draft = Draft::default();
-            let act = Expressions::default().counter().queue(means, number, 1);
-            steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
-            draft_hooks(&mut draft, filter.direction, Some(tag));
+            let mut act = passing(filter.direction, Some(tag));
+            act.push(Expressions::default().counter().queue(means, number, 1));
+            steer::draft_chains(&mut draft, Family::Inet, filter, act);
+            draft_hooks(&mut draft, filter);
             draft
         })?;
-        let read_back = read_back(&table, filter.direction, number, action_expression(means))?;
+        let expression = action_expression(means);
+        let read_back = read_back(&table, filter.direction, number, expression)?;
         let held = Self {
             table,
             queue,
@@ -66,6 +70,7 @@ impl Refusal {
             started: Instant::now(),
             dose: NetworkDose::default(),
             seen: 0,
+            expression,
         };
         let evidence = Evidence {
             means: "packets led to the holder, which refuses them".into(),
@@ -122,14 +127,7 @@ impl Refusal {
     }
 
     fn count(&self) -> Result<Dose, HoldError> {
-        let act = self.table.rules(steer::ACT)?;
-        let counter = act.first().and_then(|rule| rule.counter);
-        let Some((queued, _)) = counter else {
-            return Err(HoldError::Unable(format!(
-                "the rule that should queue packets is not in {} any more: somebody removed it, so the fault is over",
-                self.table
-            )));
-        };
+        let (queued, _) = steer::read_action(&self.table, self.expression)?;
         Ok(Dose::Network(NetworkDose {
             overflowed: queued.saturating_sub(self.seen),
             ..self.dose.clone()
@@ -153,7 +151,7 @@ impl Held for Refusal {
 
     fn update(&mut self, endpoints: &ResolvedFilter) -> Result<(), HoldError> {
         let mut draft = Draft::default();
-        steer::draft_update(&mut draft, Family::Inet, endpoints);
+        draft_update(&mut draft, self.direction, endpoints);
         Ok(self.table.commit(&draft)?)
     }
 

@@ -1,12 +1,13 @@
 //! Which packets a fault takes hold of, and where: the part that detour, queue and partition share.
 //!
 //! ```text
-//! in-eth0, out-eth0, …  (base chains)  ──jump──▶  pick  ──goto──▶  spare  ──goto──▶  act: counter, and what is done to the packet
-//!                                                                   │ spared, neighbour discovery: return
+//! in-eth0, out-eth0, …  (base chains)  ──▶  pick  ──▶  spare  ──▶  act: counter, and what is done to the packet
+//!                                                        │ spared, neighbour discovery: return
 //! ```
-//! A packet that no fault names meets the rules of `pick` and no more: it is asked first whom a packet is for, and then whether it is
-//! to be spared. An update of the addresses replaces the rules of both in one transaction; the counter in `act` goes on counting and no
-//! packet meets a half-made list.
+//! Each leads on with `goto`, so that nothing comes back. A packet that no fault names meets the rules that pick and no more: it is
+//! asked first whom it is for, and then whether it is to be spared. A chain costs such a packet about as much as a rule does, so where
+//! few rules pick they stand in the base chains as well. An update of the addresses replaces the rules of all in one transaction; the
+//! counter in `act` goes on counting and no packet meets a half-made list.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +50,10 @@ impl From<NetError> for HoldError {
     }
 }
 
-/// Drafts the chains that every fault has.
+/// So few rules that pick stand in each base chain: there may be two of these for each of a thousand links.
+const FEW: usize = 8;
+
+/// Drafts the chains that every fault has. The base chains come after them.
 pub(crate) fn draft_chains(
     draft: &mut Draft,
     family: Family,
@@ -63,15 +67,42 @@ pub(crate) fn draft_chains(
     draft_picks(draft, family, filter);
 }
 
-/// Drafts whom they pick and spare anew, for other addresses.
-pub(crate) fn draft_update(draft: &mut Draft, family: Family, filter: &ResolvedFilter) {
-    draft.flush(PICK).flush(SPARE);
-    draft_picks(draft, family, filter);
+/// Drafts the rules of base chains that do nothing but pick.
+pub(crate) fn draft_bases<'a>(
+    draft: &mut Draft,
+    family: Family,
+    filter: &ResolvedFilter,
+    bases: impl IntoIterator<Item = &'a str>,
+) {
+    let mut rules = picks(family, filter);
+    if rules.len() > FEW {
+        rules = vec![on(PICK)];
+    }
+    for base in bases {
+        for rule in &rules {
+            draft.rule(base, rule.clone());
+        }
+    }
 }
 
-/// Drafts that nothing is picked any more.
+/// Drafts whom they pick and spare anew, for other addresses; `bases` as in [`draft_bases`].
+pub(crate) fn draft_update<'a>(
+    draft: &mut Draft,
+    family: Family,
+    filter: &ResolvedFilter,
+    bases: impl IntoIterator<Item = &'a str> + Clone,
+) {
+    draft.flush(PICK).flush(SPARE);
+    for base in bases.clone() {
+        draft.flush(base);
+    }
+    draft_picks(draft, family, filter);
+    draft_bases(draft, family, filter, bases);
+}
+
+/// Drafts that nothing is acted on any more: what is picked goes its way.
 pub(crate) fn draft_nothing(draft: &mut Draft) {
-    draft.flush(PICK);
+    draft.flush(SPARE);
 }
 
 fn draft_picks(draft: &mut Draft, family: Family, filter: &ResolvedFilter) {
@@ -81,13 +112,25 @@ fn draft_picks(draft: &mut Draft, family: Family, filter: &ResolvedFilter) {
             draft.rule(SPARE, expressions.verdict(&Verdict::Return));
         }
     }
-    let on = |next: &str| Verdict::Goto(next.into());
-    draft.rule(SPARE, Expressions::default().verdict(&on(ACT)));
-    for picked in picked(filter) {
-        for expressions in picked.expressions(family) {
-            draft.rule(PICK, expressions.verdict(&on(SPARE)));
-        }
+    draft.rule(SPARE, on(ACT));
+    for pick in picks(family, filter) {
+        draft.rule(PICK, pick);
     }
+}
+
+fn on(next: &str) -> Expressions {
+    Expressions::default().verdict(&to(next))
+}
+
+fn to(next: &str) -> Verdict {
+    Verdict::Goto(next.into())
+}
+
+/// The rules that pick.
+fn picks(family: Family, filter: &ResolvedFilter) -> Vec<Expressions> {
+    let each = picked(filter).into_iter();
+    let each = each.flat_map(|picked| picked.expressions(family));
+    each.map(|rule| rule.verdict(&to(SPARE))).collect()
 }
 
 /// What a filter picks: every pair of a source and a destination. Nothing where an end's names do not resolve.
@@ -186,18 +229,46 @@ fn sides(direction: Direction, loopback: bool) -> &'static [Side] {
 /// The netdev base chains of one table: one for each side of each link, kept in step with the links there are.
 #[derive(Debug)]
 pub(crate) struct LinkHooks {
-    direction: Direction,
+    filter: ResolvedFilter,
     priority: i32,
     hooked: BTreeMap<(u32, Side), String>,
 }
 
 impl LinkHooks {
-    pub(crate) fn new(direction: Direction, priority: i32) -> Self {
+    pub(crate) fn new(filter: &ResolvedFilter, priority: i32) -> Self {
         Self {
-            direction,
+            filter: filter.clone(),
             priority,
             hooked: BTreeMap::new(),
         }
+    }
+
+    /// Other addresses, at every link and at those that come.
+    pub(crate) fn update(
+        &mut self,
+        table: &mut OwnedTable,
+        endpoints: &ResolvedFilter,
+    ) -> Result<(), NetError> {
+        let direction = self.filter.direction;
+        self.filter = endpoints.clone();
+        self.filter.direction = direction;
+        match self.draft_all(table) {
+            // A link went, and its chain with it, since the last time they were counted.
+            Err(e) if e.is_absent() => {
+                let seen = table.chains()?;
+                self.hooked
+                    .retain(|_, name| seen.iter().any(|chain| chain.name == *name));
+                self.draft_all(table)
+            }
+            other => other,
+        }
+    }
+
+    fn draft_all(&self, table: &mut OwnedTable) -> Result<(), NetError> {
+        let mut draft = Draft::default();
+        let bases = self.hooked.values().map(String::as_str);
+        draft_update(&mut draft, table.family(), &self.filter, bases);
+        table.commit(&draft)
     }
 
     /// Hooks links that have come and lets go of those that are no longer to be met (a port that joined a bridge).
@@ -210,7 +281,7 @@ impl LinkHooks {
         let all = links::list(route)?;
         let meet = links::hookable(&all);
         let sided = |l: &Link| {
-            sides(self.direction, l.loopback)
+            sides(self.filter.direction, l.loopback)
                 .iter()
                 .map(move |s| (l.index, *s))
                 .collect::<Vec<_>>()
@@ -276,10 +347,7 @@ impl LinkHooks {
             };
             let chain = format!("{word}-{}-{name}", key.0);
             draft.base_chain(&chain, hook, self.priority);
-            draft.rule(
-                &chain,
-                Expressions::default().verdict(&Verdict::Jump(PICK.into())),
-            );
+            draft_bases(&mut draft, table.family(), &self.filter, [chain.as_str()]);
             chains.push((*key, chain));
         }
         table.commit(&draft)?;

@@ -154,7 +154,8 @@ impl Held for DnsFault {
     fn update(&mut self, endpoints: &ResolvedFilter) -> Result<(), HoldError> {
         if let Some(datagrams) = &mut self.datagrams {
             let mut draft = Draft::default();
-            steer::draft_update(&mut draft, Family::Inet, &over(endpoints, Protocol::Udp));
+            let endpoints = over(endpoints, Protocol::Udp);
+            steer::draft_update(&mut draft, Family::Inet, &endpoints, []);
             datagrams.table.commit(&draft)?;
         }
         match &mut self.streams {
@@ -328,7 +329,7 @@ fn draft(filter: &ResolvedFilter, means: QueueMeans, number: u16) -> Draft {
             (false, Direction::Ingress) => rule().meta(Meta::OutLink).equals(&LO.to_ne_bytes()),
             (false, _) => rule(),
         };
-        draft.rule(chain, picked.verdict(&Leads::Jump(steer::PICK.into())));
+        draft.rule(chain, picked.verdict(&Leads::Goto(steer::PICK.into())));
     }
     // Connection tracking never saw the query that is answered: the answer would be the first packet of a connection
     // that leads backwards.

@@ -10,10 +10,11 @@ use super::world::{
 };
 use crate::hold::steer::{self, LinkHooks};
 use crate::hold::{names, sweep};
+use crate::kernel::net::NetError;
 use crate::kernel::net::links;
 use crate::kernel::net::netlink::{Netlink, Protocol as Netlinks};
 use crate::kernel::net::netns::Netns;
-use crate::kernel::net::nft::{Draft, Family, OwnedTable};
+use crate::kernel::net::nft::{ChainSeen, Draft, Family, OwnedTable};
 use crate::kernel::net::qdisc::OwnIfb;
 use squall_experiments::capability::Means;
 use squall_experiments::filter::{Direction, Protocol, ResolvedFilter};
@@ -21,6 +22,20 @@ use squall_experiments::filter::{Direction, Protocol, ResolvedFilter};
 const DROP: &str = r#"{"partition":{"mode":"drop"}}"#;
 const REJECT: &str = r#"{"partition":{"mode":"reject"}}"#;
 const QUICK: Duration = Duration::from_millis(300);
+
+/// More addresses than stand in a base chain. Nobody has them.
+const OTHERS: [&str; 9] = [
+    "10.9.9.1", "10.9.9.2", "10.9.9.3", "10.9.9.4", "10.9.9.5", "10.9.9.6", "10.9.9.7", "10.9.9.8",
+    "10.9.9.9",
+];
+
+/// Each way in which every packet is lost.
+fn all_lost() -> Vec<(Means, &'static str)> {
+    let shaped = shaping_means().into_iter();
+    let loss = r#"{"loss":{"model":{"random":{"probability":"100%"}}}}"#;
+    let lossy = shaped.map(|means| (means, loss));
+    lossy.chain([(Means::Nftables, DROP)]).collect()
+}
 
 /// Whether an address answers within [`QUICK`].
 fn answers(world: &World, address: &str) -> bool {
@@ -165,22 +180,51 @@ fn what_is_spared_is_not_touched_and_neighbours_are_still_found() {
 #[test]
 fn an_update_swaps_the_addresses_and_keeps_the_count() {
     let Some(world) = World::new() else { return };
-    let holding = Holding::start(&world, Means::Nftables, DROP, arriving());
-    assert!(!answers(&world, NAMED[0]) && answers(&world, NEIGHBOUR[0]));
-    holding.update(ResolvedFilter {
-        to: endpoint(&NEIGHBOUR),
-        ..arriving()
-    });
-    let swapped = Instant::now();
-    while answers(&world, NEIGHBOUR[0]) {
-        assert!(
-            swapped.elapsed() < Duration::from_secs(5),
-            "the update never came"
-        );
+    let refused = (Means::Nftables, REJECT);
+    for (means, fault) in all_lost().into_iter().chain([refused]) {
+        // Few rules stand elsewhere than many.
+        let few = [NAMED.to_vec(), NEIGHBOUR.to_vec()];
+        let with_others = |of: &Vec<&'static str>| [of.as_slice(), &OTHERS].concat();
+        let many = few.each_ref().map(with_others);
+        for [first, second] in [few, many] {
+            let to = |addresses: &[&str]| ResolvedFilter {
+                to: endpoint(addresses),
+                ..arriving()
+            };
+            let holding = Holding::start(&world, means, fault, to(&first));
+            assert!(!answers(&world, NAMED[0]) && answers(&world, NEIGHBOUR[0]));
+            holding.update(to(&second));
+            let swapped = Instant::now();
+            while answers(&world, NEIGHBOUR[0]) {
+                let late = swapped.elapsed() > Duration::from_secs(5);
+                assert!(!late, "{means:?} {fault}: the update never came");
+            }
+            assert!(answers(&world, NAMED[0]), "{means:?} {fault}");
+            let dose = holding.stop();
+            assert!(dose.matched >= 2, "the count goes on: {dose:?}");
+        }
     }
-    assert!(answers(&world, NAMED[0]));
-    let dose = holding.stop();
-    assert!(dose.dropped >= 2, "the count goes on: {dose:?}");
+}
+
+#[test]
+fn an_address_is_not_taken_for_one_of_the_other_ip_version() {
+    let Some(world) = World::new() else { return };
+    // In the place of IPv4's destination it has 10.9.0.2.
+    let alike = "fd00:9::a09:2:0:1";
+    run_all(
+        &world.client,
+        &[format!("addr add {alike}/64 dev va nodad")],
+    );
+    for (means, fault) in all_lost() {
+        let to = endpoint(&["10.9.0.2"]);
+        let holding = Holding::start(&world, means, fault, ResolvedFilter { to, ..arriving() });
+        let socket = world.socket_from(alike, NEIGHBOUR[1]);
+        socket.set_read_timeout(Some(QUICK)).unwrap();
+        socket.send(b"ping").unwrap();
+        assert!(socket.recv(&mut [0; 16]).is_ok(), "{means:?} {fault}");
+        assert!(!answers(&world, NAMED[0]), "{means:?} {fault}");
+        assert_eq!(holding.stop().matched, 1);
+    }
 }
 
 #[test]
@@ -246,20 +290,10 @@ fn links_that_come_and_go_are_followed() {
     let (mut table, mut route, mut hooks) = world
         .target
         .inside(|| {
-            let mut table = OwnedTable::create(Family::Netdev, &names::fresh(1))?;
-            let mut draft = Draft::default();
-            steer::draft_chains(
-                &mut draft,
-                Family::Netdev,
-                &ResolvedFilter::default(),
-                Vec::new(),
-            );
-            table.commit(&draft)?;
-            Ok((
-                table,
-                Netlink::open(Netlinks::Route)?,
-                LinkHooks::new(Direction::Ingress, 0),
-            ))
+            hooked(&ResolvedFilter {
+                direction: Direction::Ingress,
+                ..ResolvedFilter::default()
+            })
         })
         .unwrap();
     let mut met = || {
@@ -296,6 +330,46 @@ fn links_that_come_and_go_are_followed() {
     );
     ip(&["link del vy", "link del br0"]);
     assert_eq!(met(), "lo vb");
+}
+
+#[test]
+fn other_addresses_come_to_links_that_come_and_are_not_kept_back_by_one_that_went() {
+    let Some(world) = World::new() else { return };
+    let ip = |command: &str| run_all(&world.target, &[command.to_owned()]);
+    let picks = |table: &OwnedTable, link: &str| {
+        let chains = table.chains()?;
+        let on = |c: &&ChainSeen| c.devices.iter().any(|name| name == link);
+        table.rules(&chains.iter().find(on).unwrap().name)
+    };
+    ip("link add vx type veth peer name vy");
+    ip("link set vx up");
+    world
+        .target
+        .inside(|| {
+            let (mut table, mut route, mut hooks) = hooked(&arriving())?;
+            hooks.refresh(&mut route, &mut table)?;
+            assert_eq!(picks(&table, "vb")?.len(), 2);
+            ip("link del vx");
+            let to = endpoint(&[NAMED[0]]);
+            hooks.update(&mut table, &ResolvedFilter { to, ..arriving() })?;
+            assert_eq!(picks(&table, "vb")?.len(), 1);
+            ip("link add vx type veth peer name vy");
+            ip("link set vx up");
+            hooks.refresh(&mut route, &mut table)?;
+            assert_eq!(picks(&table, "vx")?.len(), 1);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A table with the chains that every fault has, and hooks for its links.
+fn hooked(filter: &ResolvedFilter) -> Result<(OwnedTable, Netlink, LinkHooks), NetError> {
+    let mut table = OwnedTable::create(Family::Netdev, &names::fresh(1))?;
+    let mut draft = Draft::default();
+    steer::draft_chains(&mut draft, Family::Netdev, filter, Vec::new());
+    table.commit(&draft)?;
+    let route = Netlink::open(Netlinks::Route)?;
+    Ok((table, route, LinkHooks::new(filter, 0)))
 }
 
 #[test]

@@ -106,6 +106,11 @@ impl World {
         } else {
             "10.9.0.1"
         };
+        self.socket_from(here, address)
+    }
+
+    /// The same from an address of the client's.
+    pub(super) fn socket_from(&self, here: &str, address: &str) -> UdpSocket {
         Self::connected(&self.client, here, address)
     }
 

@@ -32,14 +32,15 @@ use squall_experiments::filter::{Direction, ResolvedFilter};
 use self::beside::{ANSWER_LIMIT, Beside};
 use self::lane::{Lane, Tally, UNREAD_MAX};
 use self::rules::commit_rules;
-pub(super) use self::rules::{action_expression, commit_by, draft_hooks, hooks, known};
+pub(super) use self::rules::{
+    action_expression, commit_by, draft_hooks, draft_update, hooks, known, passing,
+};
 use self::warnings::warnings;
 use super::held::{Held, HoldError};
 use super::names;
 use super::owner::Owner;
 use super::steer;
 use crate::kernel::net::nfqueue::{Copying, Queue};
-use crate::kernel::net::nft::expr::QueueMeans;
 use crate::kernel::net::nft::{Draft, Family, OwnedTable};
 use crate::kernel::net::rawsend::RawSender;
 use crate::kernel::net::shape::Shape;
@@ -57,6 +58,9 @@ pub(crate) struct UserQueue {
     others: Vec<Beside>,
     shape: Shape,
     owned: bool,
+    direction: Direction,
+    /// What the rule that queues shows as here.
+    expression: &'static str,
 }
 
 impl UserQueue {
@@ -101,8 +105,10 @@ impl UserQueue {
             others,
             shape,
             owned,
+            direction: filter.direction,
+            expression: action_expression(means),
         };
-        let read_back = queue.read_back(filter.direction, means)?;
+        let read_back = queue.read_back()?;
         let means = "user-space queue".into();
         Ok((
             queue,
@@ -114,10 +120,9 @@ impl UserQueue {
         ))
     }
 
-    fn read_back(&self, direction: Direction, means: QueueMeans) -> Result<Vec<String>, HoldError> {
-        let expression = action_expression(means);
-        steer::read_action(&self.table, expression)?;
-        let wanted = hooks(direction)
+    fn read_back(&self) -> Result<Vec<String>, HoldError> {
+        self.counter()?;
+        let wanted = hooks(self.direction)
             .into_iter()
             .map(|(chain, _, at)| (chain, at));
         let mut lines = steer::hooks_read_back(&self.table, wanted)?;
@@ -127,8 +132,8 @@ impl UserQueue {
             more => format!("queues {first} to {}", first + more),
         };
         lines.push(format!(
-            "{}: counts and queues packets to {queues} by `{expression}`, with bypass",
-            self.table,
+            "{}: counts and queues packets to {queues} by `{}`, with bypass",
+            self.table, self.expression
         ));
         lines.push(format!(
             "{queues}: bound by process {}, shaping {}",
@@ -140,17 +145,7 @@ impl UserQueue {
 
     /// Packets and bytes that the kernel counted into the queue.
     fn counter(&self) -> Result<(u64, u64), HoldError> {
-        let act = self
-            .table
-            .rules(steer::ACT)?
-            .first()
-            .and_then(|r| r.counter);
-        act.ok_or_else(|| {
-            HoldError::Unable(format!(
-                "the rule that should queue packets is not in {} any more: somebody removed it, so the fault is over",
-                self.table
-            ))
-        })
+        steer::read_action(&self.table, self.expression)
     }
 
     fn dose_of(&self, (queued, bytes): (u64, u64), tally: &Tally) -> NetworkDose {
@@ -241,7 +236,7 @@ impl Held for UserQueue {
 
     fn update(&mut self, endpoints: &ResolvedFilter) -> Result<(), HoldError> {
         let mut draft = Draft::default();
-        steer::draft_update(&mut draft, Family::Inet, endpoints);
+        draft_update(&mut draft, self.direction, endpoints);
         Ok(self.table.commit(&draft)?)
     }
 

@@ -23,10 +23,11 @@ pub(super) fn commit_rules(
     copies: Option<u32>,
 ) -> Result<QueueMeans, HoldError> {
     let draft_by = |means| {
-        let act = Expressions::default().counter().queue(means, first, total);
+        let mut act = passing(filter.direction, copies);
+        act.push(Expressions::default().counter().queue(means, first, total));
         let mut draft = Draft::default();
-        steer::draft_chains(&mut draft, Family::Inet, filter, vec![act]);
-        draft_hooks(&mut draft, filter.direction, copies);
+        steer::draft_chains(&mut draft, Family::Inet, filter, act);
+        draft_hooks(&mut draft, filter);
         draft_copies(&mut draft, copies);
         draft
     };
@@ -81,30 +82,39 @@ pub(in crate::hold) fn hooks(direction: Direction) -> Vec<(&'static str, Hook, i
     }
 }
 
-/// Drafts them. What is `own`, by its queueing priority, is not met.
-pub(in crate::hold) fn draft_hooks(draft: &mut Draft, direction: Direction, own: Option<u32>) {
-    for (chain, hook, priority) in hooks(direction) {
-        let leaving = hook == Hook::Postrouting;
+/// Drafts them. What is picked is led to [`steer::ACT`], which begins with what is [`passing`].
+pub(in crate::hold) fn draft_hooks(draft: &mut Draft, filter: &ResolvedFilter) {
+    for (chain, hook, priority) in hooks(filter.direction) {
         draft.base_chain(chain, hook, priority);
-        if let Some(tag) = own {
-            // What we send ourselves has met its fate already.
-            let own = Expressions::default()
-                .meta(Meta::Priority)
-                .equals(&tag.to_ne_bytes());
-            draft.rule(chain, own.verdict(&Verdict::Accept));
-        }
-        if leaving && direction == Direction::Both {
-            // What is sent over lo arrives here too, and is met there: `lo` has index 1 in every namespace.
-            let on_lo = Expressions::default()
-                .meta(Meta::OutLink)
-                .equals(&1u32.to_ne_bytes());
-            draft.rule(chain, on_lo.verdict(&Verdict::Accept));
-        }
-        draft.rule(
-            chain,
-            Expressions::default().verdict(&Verdict::Jump(steer::PICK.into())),
-        );
     }
+    steer::draft_bases(draft, Family::Inet, filter, bases(filter.direction));
+}
+
+/// Drafts other addresses for what [`draft_hooks`] has made in that direction.
+pub(in crate::hold) fn draft_update(
+    draft: &mut Draft,
+    direction: Direction,
+    endpoints: &ResolvedFilter,
+) {
+    steer::draft_update(draft, Family::Inet, endpoints, bases(direction));
+}
+
+fn bases(direction: Direction) -> impl Iterator<Item = &'static str> + Clone {
+    hooks(direction).into_iter().map(|(chain, ..)| chain)
+}
+
+/// What passes though it was picked, asked of no other packet: what is sent by ourselves, told by its queueing priority, and what is
+/// met elsewhere.
+pub(in crate::hold) fn passing(direction: Direction, own: Option<u32>) -> Vec<Expressions> {
+    let meta = |what, is: u32| {
+        let is = Expressions::default().meta(what).equals(&is.to_ne_bytes());
+        is.verdict(&Verdict::Accept)
+    };
+    // It has met its fate already.
+    let own = own.map(|tag| meta(Meta::Priority, tag));
+    // What is sent over lo arrives here too, and is met there: `lo` has index 1 in every namespace. What arrives has no way out yet.
+    let on_lo = (direction == Direction::Both).then(|| meta(Meta::OutLink, 1));
+    own.into_iter().chain(on_lo).collect()
 }
 
 fn draft_copies(draft: &mut Draft, copies: Option<u32>) {

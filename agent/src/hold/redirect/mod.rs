@@ -122,7 +122,7 @@ impl Redirect {
     /// Other addresses.
     pub(crate) fn update(&mut self, filter: &ResolvedFilter) -> Result<(), HoldError> {
         let mut draft = Draft::default();
-        steer::draft_update(&mut draft, Family::Inet, filter);
+        steer::draft_update(&mut draft, Family::Inet, filter, []);
         Ok(self.table.commit(&draft)?)
     }
 
@@ -208,7 +208,7 @@ fn draft_beginnings(
         (false, _) => rule(),
     };
     let begins = begins(picked);
-    draft.rule(chain, begins.verdict(&Verdict::Jump(then.into())));
+    draft.rule(chain, begins.verdict(&Verdict::Goto(then.into())));
 }
 
 /// Goes on only where a TCP connection begins. Where connection tracking begins with this very table, it takes the next

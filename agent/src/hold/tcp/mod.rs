@@ -31,7 +31,7 @@ use self::stall::Standing;
 use super::held::{Held, HoldError};
 use super::owner::Owner;
 use super::queue::waiting::Waiting;
-use super::queue::{action_expression, commit_by, draft_hooks, hooks};
+use super::queue::{action_expression, commit_by, draft_hooks, draft_update, hooks, passing};
 use super::{names, redirect, steer};
 use crate::kernel::net::nfqueue::{Copying, Packet, Queue, Verdict};
 use crate::kernel::net::nft::expr::{Base, Expressions, QueueMeans};
@@ -118,13 +118,14 @@ impl TcpFault {
         let number = queue.number();
         let means = commit_by(&mut table, |means| {
             let mut draft = Draft::default();
-            let mut act = vec![action(fault.effect).counter().queue(means, number, 1)];
+            let mut act = passing(filter.direction, Some(tag));
+            act.push(action(fault.effect).counter().queue(means, number, 1));
             if owner.is_some() && matches!(fault.effect, TcpEffect::Close(_)) {
                 // Who closes a socket has it no longer when its FIN is sent: whose it is, is learnt when it begins.
                 act.push(flags(SYN | RST, SYN).queue(means, number, 1));
             }
             steer::draft_chains(&mut draft, Family::Inet, &filter, act);
-            draft_hooks(&mut draft, filter.direction, Some(tag));
+            draft_hooks(&mut draft, &filter);
             draft
         })?;
         let mut held = Self {
@@ -498,7 +499,7 @@ impl Held for TcpFault {
     fn update(&mut self, endpoints: &ResolvedFilter) -> Result<(), HoldError> {
         let filter = picked(self.effect, endpoints);
         let mut draft = Draft::default();
-        steer::draft_update(&mut draft, Family::Inet, &filter);
+        draft_update(&mut draft, self.filter.direction, &filter);
         self.table.commit(&draft)?;
         self.filter = filter;
         Ok(())

@@ -43,20 +43,52 @@ impl<'a> Compared<'a> {
 
     /// How far the ratio of the medians may be from the truth.
     pub(crate) fn bounds(&self, what: &str) -> [Row; 2] {
-        let (least, most) = self.ratio(0.5);
-        [("at least", least), ("at most", most)]
-            .map(|(bound, ratio)| Row::alone(format!("{what}, {bound} (95 %)"), "", ratio))
+        bounds(what, self.ratio(0.5))
     }
 
     /// Bounds of the ratio of a quantile.
     fn ratio(&self, share: f64) -> (f64, f64) {
         let mut random = StdRng::seed_from_u64(SEED);
-        let mut drawn = |from: &[f64]| -> Vec<f64> {
-            let one = |_| from[random.random_range(0..from.len())];
-            (0..from.len()).map(one).collect()
-        };
-        let ratio = |_| quantile(&drawn(self.ours), share) / quantile(&drawn(self.other), share);
-        let ratios: Vec<f64> = (0..DRAWS).map(ratio).collect();
-        (quantile(&ratios, BOUNDS.0), quantile(&ratios, BOUNDS.1))
+        let mut drawn = |from| quantile(&drawn_anew(from, &mut random), share);
+        let ratios: Vec<f64> = (0..DRAWS)
+            .map(|_| drawn(self.ours) / drawn(self.other))
+            .collect();
+        between(&ratios)
     }
+}
+
+/// Ratios of figures that were taken together.
+pub(crate) struct Pairs(Vec<f64>);
+
+impl Pairs {
+    pub(crate) const fn new(ratios: Vec<f64>) -> Self {
+        Self(ratios)
+    }
+
+    /// Their median.
+    pub(crate) fn middle(&self) -> f64 {
+        quantile(&self.0, 0.5)
+    }
+
+    /// Their median, and how far it may be from the truth.
+    pub(crate) fn rows(&self, what: &str) -> [Row; 3] {
+        let mut random = StdRng::seed_from_u64(SEED);
+        let drawn = |_| quantile(&drawn_anew(&self.0, &mut random), 0.5);
+        let [least, most] = bounds(what, between(&(0..DRAWS).map(drawn).collect::<Vec<_>>()));
+        [Row::alone(what, "times", self.middle()), least, most]
+    }
+}
+
+fn drawn_anew(from: &[f64], random: &mut StdRng) -> Vec<f64> {
+    let one = |_| from[random.random_range(0..from.len())];
+    (0..from.len()).map(one).collect()
+}
+
+fn between(draws: &[f64]) -> (f64, f64) {
+    (quantile(draws, BOUNDS.0), quantile(draws, BOUNDS.1))
+}
+
+fn bounds(what: &str, (least, most): (f64, f64)) -> [Row; 2] {
+    [("at least", least), ("at most", most)]
+        .map(|(bound, ratio)| Row::alone(format!("{what}, {bound} (95 %)"), "", ratio))
 }

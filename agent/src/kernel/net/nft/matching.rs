@@ -83,12 +83,18 @@ impl Match {
                 continue;
             }
             for protocol in self.protocols(version) {
-                let mut list = ip_version(family, version);
+                // Most packets differ in an address: they are done after the first comparison. Of the other IP version, other bytes are
+                // compared, and those that happen to be equal fail at the version.
+                let mut list = Expressions::default();
+                for (end, is_destination) in [(self.destination, true), (self.source, false)] {
+                    list = end.address(list, version, is_destination);
+                }
+                list = ip_version(list, family, version);
                 if let Some(number) = protocol {
                     list = list.meta(Meta::TransportProtocol).equals(&[number]);
                 }
-                list = self.source.expressions(list, version, false);
-                lists.push(self.destination.expressions(list, version, true));
+                list = self.source.port(list, false);
+                lists.push(self.destination.port(list, true));
             }
         }
         lists
@@ -118,31 +124,30 @@ impl End {
             .is_some_and(|n| n.address.is_ipv4() != (version == Version::V4))
     }
 
-    fn expressions(
-        &self,
-        mut list: Expressions,
-        version: Version,
-        is_destination: bool,
-    ) -> Expressions {
-        if let Some(net) = self.net {
-            // struct iphdr: saddr at 12, daddr at 16; struct ipv6hdr: saddr at 8, daddr at 24.
-            let offset = match (version, is_destination) {
-                (Version::V4, false) => 12,
-                (Version::V4, true) => 16,
-                (Version::V6, false) => 8,
-                (Version::V6, true) => 24,
-            };
-            list = net.expressions(list, offset);
+    fn address(&self, list: Expressions, version: Version, is_destination: bool) -> Expressions {
+        // struct iphdr: saddr at 12, daddr at 16; struct ipv6hdr: saddr at 8, daddr at 24.
+        let offset = match (version, is_destination) {
+            (Version::V4, false) => 12,
+            (Version::V4, true) => 16,
+            (Version::V6, false) => 8,
+            (Version::V6, true) => 24,
+        };
+        match self.net {
+            Some(net) => net.expressions(list, offset),
+            None => list,
         }
-        if let Some(Ports { first, last }) = self.ports {
-            list = list.payload(Base::Transport, if is_destination { 2 } else { 0 }, 2);
-            list = if first == last {
-                list.equals(&first.to_be_bytes())
-            } else {
-                list.range(&first.to_be_bytes(), &last.to_be_bytes())
-            };
+    }
+
+    fn port(&self, list: Expressions, is_destination: bool) -> Expressions {
+        let Some(Ports { first, last }) = self.ports else {
+            return list;
+        };
+        let list = list.payload(Base::Transport, if is_destination { 2 } else { 0 }, 2);
+        if first == last {
+            list.equals(&first.to_be_bytes())
+        } else {
+            list.range(&first.to_be_bytes(), &last.to_be_bytes())
         }
-        list
     }
 }
 
@@ -174,7 +179,7 @@ fn mask(bytes: usize, prefix: u8) -> Vec<u8> {
         .collect()
 }
 
-fn ip_version(family: Family, version: Version) -> Expressions {
+fn ip_version(list: Expressions, family: Family, version: Version) -> Expressions {
     match family {
         Family::Netdev => {
             let ether: u16 = if version == Version::V4 {
@@ -182,15 +187,11 @@ fn ip_version(family: Family, version: Version) -> Expressions {
             } else {
                 0x86dd
             };
-            Expressions::default()
-                .meta(Meta::Protocol)
-                .equals(&ether.to_be_bytes())
+            list.meta(Meta::Protocol).equals(&ether.to_be_bytes())
         }
         Family::Inet => {
             let number = if version == Version::V4 { 2 } else { 10 };
-            Expressions::default()
-                .meta(Meta::NetworkProtocol)
-                .equals(&[number])
+            list.meta(Meta::NetworkProtocol).equals(&[number])
         }
     }
 }
@@ -199,7 +200,7 @@ fn ip_version(family: Family, version: Version) -> Expressions {
 /// it a fault on "everything" would also unlearn the neighbours' addresses, and end later than it should.
 #[must_use]
 pub(crate) fn spare_neighbour_discovery(family: Family) -> Expressions {
-    ip_version(family, Version::V6)
+    ip_version(Expressions::default(), family, Version::V6)
         .meta(Meta::TransportProtocol)
         .equals(&[ICMPV6])
         .payload(Base::Transport, 0, 1)

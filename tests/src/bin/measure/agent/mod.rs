@@ -4,6 +4,7 @@ mod crowd;
 mod footprint;
 mod neighbour;
 mod pace;
+mod path;
 mod pressure;
 mod rivals;
 mod traffic;
@@ -23,7 +24,7 @@ use squall_experiments::units::Lease;
 
 use crate::table::Row;
 
-/// A part of the benchmark; each takes well under two minutes.
+/// A part of the benchmark; each takes at most three minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// What the agent and its holders cost while nothing happens.
@@ -34,7 +35,7 @@ pub(crate) enum Part {
     Crowd,
     /// What steered traffic still gets.
     Traffic,
-    /// What the untouched traffic beside it gets.
+    /// What the untouched traffic beside it gets, and how much longer its way is.
     Neighbour,
     /// Processor and memory.
     Pressure,
@@ -61,7 +62,10 @@ pub(crate) fn measure(only: Option<Part>) -> Result<Vec<Row>> {
             Part::Pace => pace::measure(&means, &mut rows)?,
             Part::Crowd => crowd::measure(&mut rows)?,
             Part::Traffic => traffic::measure(&means, &mut rows)?,
-            Part::Neighbour => neighbour::measure(&means, &mut rows)?,
+            Part::Neighbour => {
+                path::measure(&means, &mut rows)?;
+                neighbour::measure(&means, &mut rows)?;
+            }
             Part::Pressure => pressure::measure(&mut rows)?,
         }
     }

@@ -90,7 +90,7 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// As on a node that protects much: what is not named must not have to pass all of that.
-fn policy() -> Result<tempfile::NamedTempFile> {
+pub(super) fn policy() -> Result<tempfile::NamedTempFile> {
     let addresses: Vec<String> = (1..=PROTECTED).map(|n| format!("192.0.2.{n}")).collect();
     let policy = tempfile::NamedTempFile::new()?;
     let text = format!("protect: {{ addresses: [ {} ] }}\n", addresses.join(", "));
