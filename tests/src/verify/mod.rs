@@ -10,6 +10,7 @@ mod tally;
 mod transcript;
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -113,10 +114,8 @@ struct Verify<'a> {
 
 impl Verify<'_> {
     fn all(&mut self) {
-        // Not a check of the project: what is missing shows as skipped or failed tests, with reasons.
-        if let Err(missing) = packages::provide() {
-            (self.say)(&format!("packages: {missing}"));
-        }
+        // No build needs them.
+        let packages = thread::spawn(packages::provide);
         if self.options.filter.is_none() {
             self.check("format", || build::cargo(&["fmt", "--all", "--check"]));
         }
@@ -124,6 +123,10 @@ impl Verify<'_> {
         self.check("build", || {
             build::test_binaries().map(|binaries| built = binaries)
         });
+        // Not a check of the project: what is missing shows as skipped or failed tests, with reasons.
+        if let Ok(Err(missing)) = packages.join() {
+            (self.say)(&format!("packages: {missing}"));
+        }
         let (measuring, others): (Vec<_>, Vec<_>) = built.iter().partition(|b| again::measures(b));
         self.here(&measuring);
         // What follows mostly waits, and leaves time to others.

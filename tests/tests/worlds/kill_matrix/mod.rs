@@ -57,9 +57,14 @@ impl Round {
     }
 }
 
-/// So many faults live at once: with many more, an emulated machine is too busy with the victims' own traffic to be measured.
-fn at_once() -> usize {
-    if emulated() { 4 } else { 20 }
+/// So many faults live at once: with many more, an emulated machine is too busy with the victims' own traffic to be measured. Namespaces
+/// are taken down by the kernel one after the other (`cleanup_net`, net/core/net_namespace.c), which takes that machine a while.
+fn at_once(end: End) -> usize {
+    match (emulated(), end) {
+        (false, _) => 20,
+        (true, End::NetnsDeleted) => 4,
+        (true, _) => 8,
+    }
 }
 
 /// One test per cell. A kind of fault that is new is in it by itself.
@@ -82,7 +87,7 @@ pub(crate) fn trials(arguments: &Arguments, capabilities: &Capabilities) -> Vec<
             cells.partition(|cell| is_wanted(arguments, &cell.name()));
         // Those that nobody asked for are counted as filtered out, and live alone where they are run all the same.
         for cells in wanted
-            .chunks(at_once())
+            .chunks(at_once(end))
             .chain(others.chunks(1))
             .map(<[Cell]>::to_vec)
         {

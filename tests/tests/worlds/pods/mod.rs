@@ -4,6 +4,7 @@
 mod again;
 mod daemon_set;
 mod database;
+mod fds;
 mod select;
 
 use std::collections::BTreeMap;
@@ -51,10 +52,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
     ];
     if !emulated() {
-        tests.extend::<[Test; 5]>([
+        tests.extend::<[Test; 6]>([
             ("are_selected_by_what_they_are", select::selected),
             ("a_pause_and_a_kill_spare_the_sidecar", processes),
             ("a_volume_is_filled_as_the_container_sees_it", filled),
+            (
+                "one_that_may_open_nothing_takes_no_connection",
+                fds::of_a_pod,
+            ),
             ("a_share_of_them_is_hit_at_once", several),
             ("a_crash_loop_hits_what_takes_its_place", again::pod),
         ]);
