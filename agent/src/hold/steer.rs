@@ -21,7 +21,7 @@ use crate::kernel::net::nft::expr::{Expressions, Verdict};
 use crate::kernel::net::nft::matching::{
     End, Match, Net, Ports, Transport, spare_neighbour_discovery,
 };
-use crate::kernel::net::nft::{ChainSeen, Draft, Family, Hook, OwnedTable};
+use crate::kernel::net::nft::{ChainSeen, Draft, Family, Hook, OwnedTable, RULES_MAX};
 
 /// The chain that picks packets.
 pub(crate) const PICK: &str = "pick";
@@ -50,8 +50,10 @@ impl From<NetError> for HoldError {
     }
 }
 
-/// So few rules that pick stand in each base chain: there may be two of these for each of a thousand links.
+/// So few rules that pick stand in each base chain, and so few in all of them: there may be two chains for each of a thousand links, and a
+/// transaction takes but [`RULES_MAX`].
 const FEW: usize = 8;
+const FEW_IN_ALL: usize = RULES_MAX / 4;
 
 /// Drafts the chains that every fault has. The base chains come after them.
 pub(crate) fn draft_chains(
@@ -74,8 +76,9 @@ pub(crate) fn draft_bases<'a>(
     filter: &ResolvedFilter,
     bases: impl IntoIterator<Item = &'a str>,
 ) {
+    let bases: Vec<&str> = bases.into_iter().collect();
     let mut rules = picks(family, filter);
-    if rules.len() > FEW {
+    if rules.len() > FEW || rules.len() * bases.len() > FEW_IN_ALL {
         rules = vec![on(PICK)];
     }
     for base in bases {
@@ -347,9 +350,10 @@ impl LinkHooks {
             };
             let chain = format!("{word}-{}-{name}", key.0);
             draft.base_chain(&chain, hook, self.priority);
-            draft_bases(&mut draft, table.family(), &self.filter, [chain.as_str()]);
             chains.push((*key, chain));
         }
+        let bases = chains.iter().map(|(_, chain)| chain.as_str());
+        draft_bases(&mut draft, table.family(), &self.filter, bases);
         table.commit(&draft)?;
         self.hooked.extend(chains);
         Ok(())

@@ -1,5 +1,7 @@
 //! The command line end to end: the real `squall`, its real agent, a real service on a wire.
 
+mod encrypted;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -54,9 +56,13 @@ const ENDS: [(&str, End); 3] = [
 ];
 
 /// What another kernel makes no different.
-const VERDICTS: [(&str, End); 2] = [
+const VERDICTS: [(&str, End); 3] = [
     ("a fault that is borne is 0", || verdict("20ms", 0, "held")),
     ("a group worse than its control is 1", beside_a_control),
+    (
+        "a fault on requests that meets only TLS is 3",
+        encrypted::nothing_to_read,
+    ),
 ];
 
 /// So often an end is looked for again on an emulated machine, which stands still now and then, where Squall says that it did.

@@ -362,6 +362,39 @@ fn other_addresses_come_to_links_that_come_and_are_not_kept_back_by_one_that_wen
         .unwrap();
 }
 
+/// With each rule on each side of each link, more than a transaction takes.
+#[test]
+fn many_links_are_hooked_at_once_and_given_other_addresses_at_once() {
+    const PAIRS: usize = 70;
+    let Some(world) = World::new() else { return };
+    let ip: Vec<String> = (0..PAIRS)
+        .flat_map(|n| {
+            [
+                format!("link add a{n} type veth peer name b{n}"),
+                format!("link set a{n} up"),
+                format!("link set b{n} up"),
+            ]
+        })
+        .collect();
+    run_all(&world.target, &ip);
+    world
+        .target
+        .inside(|| {
+            let to = endpoint(&OTHERS[..8]);
+            let filter = ResolvedFilter {
+                to,
+                ..ResolvedFilter::default()
+            };
+            let (mut table, mut route, mut hooks) = hooked(&filter)?;
+            hooks.refresh(&mut route, &mut table)?;
+            // And `lo`, of which one side is hooked, and the world's own.
+            let based = table.chains()?.into_iter().filter(|c| c.hook.is_some());
+            assert_eq!(based.count(), 2 * (2 * PAIRS + 1) + 1);
+            hooks.update(&mut table, &filter)
+        })
+        .unwrap();
+}
+
 /// A table with the chains that every fault has, and hooks for its links.
 fn hooked(filter: &ResolvedFilter) -> Result<(OwnedTable, Netlink, LinkHooks), NetError> {
     let mut table = OwnedTable::create(Family::Netdev, &names::fresh(1))?;

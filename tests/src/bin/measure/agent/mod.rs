@@ -1,5 +1,6 @@
 //! The agent beside what other fault injectors run: Chaos Mesh's daemon, pumba, nsenter with tc and nft, stress-ng.
 
+mod cores;
 mod crowd;
 mod footprint;
 mod neighbour;

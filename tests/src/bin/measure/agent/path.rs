@@ -13,13 +13,12 @@ use std::time::{Duration, Instant};
 use lab::world::Result;
 use lab::world::agent::{Agent, written};
 use lab::world::wire::{Ip, Wire, named, neighbour};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::json;
 use squall_experiments::capability::Means;
 use squall_experiments::fault::Fault;
 use squall_experiments::ids::{FaultId, TargetId};
 
+use super::cores::Cores;
 use super::neighbour::policy;
 use super::rivals::Rival;
 use super::traffic::agent_at;
@@ -57,11 +56,11 @@ enum Work {
 
 impl Side {
     fn new(cores: &Cores, policy: &Path) -> Result<Self> {
-        run_on(&cores.ends)?;
+        cores.to_first()?;
         let wire = Wire::new()?;
-        run_on(&cores.others)?;
+        cores.to_others()?;
         let (agent, target) = agent_at(&wire, &["--policy", &policy.display().to_string()])?;
-        run_on(&cores.ends)?;
+        cores.to_first()?;
         let questions = wire.udp(neighbour(Ip::V4))?;
         questions.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
@@ -146,35 +145,8 @@ fn partition() -> Fault {
     )
 }
 
-/// Which processors who has: the first is the ends', where there are more than one.
-struct Cores {
-    all: CpuSet,
-    ends: CpuSet,
-    others: CpuSet,
-}
-
-impl Cores {
-    fn new() -> Result<Self> {
-        let all = sched_getaffinity(Pid::from_raw(0))?;
-        let mut ours = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or_default());
-        let (mut ends, mut others) = (CpuSet::new(), all);
-        if let (Some(first), Some(_)) = (ours.next(), ours.next()) {
-            ends.set(first)?;
-            others.unset(first)?;
-        } else {
-            ends = all;
-        }
-        Ok(Self { all, ends, others })
-    }
-}
-
-/// Lets this thread, and what it starts from now on, run on these alone.
-fn run_on(cores: &CpuSet) -> Result<()> {
-    Ok(sched_setaffinity(Pid::from_raw(0), cores)?)
-}
-
 pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
-    let (cores, policy) = (Cores::new()?, policy()?);
+    let (cores, policy) = (Cores::apart()?, policy()?);
     let mut sides = [
         Side::new(&cores, policy.path())?,
         Side::new(&cores, policy.path())?,
@@ -202,7 +174,7 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
             rows.extend([middle, least, most]);
         }
     }
-    run_on(&cores.all)
+    Ok(())
 }
 
 /// How many times as long it takes with a fault as without.

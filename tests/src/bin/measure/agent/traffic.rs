@@ -1,5 +1,6 @@
 //! What steered traffic still gets: at full speed, and at fifty thousand packets a second.
 
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use squall_experiments::capability::Means;
 use squall_experiments::dose::Dose;
 use squall_experiments::ids::TargetId;
 
+use super::cores::Cores;
 use super::{delay, lease, ms, netns, processor_time, word};
 use crate::table::{Row, quantile};
 
@@ -93,9 +95,9 @@ struct Flight {
 }
 
 /// The fastest of the paces that the untouched wire carries.
-fn carried(wire: &Wire) -> Result<u32> {
+fn carried(wire: &Wire, cores: &Cores) -> Result<u32> {
     for pace in PACES {
-        let free = fly(wire, pace)?;
+        let free = fly(wire, pace, cores)?;
         if free.pace > 0.95 * f64::from(pace) && free.came_percent > 99.0 {
             return Ok(pace);
         }
@@ -104,17 +106,19 @@ fn carried(wire: &Wire) -> Result<u32> {
 }
 
 fn many_packets(means: Means, rows: &mut Vec<Row>) -> Result<()> {
+    let cores = Cores::apart()?;
+    cores.to_others()?;
     let wire = Wire::new()?;
     let (mut agent, target) = agent_at(&wire, &[])?;
-    let pace = carried(&wire)?;
+    let pace = carried(&wire, &cores)?;
     let (mut free, mut zero, mut late) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..VOLLEYS {
-        free.push(fly(&wire, pace)?);
+        free.push(fly(&wire, pace, &cores)?);
         for (time, flights) in [(Duration::ZERO, &mut zero), (LATE, &mut late)] {
             let time = format!("{}ms", time.as_millis());
             let armed = agent.arm(target.clone(), &delay(&time), lease(), Some(means))?;
             let before = processor_time(armed.holder)?;
-            let mut flight = fly(&wire, pace)?;
+            let mut flight = fly(&wire, pace, &cores)?;
             let used = processor_time(armed.holder)?.saturating_sub(before);
             flight.cost_us = used.as_secs_f64() * 1e6 / f64::from(flight.sent);
             flights.push(flight);
@@ -214,8 +218,9 @@ fn flood(wire: &Wire, to: &[IpAddr]) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Sends packets that carry the moment of their sending, and reads them at the other end.
-fn fly(wire: &Wire, pace: u32) -> Result<Flight> {
+/// Sends packets that carry the moment of their sending, and reads them at the other end. The sender, which never waits for anything, has
+/// a processor of its own: who shared it with the reader or the holder would be measured instead.
+fn fly(wire: &Wire, pace: u32, cores: &Cores) -> Result<Flight> {
     let from = wire.victim.enter(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((named(Ip::V4), PORT))?;
@@ -238,6 +243,7 @@ fn fly(wire: &Wire, pace: u32) -> Result<Flight> {
             }
             times
         });
+        cores.to_first()?;
         let gap = Duration::from_secs(1) / pace;
         let mut sent = 0u32;
         while origin.elapsed() < VOLLEY {
@@ -249,8 +255,9 @@ fn fly(wire: &Wire, pace: u32) -> Result<Flight> {
             sent += 1;
         }
         let took = origin.elapsed();
-        (sent, took, reader.join().unwrap_or_default())
-    });
+        cores.to_others()?;
+        Ok::<_, Box<dyn Error + Send + Sync>>((sent, took, reader.join().unwrap_or_default()))
+    })?;
     #[allow(clippy::cast_precision_loss, reason = "some hundred thousand packets")]
     let came = times.len() as f64;
     Ok(Flight {
