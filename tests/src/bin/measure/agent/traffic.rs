@@ -1,6 +1,5 @@
 //! What steered traffic still gets: at full speed, and at fifty thousand packets a second.
 
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -218,8 +217,8 @@ fn flood(wire: &Wire, to: &[IpAddr]) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Sends packets that carry the moment of their sending, and reads them at the other end. The sender, which never waits for anything, has
-/// a processor of its own: who shared it with the reader or the holder would be measured instead.
+/// Sends packets that carry the moment of their sending, and reads them at the other end. Both share a processor, which the holder leaves
+/// to them: who shared one with it would be measured instead.
 fn fly(wire: &Wire, pace: u32, cores: &Cores) -> Result<Flight> {
     let from = wire.victim.enter(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -230,6 +229,7 @@ fn fly(wire: &Wire, pace: u32, cores: &Cores) -> Result<Flight> {
         .peer
         .enter(|| Ok(UdpSocket::bind((named(Ip::V4), PORT))?))?;
     to.set_read_timeout(Some(Duration::from_millis(500)))?;
+    cores.to_first()?;
     let origin = Instant::now();
     let nanos = || u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let (sent, took, times) = thread::scope(|scope| {
@@ -243,21 +243,20 @@ fn fly(wire: &Wire, pace: u32, cores: &Cores) -> Result<Flight> {
             }
             times
         });
-        cores.to_first()?;
         let gap = Duration::from_secs(1) / pace;
         let mut sent = 0u32;
         while origin.elapsed() < VOLLEY {
             while origin.elapsed() < gap * sent {
-                std::hint::spin_loop();
+                thread::sleep(Duration::from_micros(1));
             }
             // One that cannot be sent has not arrived, and is counted so.
             let _ = from.send(&nanos().to_ne_bytes());
             sent += 1;
         }
         let took = origin.elapsed();
-        cores.to_others()?;
-        Ok::<_, Box<dyn Error + Send + Sync>>((sent, took, reader.join().unwrap_or_default()))
-    })?;
+        (sent, took, reader.join().unwrap_or_default())
+    });
+    cores.to_others()?;
     #[allow(clippy::cast_precision_loss, reason = "some hundred thousand packets")]
     let came = times.len() as f64;
     Ok(Flight {
