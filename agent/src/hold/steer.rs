@@ -50,8 +50,8 @@ impl From<NetError> for HoldError {
     }
 }
 
-/// So few rules that pick stand in each base chain, and so few in all of them: there may be two chains for each of a thousand links, and a
-/// transaction takes but [`RULES_MAX`].
+/// So few rules that pick stand in each base chain, and so few with their sets in all of them: there may be two chains for each of a
+/// thousand links, and a transaction takes but [`RULES_MAX`].
 const FEW: usize = 8;
 const FEW_IN_ALL: usize = RULES_MAX / 4;
 
@@ -77,13 +77,18 @@ pub(crate) fn draft_bases<'a>(
     bases: impl IntoIterator<Item = &'a str>,
 ) {
     let bases: Vec<&str> = bases.into_iter().collect();
-    let mut rules = picks(family, filter);
-    if rules.len() > FEW || rules.len() * bases.len() > FEW_IN_ALL {
-        rules = vec![on(PICK)];
-    }
+    let rules = picks(family, filter);
+    let weight: usize = rules.iter().map(Expressions::weight).sum();
+    let few = rules.len() <= FEW && weight * bases.len() <= FEW_IN_ALL;
     for base in bases {
-        for rule in &rules {
-            draft.rule(base, rule.clone());
+        // Each has sets of its own.
+        let rules = if few {
+            picks(family, filter)
+        } else {
+            vec![on(PICK)]
+        };
+        for rule in rules {
+            draft.rule(base, rule);
         }
     }
 }
@@ -144,13 +149,14 @@ fn picked(filter: &ResolvedFilter) -> Vec<Match> {
         Protocol::Icmp => Transport::Icmp,
     });
     let (from, to) = (ends(filter.from.as_ref()), ends(filter.to.as_ref()));
-    from.iter()
-        .flat_map(|source| {
-            to.iter().map(move |destination| Match {
-                source: *source,
-                destination: *destination,
-                transport,
-            })
+    let pairs = from
+        .iter()
+        .flat_map(|source| to.iter().map(move |destination| (source, destination)));
+    pairs
+        .map(|(source, destination)| Match {
+            source: source.clone(),
+            destination: destination.clone(),
+            transport,
         })
         .collect()
 }
@@ -162,17 +168,16 @@ fn spared(filter: &ResolvedFilter) -> Vec<Match> {
         .iter()
         .flat_map(|endpoint| ends(Some(endpoint)));
     each.flat_map(|end| {
-        [
-            Match::to(end),
-            Match {
-                source: end,
-                ..Match::default()
-            },
-        ]
+        let from = Match {
+            source: end.clone(),
+            ..Match::default()
+        };
+        [Match::to(end), from]
     })
     .collect()
 }
 
+/// One for each range of ports, with all addresses.
 fn ends(endpoint: Option<&ResolvedEndpoint>) -> Vec<End> {
     let Some(endpoint) = endpoint else {
         return vec![End::default()];
@@ -180,34 +185,23 @@ fn ends(endpoint: Option<&ResolvedEndpoint>) -> Vec<End> {
     if endpoint.none {
         return Vec::new();
     }
-    let net = |n: &Network| {
-        Some(Net {
-            address: n.address,
-            prefix: n.prefix,
+    let net = |n: &Network| Net {
+        address: n.address,
+        prefix: n.prefix,
+    };
+    let nets: Vec<Net> = endpoint.networks.iter().map(net).collect();
+    let ports = endpoint.ports.iter().map(|p| {
+        Some(Ports {
+            first: p.first,
+            last: p.last,
         })
-    };
-    let nets: Vec<_> = match endpoint.networks.as_slice() {
-        [] => vec![None],
-        networks => networks.iter().map(net).collect(),
-    };
-    let ports: Vec<_> = match endpoint.ports.as_slice() {
-        [] => vec![None],
-        ports => ports
-            .iter()
-            .map(|p| {
-                Some(Ports {
-                    first: p.first,
-                    last: p.last,
-                })
-            })
-            .collect(),
-    };
-    nets.iter()
-        .flat_map(|net| {
-            ports.iter().map(|ports| End {
-                net: *net,
-                ports: *ports,
-            })
+    });
+    let any = endpoint.ports.is_empty().then_some(None);
+    ports
+        .chain(any)
+        .map(|ports| End {
+            nets: nets.clone(),
+            ports,
         })
         .collect()
 }
@@ -483,7 +477,7 @@ mod tests {
             from: Some(endpoint(&["10.1.0.0/16"], &[])),
             ..ResolvedFilter::default()
         };
-        assert_eq!(picked(&filter).len(), 4);
+        assert_eq!(picked(&filter).len(), 2, "one for each range of ports");
         assert_eq!(picked(&ResolvedFilter::default()), [Match::default()]);
     }
 
@@ -516,7 +510,7 @@ mod tests {
         };
         let spared = spared(&filter);
         assert_eq!(spared.len(), 2);
-        assert!(spared[0].destination.net.is_some() && spared[1].source.net.is_some());
+        assert!(!spared[0].destination.nets.is_empty() && !spared[1].source.nets.is_empty());
     }
 
     #[test]

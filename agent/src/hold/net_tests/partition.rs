@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::world::{
-    Holding, NAMED, NEIGHBOUR, PORT, World, all_of, arriving, endpoint, leaving, run_all,
-    shaping_means,
+    Holding, NAMED, NEIGHBOUR, PORT, World, all_of, arriving, endpoint, endpoint_at, leaving,
+    run_all, shaping_means,
 };
 use crate::hold::steer::{self, LinkHooks};
 use crate::hold::{names, sweep};
@@ -23,11 +23,19 @@ const DROP: &str = r#"{"partition":{"mode":"drop"}}"#;
 const REJECT: &str = r#"{"partition":{"mode":"reject"}}"#;
 const QUICK: Duration = Duration::from_millis(300);
 
-/// More addresses than stand in a base chain. Nobody has them.
+/// More addresses, each a range of its own, and more ports than stand in a base chain. Nobody has them.
 const OTHERS: [&str; 9] = [
-    "10.9.9.1", "10.9.9.2", "10.9.9.3", "10.9.9.4", "10.9.9.5", "10.9.9.6", "10.9.9.7", "10.9.9.8",
+    "10.9.9.1",
+    "10.9.9.3",
+    "10.9.9.5",
+    "10.9.9.7",
     "10.9.9.9",
+    "10.9.9.11",
+    "10.9.9.128/25",
+    "fd00:9::9:1",
+    "fd00:9::9:8/125",
 ];
+const PORTS: [u16; 5] = [PORT, 1, 3, 5, 7];
 
 /// Each way in which every packet is lost.
 fn all_lost() -> Vec<(Means, &'static str)> {
@@ -182,18 +190,16 @@ fn an_update_swaps_the_addresses_and_keeps_the_count() {
     let Some(world) = World::new() else { return };
     let refused = (Means::Nftables, REJECT);
     for (means, fault) in all_lost().into_iter().chain([refused]) {
-        // Few rules stand elsewhere than many.
-        let few = [NAMED.to_vec(), NEIGHBOUR.to_vec()];
-        let with_others = |of: &Vec<&'static str>| [of.as_slice(), &OTHERS].concat();
-        let many = few.each_ref().map(with_others);
-        for [first, second] in [few, many] {
-            let to = |addresses: &[&str]| ResolvedFilter {
-                to: endpoint(addresses),
+        // Several addresses are in a set, and few rules stand elsewhere than many.
+        for (others, ports) in [(&[][..], &[][..]), (&OTHERS, &[]), (&OTHERS, &PORTS)] {
+            let to = |addresses: [&'static str; 2]| ResolvedFilter {
+                to: endpoint_at(&[&addresses, others].concat(), ports),
                 ..arriving()
             };
-            let holding = Holding::start(&world, means, fault, to(&first));
+            let (first, second) = (NAMED, NEIGHBOUR);
+            let holding = Holding::start(&world, means, fault, to(first));
             assert!(!answers(&world, NAMED[0]) && answers(&world, NEIGHBOUR[0]));
-            holding.update(to(&second));
+            holding.update(to(second));
             let swapped = Instant::now();
             while answers(&world, NEIGHBOUR[0]) {
                 let late = swapped.elapsed() > Duration::from_secs(5);
@@ -380,7 +386,7 @@ fn many_links_are_hooked_at_once_and_given_other_addresses_at_once() {
     world
         .target
         .inside(|| {
-            let to = endpoint(&OTHERS[..8]);
+            let to = endpoint_at(&NAMED[..1], &PORTS[..4]);
             let filter = ResolvedFilter {
                 to,
                 ..ResolvedFilter::default()

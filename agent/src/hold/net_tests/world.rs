@@ -366,9 +366,15 @@ pub(super) fn shaping_means() -> Vec<Means> {
 }
 
 pub(super) fn endpoint(addresses: &[&str]) -> Option<ResolvedEndpoint> {
-    let networks = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    endpoint_at(addresses, &[])
+}
+
+/// The same at some ports; at any where none is named.
+pub(super) fn endpoint_at(addresses: &[&str], ports: &[u16]) -> Option<ResolvedEndpoint> {
+    let one = |port: &u16| port.to_string().parse().unwrap();
     Some(ResolvedEndpoint {
-        networks,
+        networks: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        ports: ports.iter().map(one).collect(),
         ..ResolvedEndpoint::default()
     })
 }

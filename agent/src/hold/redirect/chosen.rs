@@ -205,13 +205,13 @@ fn asks(chain: &str) -> &'static str {
 
 fn between(from: SocketAddr, to: SocketAddr) -> Match {
     let end = |at: SocketAddr| End {
-        net: Some(Net {
+        nets: vec![Net {
             address: at.ip(),
             prefix: match at.ip() {
                 IpAddr::V4(_) => 32,
                 IpAddr::V6(_) => 128,
             },
-        }),
+        }],
         ports: Some(Ports {
             first: at.port(),
             last: at.port(),

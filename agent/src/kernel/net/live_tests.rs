@@ -49,17 +49,17 @@ fn filtering_draft() -> Draft {
     };
     let ends = [
         End {
-            net: Some(net),
+            nets: vec![net],
             ports: Some(Ports {
                 first: 80,
                 last: 99,
             }),
         },
         End {
-            net: Some(Net {
+            nets: vec![Net {
                 address: "10.1.2.3".parse().unwrap(),
                 prefix: 32,
-            }),
+            }],
             ports: None,
         },
     ];

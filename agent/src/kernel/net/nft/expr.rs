@@ -1,5 +1,6 @@
 //! nftables expressions on the wire (`include/uapi/linux/netfilter/nf_tables.h`): the few this agent uses.
 
+use super::sets::{self, Set};
 use crate::kernel::net::attr::Body;
 use serde::{Deserialize, Serialize};
 
@@ -74,19 +75,33 @@ pub(crate) enum Verdict {
     Goto(String),
 }
 
-/// The expressions of one rule, in order.
+/// The expressions of one rule, in order, and the sets that they look into.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Expressions(Body);
+pub(crate) struct Expressions {
+    list: Body,
+    sets: Vec<Set>,
+}
 
 impl Expressions {
     /// The bytes of the list (the value of `NFTA_RULE_EXPRESSIONS`).
     #[must_use]
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.bytes()
+        self.list.bytes()
+    }
+
+    /// The sets that must be there before the rule.
+    pub(super) fn sets(&self) -> &[Set] {
+        &self.sets
+    }
+
+    /// What it weighs in a transaction: itself, and what is in its sets.
+    #[must_use]
+    pub(crate) fn weight(&self) -> usize {
+        1 + self.sets.iter().map(Set::len).sum::<usize>()
     }
 
     fn push(mut self, name: &str, fill: impl FnOnce(&mut Body)) -> Self {
-        self.0.nest(NFTA_LIST_ELEM, |elem| {
+        self.list.nest(NFTA_LIST_ELEM, |elem| {
             elem.put_str(NFTA_EXPR_NAME, name)
                 .nest(NFTA_EXPR_DATA, fill);
         });
@@ -140,6 +155,18 @@ impl Expressions {
                 d.put(NFTA_DATA_VALUE, value);
             });
         })
+    }
+
+    /// Goes on only where the loaded value is in the set. A set is bound to one rule: a copy of the rule is refused beside it.
+    #[must_use]
+    pub(crate) fn among(self, set: Set) -> Self {
+        let mut list = self.push("lookup", |b| {
+            b.put_str(1, sets::ANY_NAME)
+                .put_be32(2, REG_1)
+                .put_be32(4, set.id());
+        });
+        list.sets.push(set);
+        list
     }
 
     /// Keeps only the masked bits of the loaded value.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::Family;
 use super::expr::{Base, Expressions, Meta, Verdict};
+use super::sets::Set;
 
 /// An address with a prefix length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,16 +37,16 @@ pub(crate) enum Transport {
 }
 
 /// One end of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct End {
-    /// Its addresses; `None` for any.
-    pub(crate) net: Option<Net>,
+    /// Its addresses; none for any.
+    pub(crate) nets: Vec<Net>,
     /// Its ports (TCP and UDP); `None` for any.
     pub(crate) ports: Option<Ports>,
 }
 
 /// Packets that have all of these. The default is every IPv4 and IPv6 packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Match {
     /// Where they come from.
     pub(crate) source: End,
@@ -86,7 +87,7 @@ impl Match {
                 // Most packets differ in an address: they are done after the first comparison. Of the other IP version, other bytes are
                 // compared, and those that happen to be equal fail at the version.
                 let mut list = Expressions::default();
-                for (end, is_destination) in [(self.destination, true), (self.source, false)] {
+                for (end, is_destination) in [(&self.destination, true), (&self.source, false)] {
                     list = end.address(list, version, is_destination);
                 }
                 list = ip_version(list, family, version);
@@ -120,8 +121,12 @@ impl Match {
 
 impl End {
     fn excludes(&self, version: Version) -> bool {
-        self.net
-            .is_some_and(|n| n.address.is_ipv4() != (version == Version::V4))
+        !self.nets.is_empty() && self.nets_of(version).is_empty()
+    }
+
+    fn nets_of(&self, version: Version) -> Vec<Net> {
+        let is_of = |net: &&Net| net.address.is_ipv4() == (version == Version::V4);
+        self.nets.iter().filter(is_of).copied().collect()
     }
 
     fn address(&self, list: Expressions, version: Version, is_destination: bool) -> Expressions {
@@ -132,9 +137,14 @@ impl End {
             (Version::V6, false) => 8,
             (Version::V6, true) => 24,
         };
-        match self.net {
-            Some(net) => net.expressions(list, offset),
-            None => list,
+        match self.nets_of(version).as_slice() {
+            [] => list,
+            [net] => net.expressions(list, offset),
+            nets => {
+                let bytes = if version == Version::V4 { 4 } else { 16 };
+                list.payload(Base::Network, offset, bytes)
+                    .among(Set::of(nets))
+            }
         }
     }
 
@@ -223,11 +233,11 @@ impl fmt::Display for Net {
 mod tests {
     use super::*;
 
-    fn net(address: &str, prefix: u8) -> Option<Net> {
-        Some(Net {
+    fn net(address: &str, prefix: u8) -> Vec<Net> {
+        vec![Net {
             address: address.parse().expect("an address"),
             prefix,
-        })
+        }]
     }
 
     #[test]
@@ -249,7 +259,7 @@ mod tests {
         });
         assert_eq!(
             count(Match::to(End {
-                net: None,
+                nets: Vec::new(),
                 ports: port
             })),
             4,
@@ -257,33 +267,45 @@ mod tests {
         );
         assert_eq!(
             count(Match::to(End {
-                net: net("10.0.0.1", 32),
+                nets: net("10.0.0.1", 32),
                 ports: port
             })),
             2
         );
         assert_eq!(
             count(Match::to(End {
-                net: net("fd00::1", 64),
+                nets: net("fd00::1", 64),
                 ports: None
             })),
             1
         );
         let mixed = Match {
             source: End {
-                net: net("10.0.0.1", 32),
+                nets: net("10.0.0.1", 32),
                 ports: None,
             },
             ..Match::to(End {
-                net: net("fd00::1", 128),
+                nets: net("fd00::1", 128),
                 ports: None,
             })
         };
         assert_eq!(count(mixed), 0, "no packet has two versions");
+        let many = [net("10.0.0.1", 32), net("10.0.0.3", 32), net("fd00::1", 64)].concat();
+        let many = Match::to(End {
+            nets: many,
+            ports: None,
+        });
+        let weights = many.expressions(Family::Inet);
+        let weights: Vec<usize> = weights.iter().map(Expressions::weight).collect();
+        assert_eq!(
+            weights,
+            [5, 1],
+            "one rule, and a set where there are several"
+        );
         let icmp_port = Match {
             transport: Some(Transport::Icmp),
             ..Match::to(End {
-                net: None,
+                nets: Vec::new(),
                 ports: port,
             })
         };

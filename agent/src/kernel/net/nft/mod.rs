@@ -7,6 +7,7 @@
 pub(crate) mod expr;
 pub(crate) mod matching;
 mod read;
+mod sets;
 
 pub(crate) use read::{ChainSeen, RuleSeen, tables};
 
@@ -25,9 +26,13 @@ const NEWCHAIN: u16 = 3;
 const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const DELRULE: u16 = 8;
+const NEWSET: u16 = 9;
+const NEWSETELEM: u16 = 12;
 const TABLE_F_OWNER: u32 = 2;
 /// Rules of one transaction; beyond it a single send may not hold them, and arming is no longer quick.
 pub(crate) const RULES_MAX: usize = 2_048;
+/// The same for where ranges of addresses begin and end.
+const BOUNDS_MAX: usize = 16_384;
 
 /// The families used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -232,19 +237,37 @@ impl OwnedTable {
     /// # Errors
     /// The first change the kernel refuses; nothing was changed then. Too many rules.
     pub(crate) fn commit(&mut self, draft: &Draft) -> Result<(), NetError> {
-        let rules = draft
+        let weight = |change: &Change| match change {
+            Change::Rule { expressions, .. } => (1, expressions.weight() - 1),
+            _ => (0, 0),
+        };
+        let weights = draft.changes.iter().map(weight);
+        let (rules, bounds) = weights.fold((0, 0), |sum, w| (sum.0 + w.0, sum.1 + w.1));
+        for (what, wanted, limit) in [
+            ("the fault's filter (in rules)", rules, RULES_MAX),
+            (
+                "the fault's filter (in bounds of addresses)",
+                bounds,
+                BOUNDS_MAX,
+            ),
+        ] {
+            if wanted > limit {
+                return Err(NetError::TooMany {
+                    what,
+                    wanted,
+                    limit,
+                });
+            }
+        }
+        let messages: Vec<Message> = draft
             .changes
             .iter()
-            .filter(|c| matches!(c, Change::Rule { .. }))
-            .count();
-        if rules > RULES_MAX {
-            return Err(NetError::TooMany {
-                what: "the fault's filter (in rules)",
-                wanted: rules,
-                limit: RULES_MAX,
-            });
-        }
-        let messages: Vec<Message> = draft.changes.iter().map(|c| self.encode(c)).collect();
+            .flat_map(|change| {
+                let mut messages = self.encode_sets(change);
+                messages.push(self.encode(change));
+                messages
+            })
+            .collect();
         self.socket.batch("change", SUBSYSTEM, &messages)
     }
 
@@ -282,6 +305,27 @@ impl OwnedTable {
         late::keep(self.socket);
         late::keep(self.reader.into_inner());
         Ok(())
+    }
+
+    /// What a rule looks into must be there before it.
+    fn encode_sets(&self, change: &Change) -> Vec<Message> {
+        let Change::Rule { chain, expressions } = change else {
+            return Vec::new();
+        };
+        let mut messages = Vec::new();
+        let mut add = |number, fill: &dyn Fn(&mut Body)| {
+            let mut body = header(self.family);
+            fill(&mut body);
+            let object = format!("a set for a rule of chain {chain} of {self}");
+            messages.push(message(number, CREATE, body, object));
+        };
+        for set in expressions.sets() {
+            add(NEWSET, &|body| set.put(body, &self.name));
+            for part in set.parts() {
+                add(NEWSETELEM, &|body| part.put(body, &self.name));
+            }
+        }
+        messages
     }
 
     fn encode(&self, change: &Change) -> Message {

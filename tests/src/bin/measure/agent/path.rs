@@ -113,6 +113,7 @@ impl Side {
                 return Ok(None);
             }
             Beside::Delay(means) => (delay("100ms"), means),
+            Beside::DelayOfMany(means) => (delay_of_many(), means),
             Beside::Partition => (partition(), Means::Nftables),
         };
         let target = self.target.clone();
@@ -135,8 +136,16 @@ enum Beside {
     /// What two equal things differ by here is noise.
     Nothing,
     Delay(Means),
+    DelayOfMany(Means),
     Partition,
     Tree,
+}
+
+/// A hundred hosts, no two of them neighbours.
+fn delay_of_many() -> Fault {
+    let others = (1..200).step_by(2).map(|n| format!("198.51.100.{n}"));
+    let hosts: Vec<String> = others.collect();
+    written(json!({ "delay": { "time": "100ms", "filter": { "to": { "hosts": hosts } } } }))
 }
 
 fn partition() -> Fault {
@@ -162,8 +171,13 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
             Some(_) => Some(pairs(&mut sides, Beside::Tree, work)?.middle()),
             None => None,
         };
-        let delays = means.iter().map(|m| (word(*m), Beside::Delay(*m)));
-        for (name, beside) in delays.chain([("nftables".to_owned(), Beside::Partition)]) {
+        let mut ways = vec![("nftables".to_owned(), Beside::Partition)];
+        for means in means {
+            let name = word(*means);
+            ways.push((format!("{name} of 100 hosts"), Beside::DelayOfMany(*means)));
+            ways.push((name, Beside::Delay(*means)));
+        }
+        for (name, beside) in ways {
             let ours = pairs(&mut sides, beside, work)?;
             let [mut middle, least, most] =
                 ours.rows(&format!("the untouched way, {name}: {what}"));
