@@ -15,6 +15,7 @@ pub mod http;
 pub mod kills;
 mod netlink;
 pub mod netns;
+pub mod nginx;
 pub mod pods;
 pub mod postgres;
 pub mod serve;

@@ -23,7 +23,7 @@ const DROP: &str = r#"{"partition":{"mode":"drop"}}"#;
 const REJECT: &str = r#"{"partition":{"mode":"reject"}}"#;
 const QUICK: Duration = Duration::from_millis(300);
 
-/// More addresses, each a range of its own, and more ports than stand in a base chain. Nobody has them.
+/// More addresses, first [`SINGLE`] ones and then ranges, and more ports than stand in a base chain. Nobody has them.
 const OTHERS: [&str; 9] = [
     "10.9.9.1",
     "10.9.9.3",
@@ -31,10 +31,11 @@ const OTHERS: [&str; 9] = [
     "10.9.9.7",
     "10.9.9.9",
     "10.9.9.11",
-    "10.9.9.128/25",
     "fd00:9::9:1",
+    "10.9.9.128/25",
     "fd00:9::9:8/125",
 ];
+const SINGLE: usize = 7;
 const PORTS: [u16; 5] = [PORT, 1, 3, 5, 7];
 
 /// Each way in which every packet is lost.
@@ -191,7 +192,12 @@ fn an_update_swaps_the_addresses_and_keeps_the_count() {
     let refused = (Means::Nftables, REJECT);
     for (means, fault) in all_lost().into_iter().chain([refused]) {
         // Several addresses are in a set, and few rules stand elsewhere than many.
-        for (others, ports) in [(&[][..], &[][..]), (&OTHERS, &[]), (&OTHERS, &PORTS)] {
+        for (others, ports) in [
+            (&[][..], &[][..]),
+            (&OTHERS[..SINGLE], &[]),
+            (&OTHERS, &[]),
+            (&OTHERS, &PORTS),
+        ] {
             let to = |addresses: [&'static str; 2]| ResolvedFilter {
                 to: endpoint_at(&[&addresses, others].concat(), ports),
                 ..arriving()
@@ -230,6 +236,41 @@ fn an_address_is_not_taken_for_one_of_the_other_ip_version() {
         assert!(socket.recv(&mut [0; 16]).is_ok(), "{means:?} {fault}");
         assert!(!answers(&world, NAMED[0]), "{means:?} {fault}");
         assert_eq!(holding.stop().matched, 1);
+    }
+}
+
+#[test]
+fn a_port_is_met_in_both_ip_versions_and_in_the_transports_that_are_meant() {
+    let Some(world) = World::new() else { return };
+    // Nobody listens: who gets through is refused.
+    let connects = |address: &str| {
+        let to = SocketAddr::new(address.parse().unwrap(), PORT);
+        let connected = world
+            .client
+            .inside(|| Ok(TcpStream::connect_timeout(&to, QUICK)));
+        connected.unwrap().unwrap_err().kind() == ErrorKind::ConnectionRefused
+    };
+    for (means, fault) in all_lost() {
+        for protocol in [None, Some(Protocol::Udp), Some(Protocol::Tcp)] {
+            let at = |port| ResolvedFilter {
+                to: endpoint_at(&[], &[port]),
+                protocol,
+                ..arriving()
+            };
+            let holding = Holding::start(&world, means, fault, at(PORT));
+            for address in NAMED {
+                let got = (answers(&world, address), connects(address));
+                let free = (
+                    protocol == Some(Protocol::Tcp),
+                    protocol == Some(Protocol::Udp),
+                );
+                assert_eq!(got, free, "{means:?} {fault} {protocol:?} {address}");
+            }
+            assert!(holding.stop().matched >= 2);
+            let holding = Holding::start(&world, means, fault, at(PORT + 1));
+            assert!(NAMED.iter().all(|a| answers(&world, a) && connects(a)));
+            assert_eq!(holding.stop().matched, 0);
+        }
     }
 }
 

@@ -78,6 +78,12 @@ impl Match {
     /// source and destination are of different IP versions: no packet is like that.
     #[must_use]
     pub(crate) fn expressions(&self, family: Family) -> Vec<Expressions> {
+        if self.has_ports() && self.source.nets.is_empty() && self.destination.nets.is_empty() {
+            // A port is where it is in both IP versions, and most packets differ there.
+            let numbers = self.protocols(Version::V4).into_iter().flatten();
+            let rule = |number| transport(self.ports(Expressions::default()), number);
+            return numbers.map(rule).collect();
+        }
         let mut lists = Vec::new();
         for version in [Version::V4, Version::V6] {
             if self.source.excludes(version) || self.destination.excludes(version) {
@@ -92,21 +98,27 @@ impl Match {
                 }
                 list = ip_version(list, family, version);
                 if let Some(number) = protocol {
-                    list = list.meta(Meta::TransportProtocol).equals(&[number]);
+                    list = transport(list, number);
                 }
-                list = self.source.port(list, false);
-                lists.push(self.destination.port(list, true));
+                lists.push(self.ports(list));
             }
         }
         lists
+    }
+
+    fn has_ports(&self) -> bool {
+        self.source.ports.is_some() || self.destination.ports.is_some()
+    }
+
+    fn ports(&self, list: Expressions) -> Expressions {
+        self.source.port(self.destination.port(list, true), false)
     }
 
     fn protocols(&self, version: Version) -> Vec<Option<u8>> {
         const TCP: u8 = 6;
         const UDP: u8 = 17;
         const ICMP: u8 = 1;
-        let ported = self.source.ports.is_some() || self.destination.ports.is_some();
-        match (self.transport, ported) {
+        match (self.transport, self.has_ports()) {
             (Some(Transport::Tcp), _) => vec![Some(TCP)],
             (Some(Transport::Udp), _) => vec![Some(UDP)],
             // ICMP has no ports: such a match meets nothing.
@@ -162,6 +174,11 @@ impl End {
 }
 
 impl Net {
+    /// How long a prefix of its IP version can be.
+    pub(super) fn whole(&self) -> u8 {
+        if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
     fn expressions(&self, list: Expressions, offset: u32) -> Expressions {
         let bytes = match self.address {
             IpAddr::V4(a) => a.octets().to_vec(),
@@ -187,6 +204,10 @@ fn mask(bytes: usize, prefix: u8) -> Vec<u8> {
             if bits == 0 { 0 } else { 0xffu8 << (8 - bits) }
         })
         .collect()
+}
+
+fn transport(list: Expressions, number: u8) -> Expressions {
+    list.meta(Meta::TransportProtocol).equals(&[number])
 }
 
 fn ip_version(list: Expressions, family: Family, version: Version) -> Expressions {
@@ -220,8 +241,7 @@ pub(crate) fn spare_neighbour_discovery(family: Family) -> Expressions {
 
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = if self.address.is_ipv4() { 32 } else { 128 };
-        if self.prefix >= whole {
+        if self.prefix >= self.whole() {
             write!(f, "{}", self.address)
         } else {
             write!(f, "{}/{}", self.address, self.prefix)
@@ -262,8 +282,8 @@ mod tests {
                 nets: Vec::new(),
                 ports: port
             })),
-            4,
-            "TCP and UDP of both"
+            2,
+            "TCP and UDP, of both at once"
         );
         assert_eq!(
             count(Match::to(End {
@@ -299,7 +319,7 @@ mod tests {
         let weights: Vec<usize> = weights.iter().map(Expressions::weight).collect();
         assert_eq!(
             weights,
-            [5, 1],
+            [3, 1],
             "one rule, and a set where there are several"
         );
         let icmp_port = Match {

@@ -1,8 +1,10 @@
 //! Sets of addresses that belong to one rule each (nft's anonymous sets): made in its transaction, gone with it.
 //!
-//! The kernel keeps the bounds of ranges in a tree (net/netfilter/nft_set_rbtree.c): a packet costs the logarithm of their number, where
-//! a rule for each would cost their number.
+//! The kernel keeps single addresses in a hash table (net/netfilter/nft_set_hash.c), where a packet costs one look however many they
+//! are, and the bounds of ranges in a tree (nft_set_rbtree.c), where it costs the logarithm of their number. A rule for each would cost
+//! their number.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,8 +15,10 @@ use crate::kernel::net::attr::Body;
 pub(super) const ANY_NAME: &str = "__set%d";
 /// Elements of one message: an attribute has at most 64 KiB, and one of IPv6 takes 40 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 1_024;
-/// `NFT_SET_ANONYMOUS`, `NFT_SET_CONSTANT`, `NFT_SET_INTERVAL`.
-const FLAGS: u32 = 0x1 | 0x2 | 0x4;
+/// `NFT_SET_ANONYMOUS`, `NFT_SET_CONSTANT`.
+const FLAGS: u32 = 0x1 | 0x2;
+/// `NFT_SET_INTERVAL`.
+const INTERVALS: u32 = 0x4;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
 
@@ -23,7 +27,8 @@ const INTERVAL_END: u32 = 1;
 pub(crate) struct Set {
     /// By which the rule of the same transaction finds it.
     id: u32,
-    /// Where ranges begin, and where they are over (true), in order.
+    has_ranges: bool,
+    /// In order: single addresses, or where ranges begin and where they are over (true).
     bounds: Vec<(Vec<u8>, bool)>,
 }
 
@@ -33,19 +38,15 @@ impl Set {
     pub(crate) fn of(nets: &[Net]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let is_v4 = nets.iter().all(|net| net.address.is_ipv4());
-        let bytes = |number: u128| number.to_be_bytes()[if is_v4 { 12 } else { 0 }..].to_vec();
-        let highest = if is_v4 { u32::MAX.into() } else { u128::MAX };
-        let mut bounds = Vec::new();
-        for (first, last) in ranges(nets) {
-            bounds.push((bytes(first), false));
-            // One that ends with the highest address is never over.
-            if last < highest {
-                bounds.push((bytes(last + 1), true));
-            }
-        }
+        let has_ranges = nets.iter().any(|net| net.prefix < net.whole());
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            bounds,
+            has_ranges,
+            bounds: if has_ranges {
+                bounds(nets, is_v4)
+            } else {
+                singles(nets, is_v4)
+            },
         }
     }
 
@@ -66,9 +67,13 @@ impl Set {
         let shown = if key_bytes == 4 { OF_IPV4 } else { OF_IPV6 };
         body.put_str(1, table)
             .put_str(2, ANY_NAME)
-            .put_be32(3, FLAGS)
+            .put_be32(3, FLAGS | if self.has_ranges { INTERVALS } else { 0 })
             .put_be32(4, shown)
             .put_be32(5, key_bytes as u32)
+            // Of a known size the kernel makes a hash table that never grows, which is the fastest it has.
+            .nest(9, |size| {
+                size.put_be32(1, self.bounds.len() as u32);
+            })
             .put_be32(10, self.id);
     }
 
@@ -110,6 +115,28 @@ fn put_bound(list: &mut Body, (key, is_end): &(Vec<u8>, bool)) {
     });
 }
 
+fn singles(nets: &[Net], is_v4: bool) -> Vec<(Vec<u8>, bool)> {
+    let all: BTreeSet<u128> = nets.iter().map(|net| range(net).0).collect();
+    all.into_iter().map(|n| (key(n, is_v4), false)).collect()
+}
+
+fn bounds(nets: &[Net], is_v4: bool) -> Vec<(Vec<u8>, bool)> {
+    let highest = if is_v4 { u32::MAX.into() } else { u128::MAX };
+    let mut bounds = Vec::new();
+    for (first, last) in ranges(nets) {
+        bounds.push((key(first, is_v4), false));
+        // One that ends with the highest address is never over.
+        if last < highest {
+            bounds.push((key(last + 1, is_v4), true));
+        }
+    }
+    bounds
+}
+
+fn key(number: u128, is_v4: bool) -> Vec<u8> {
+    number.to_be_bytes()[if is_v4 { 12 } else { 0 }..].to_vec()
+}
+
 /// The first and the last address of each range, in order and apart: the kernel refuses ranges that overlap.
 fn ranges(nets: &[Net]) -> Vec<(u128, u128)> {
     let mut all: Vec<(u128, u128)> = nets.iter().map(range).collect();
@@ -125,11 +152,11 @@ fn ranges(nets: &[Net]) -> Vec<(u128, u128)> {
 }
 
 fn range(net: &Net) -> (u128, u128) {
-    let (address, bits): (u128, u32) = match net.address {
-        IpAddr::V4(address) => (u32::from(address).into(), 32),
-        IpAddr::V6(address) => (address.into(), 128),
+    let address: u128 = match net.address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
     };
-    let free = bits - u32::from(net.prefix).min(bits);
+    let free = u32::from(net.whole() - net.prefix.min(net.whole()));
     // All bits that the prefix leaves.
     let span = u128::MAX.checked_shr(128 - free).unwrap_or(0);
     (address & !span, address | span)
@@ -194,20 +221,33 @@ mod tests {
             [begin("::")]
         );
         assert_eq!(
-            bounds(&["fd00::1/128", "fd00::3/200"]),
-            [
-                begin("fd00::1"),
-                over("fd00::2"),
-                begin("fd00::3"),
-                over("fd00::4")
-            ]
+            bounds(&["fd00::1/128", "fd00::3/127"]),
+            [begin("fd00::1"), over("fd00::4")]
+        );
+    }
+
+    #[test]
+    fn single_addresses_are_told_once_each() {
+        let one = |text: &str| (text.to_owned(), false);
+        assert_eq!(
+            bounds(&[
+                "10.0.0.3/32",
+                "10.0.0.2/32",
+                "10.0.0.3/32",
+                "255.255.255.255/40"
+            ]),
+            [one("10.0.0.2"), one("10.0.0.3"), one("255.255.255.255")]
+        );
+        assert_eq!(
+            bounds(&["fd00::3/200", "fd00::1/128"]),
+            [one("fd00::1"), one("fd00::3")]
         );
     }
 
     #[test]
     fn many_are_told_in_several_messages() {
         let all: Vec<String> = (0..1_500)
-            .map(|n| format!("fd00::{:x}/128", n * 2))
+            .map(|n| format!("fd00:{:x}::/32", n * 2))
             .collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         let set = Set::of(&nets(&all));

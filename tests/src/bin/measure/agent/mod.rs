@@ -25,7 +25,7 @@ use squall_experiments::units::Lease;
 
 use crate::table::Row;
 
-/// A part of the benchmark; each takes at most three minutes.
+/// A part of the benchmark; each takes at most four minutes where there is no netem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// What the agent and its holders cost while nothing happens.
@@ -36,8 +36,10 @@ pub(crate) enum Part {
     Crowd,
     /// What steered traffic still gets.
     Traffic,
-    /// What the untouched traffic beside it gets, and how much longer its way is.
+    /// What the untouched traffic beside it gets.
     Neighbour,
+    /// How much longer the way of the untouched traffic is.
+    Path,
     /// Processor and memory.
     Pressure,
 }
@@ -63,10 +65,8 @@ pub(crate) fn measure(only: Option<Part>) -> Result<Vec<Row>> {
             Part::Pace => pace::measure(&means, &mut rows)?,
             Part::Crowd => crowd::measure(&mut rows)?,
             Part::Traffic => traffic::measure(&means, &mut rows)?,
-            Part::Neighbour => {
-                path::measure(&means, &mut rows)?;
-                neighbour::measure(&means, &mut rows)?;
-            }
+            Part::Neighbour => neighbour::measure(&means, &mut rows)?,
+            Part::Path => path::measure(&means, &mut rows)?,
             Part::Pressure => pressure::measure(&mut rows)?,
         }
     }

@@ -4,19 +4,21 @@
 //! one of them. They take turns of some milliseconds, and then the fault changes sides: neither what else the machine does nor a
 //! difference between the two wires counts, and a part in a hundred can be seen.
 
-use std::io::Write;
-use std::net::{TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::world::Result;
 use lab::world::agent::{Agent, written};
+use lab::world::nginx::Nginx;
 use lab::world::wire::{Ip, Wire, named, neighbour};
 use serde_json::json;
 use squall_experiments::capability::Means;
 use squall_experiments::fault::Fault;
 use squall_experiments::ids::{FaultId, TargetId};
+use tempfile::TempDir;
 
 use super::cores::Cores;
 use super::neighbour::policy;
@@ -27,7 +29,7 @@ use crate::compare::Pairs;
 use crate::table::{Row, quantile};
 
 /// How often the fault changes sides and back.
-const TURNS: usize = 30;
+const TURNS: usize = 24;
 /// How often the wires take turns meanwhile.
 const LOOKS: usize = 60;
 /// About how long each turn is.
@@ -37,6 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What one write gives the kernel.
 static CHUNK: [u8; 128 << 10] = [0x5a; 128 << 10];
 
+/// Where nginx listens, and what it is asked and says last.
+const WEB: u16 = 7008;
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
+const SERVED: &[u8] = b"served, and gladly";
+
 /// One of the wires, and its untouched conversations.
 struct Side {
     wire: Wire,
@@ -44,13 +51,18 @@ struct Side {
     target: TargetId,
     questions: UdpSocket,
     stream: TcpStream,
+    requests: TcpStream,
+    hooks: Rival,
     tree: Option<Rival>,
+    _nginx: Nginx,
+    _home: TempDir,
 }
 
-/// What is done in one turn: so many questions with their answers, or so many chunks sent and read.
+/// What is done in one turn: so many questions with their answers, requests of nginx on one connection, or chunks sent and read.
 #[derive(Clone, Copy)]
 enum Work {
     Questions(u32),
+    Requests(u32),
     Chunks(u32),
 }
 
@@ -63,8 +75,20 @@ impl Side {
         cores.to_first()?;
         let questions = wire.udp(neighbour(Ip::V4))?;
         questions.set_read_timeout(Some(PATIENCE))?;
+        let (home, web) = (TempDir::new()?, SocketAddr::new(neighbour(Ip::V4), WEB));
+        let server = format!(
+            "client_header_timeout 1h; keepalive_timeout 1h; keepalive_requests 1000000000; return 200 '{}';",
+            str::from_utf8(SERVED)?
+        );
+        let nginx = Nginx::start(&wire.peer, web, false, &server, home.path())?;
+        let requests = wire.victim.enter(|| Ok(TcpStream::connect(web)?))?;
+        requests.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream: wire.tcp(neighbour(Ip::V4), PATIENCE)?,
+            requests,
+            _nginx: nginx,
+            _home: home,
+            hooks: Rival::empty_hooks(wire.victim.name()),
             tree: Rival::tree(wire.victim.name(), "eth0"),
             wire,
             agent,
@@ -84,6 +108,19 @@ impl Side {
                     self.questions.recv(&mut packet)?;
                 }
             }
+            Work::Requests(count) => {
+                let mut answer = [0; 1 << 10];
+                for _ in 0..count {
+                    self.requests.write_all(GET)?;
+                    let mut read = 0;
+                    while !answer[..read].ends_with(SERVED) {
+                        read += match self.requests.read(&mut answer[read..])? {
+                            0 => return Err("nginx's answer is over too soon".into()),
+                            more => more,
+                        };
+                    }
+                }
+            }
             Work::Chunks(count) => {
                 let all = self.wire.bytes_read() + u64::from(count) * CHUNK.len() as u64;
                 for _ in 0..count {
@@ -97,33 +134,35 @@ impl Side {
         Ok(begun.elapsed())
     }
 
-    /// As much of it as takes about [`SLICE`].
-    fn slice_of(&mut self, work: fn(u32) -> Work) -> Result<Work> {
-        const TRIED: u32 = 100;
+    /// As much of it as takes about [`SLICE`], and how long one of it takes.
+    fn slice_of(&mut self, work: fn(u32) -> Work) -> Result<(Work, Duration)> {
+        const TRIED: u32 = 1_000;
         let each = self.time(work(TRIED))? / TRIED;
         let count = SLICE.as_nanos() / each.as_nanos().max(1);
-        Ok(work(u32::try_from(count)?.max(1)))
+        Ok((work(u32::try_from(count)?.max(1)), each))
     }
 
-    fn come(&mut self, beside: Beside) -> Result<Option<FaultId>> {
-        let (fault, means) = match beside {
-            Beside::Nothing => return Ok(None),
+    fn come(&mut self, beside: &Beside) -> Result<Option<FaultId>> {
+        match beside {
+            Beside::Nothing => Ok(None),
+            Beside::Hooks => self.hooks.come().map(|_| None),
             Beside::Tree => {
                 self.tree.as_ref().map(Rival::come).transpose()?;
-                return Ok(None);
+                Ok(None)
             }
-            Beside::Delay(means) => (delay("100ms"), means),
-            Beside::DelayOfMany(means) => (delay_of_many(), means),
-            Beside::Partition => (partition(), Means::Nftables),
-        };
-        let target = self.target.clone();
-        let armed = self.agent.arm(target, &fault, lease(), Some(means))?;
-        Ok(Some(armed.id))
+            Beside::Fault(fault, means) => {
+                let target = self.target.clone();
+                let armed = self.agent.arm(target, fault, lease(), Some(*means))?;
+                Ok(Some(armed.id))
+            }
+        }
     }
 
-    fn go(&mut self, beside: Beside, armed: Option<FaultId>) -> Result<()> {
-        if let (Beside::Tree, Some(tree)) = (beside, &self.tree) {
-            tree.go()?;
+    fn go(&mut self, beside: &Beside, armed: Option<FaultId>) -> Result<()> {
+        match (beside, &self.tree) {
+            (Beside::Hooks, _) => drop(self.hooks.go()?),
+            (Beside::Tree, Some(tree)) => drop(tree.go()?),
+            _ => {}
         }
         armed.map(|id| self.agent.stop(&id)).transpose()?;
         Ok(())
@@ -131,14 +170,32 @@ impl Side {
 }
 
 /// What is on one of the wires.
-#[derive(Clone, Copy)]
 enum Beside {
     /// What two equal things differ by here is noise.
     Nothing,
-    Delay(Means),
-    DelayOfMany(Means),
-    Partition,
+    Fault(Fault, Means),
+    Hooks,
     Tree,
+}
+
+/// The faults beside which the others go their way, and what is said of each.
+fn faults(means: &[Means]) -> Vec<(String, Fault, Means)> {
+    let host = named(Ip::V4).to_string();
+    let partition = written(json!({ "partition": { "filter": { "to": { "hosts": [host] } } } }));
+    let drop = ("nftables".to_owned(), partition, Means::Nftables);
+    let shaped = means.iter().flat_map(|means| {
+        let name = word(*means);
+        [
+            (name.clone(), delay("100ms"), *means),
+            (format!("{name} of 100 hosts"), delay_of_many(), *means),
+            (
+                format!("{name} of what leaves for a port"),
+                delay_of_leaving(),
+                *means,
+            ),
+        ]
+    });
+    shaped.chain([drop]).collect()
 }
 
 /// A hundred hosts, no two of them neighbours.
@@ -148,10 +205,10 @@ fn delay_of_many() -> Fault {
     written(json!({ "delay": { "time": "100ms", "filter": { "to": { "hosts": hosts } } } }))
 }
 
-fn partition() -> Fault {
-    written(
-        json!({ "partition": { "filter": { "to": { "hosts": [named(Ip::V4).to_string()] } } } }),
-    )
+/// As most experiments have it: a dependency, by its port.
+fn delay_of_leaving() -> Fault {
+    let filter = json!({ "direction": "egress", "to": { "ports": ["9090"] } });
+    written(json!({ "delay": { "time": "100ms", "filter": filter } }))
 }
 
 pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
@@ -162,37 +219,37 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
     ];
     let works = [
         ("question to answer", sides[0].slice_of(Work::Questions)?),
-        ("TCP, the same bytes", sides[0].slice_of(Work::Chunks)?),
+        ("request to nginx", sides[0].slice_of(Work::Requests)?),
+        ("128 KiB by TCP", sides[0].slice_of(Work::Chunks)?),
     ];
-    for (what, work) in works {
-        let alike = pairs(&mut sides, Beside::Nothing, work)?;
-        rows.extend(alike.rows(&format!("the untouched way, no fault: {what}")));
-        let tree = match sides[0].tree {
-            Some(_) => Some(pairs(&mut sides, Beside::Tree, work)?.middle()),
-            None => None,
+    for (what, (work, each)) in works {
+        let what = format!("the untouched way, {what}");
+        let each_us = each.as_secs_f64() * 1e6;
+        rows.push(Row::alone(format!("{what}: one"), "us", each_us));
+        let alike = pairs(&mut sides, &Beside::Nothing, work)?;
+        rows.extend(alike.rows(&format!("{what}: no fault")));
+        let rival = match &sides[0].tree {
+            Some(tree) => (tree.name.clone(), &Beside::Tree),
+            None => (sides[0].hooks.name.clone(), &Beside::Hooks),
         };
-        let mut ways = vec![("nftables".to_owned(), Beside::Partition)];
-        for means in means {
-            let name = word(*means);
-            ways.push((format!("{name} of 100 hosts"), Beside::DelayOfMany(*means)));
-            ways.push((name, Beside::Delay(*means)));
-        }
-        for (name, beside) in ways {
-            let ours = pairs(&mut sides, beside, work)?;
-            let [mut middle, least, most] =
-                ours.rows(&format!("the untouched way, {name}: {what}"));
-            middle = match tree {
-                Some(tree) => middle.beside("a root prio with netem", tree),
-                None => middle.beside("no fault", alike.middle()),
-            };
-            rows.extend([middle, least, most]);
+        let theirs = pairs(&mut sides, rival.1, work)?.middle();
+        for (name, fault, means) in faults(means) {
+            let ours = pairs(&mut sides, &Beside::Fault(fault, means), work)?;
+            let [middle, least, most] = ours.rows(&format!("{what}: {name}"));
+            rows.extend([middle.beside(rival.0.clone(), theirs), least, most]);
+            let longer = (ours.middle() - 1.0) * each_us;
+            rows.push(Row::alone(
+                format!("{what}: {name}, longer by"),
+                "us",
+                longer,
+            ));
         }
     }
     Ok(())
 }
 
 /// How many times as long it takes with a fault as without.
-fn pairs(sides: &mut [Side; 2], beside: Beside, work: Work) -> Result<Pairs> {
+fn pairs(sides: &mut [Side; 2], beside: &Beside, work: Work) -> Result<Pairs> {
     let mut ratios = Vec::new();
     for _ in 0..TURNS {
         let one = ratio(sides, 0, beside, work)?;
@@ -203,7 +260,7 @@ fn pairs(sides: &mut [Side; 2], beside: Beside, work: Work) -> Result<Pairs> {
 }
 
 /// The same while the fault is on one side.
-fn ratio(sides: &mut [Side; 2], at: usize, beside: Beside, work: Work) -> Result<f64> {
+fn ratio(sides: &mut [Side; 2], at: usize, beside: &Beside, work: Work) -> Result<f64> {
     let armed = sides[at].come(beside)?;
     let mut times = [Vec::new(), Vec::new()];
     for look in 0..LOOKS {
