@@ -5,7 +5,12 @@
 //! meanwhile, so that the first one of a connection is attributed as well as all others, and so is every packet of a
 //! connection that was there before. This needs no cgroup of a certain generation, and is the same on every kernel.
 //!
-//! Limits: TCP and UDP only, as other packets have no socket that could be asked for. A socket that several processes have
+//! Where addresses are translated, as for what goes to a service of Kubernetes, a packet on the wire has other ends than its socket:
+//! the kernel's connection tracking knows both. It is told with the packet where the kernel can
+//! (CONFIG_NETFILTER_NETLINK_GLUE_CT; not before the connection is tracked, as for what arrives), and asked for elsewhere.
+//!
+//! Limits: the first packet of a translated connection is nobody's where it arrives, and, without that option, where it leaves.
+//! TCP and UDP only, as other packets have no socket that could be asked for. A socket that several processes have
 //! open belongs to each of them. A connection that waits to be accepted belongs to who listens.
 
 use std::collections::{HashMap, HashSet};
@@ -17,6 +22,7 @@ use super::tcp::segment::{Transport, ends};
 use crate::kernel::cgroup;
 use crate::kernel::net::nfqueue::Packet;
 use crate::kernel::net::sockets::{Asked, Sockets};
+use crate::kernel::net::tracked::{Tracked, Tracking};
 use squall_experiments::filter::Direction;
 
 /// How long an answer about a socket is believed: it may be closed, and its ports used by another, or handed to another
@@ -43,6 +49,8 @@ pub(crate) enum Whose {
 pub(crate) struct Owner {
     whose: Whose,
     sockets: Sockets,
+    /// None where the kernel cannot be asked.
+    tracking: Option<Tracking>,
     /// Sockets that the owner had open when last looked, and when that was.
     inodes: HashSet<u32>,
     looked_ns: Option<u64>,
@@ -51,10 +59,31 @@ pub(crate) struct Owner {
 
 type Conversation = (Transport, SocketAddr, SocketAddr);
 
+/// What is known of a packet beside its ends.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    link: u32,
+    begins: bool,
+    tracked: Option<Tracked>,
+    now_ns: u64,
+}
+
+impl Met {
+    fn of(packet: &Packet, begins: bool, now_ns: u64) -> Self {
+        Self {
+            link: packet.link,
+            begins,
+            tracked: packet.tracked,
+            now_ns,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Said {
     mine: bool,
-    asked_ns: u64,
+    /// None where the next packet may well be told more of.
+    asked_ns: Option<u64>,
     heard_ns: u64,
 }
 
@@ -64,6 +93,7 @@ impl Owner {
         let mut owner = Self {
             whose,
             sockets: Sockets::open()?,
+            tracking: Tracking::open().ok(),
             inodes: HashSet::new(),
             looked_ns: None,
             said: HashMap::new(),
@@ -99,22 +129,13 @@ impl Owner {
             return Ok(false);
         };
         let arrives = packet.hook == PREROUTING;
+        let met = Met::of(packet, begins, now_ns);
         let mut mine = false;
         if arrives {
-            mine |= self.has(
-                (transport, destination, source),
-                packet.link,
-                begins,
-                now_ns,
-            )?;
+            mine |= self.has((transport, destination, source), met)?;
         }
         if !arrives || (both && packet.link == LO) {
-            mine |= self.has(
-                (transport, source, destination),
-                packet.link,
-                begins,
-                now_ns,
-            )?;
+            mine |= self.has((transport, source, destination), met)?;
         }
         Ok(mine)
     }
@@ -134,13 +155,13 @@ impl Owner {
         let over_lo = !arrives && packet.link == LO;
         let as_receiver = arrives || (over_lo && direction != Direction::Egress);
         let as_sender = !arrives && (!over_lo || direction != Direction::Ingress);
+        let met = Met::of(packet, begins, now_ns);
         let mut mine = false;
         for (is_asked, local, remote) in [
             (as_receiver, destination, source),
             (as_sender, source, destination),
         ] {
-            mine |=
-                is_asked && self.has((transport, local, remote), packet.link, begins, now_ns)?;
+            mine |= is_asked && self.has((transport, local, remote), met)?;
         }
         Ok(mine)
     }
@@ -172,17 +193,13 @@ impl Owner {
         self.inodes.contains(&inode)
     }
 
-    fn has(
-        &mut self,
-        conversation: Conversation,
-        link: u32,
-        begins: bool,
-        now_ns: u64,
-    ) -> Result<bool, HoldError> {
+    fn has(&mut self, conversation: Conversation, met: Met) -> Result<bool, HoldError> {
+        let Met { begins, now_ns, .. } = met;
         let known = self.said.get_mut(&conversation);
         if let Some(said) = known {
             said.heard_ns = now_ns;
-            if !begins && now_ns.saturating_sub(said.asked_ns) < BELIEVED_NS {
+            let fresh = |asked_ns| now_ns.saturating_sub(asked_ns) < BELIEVED_NS;
+            if !begins && said.asked_ns.is_some_and(fresh) {
                 return Ok(said.mine);
             }
         }
@@ -192,9 +209,13 @@ impl Owner {
             is_tcp: transport == Transport::Tcp,
             local,
             remote,
-            link,
+            link: met.link,
         };
-        let mine = match self.sockets.inode_of(asked)? {
+        let found = match self.sockets.inode_of(asked)? {
+            None => self.inode_behind(asked, met.tracked)?,
+            found => found,
+        };
+        let mine = match found {
             // Nobody's: closed by its program, or not accepted yet. It is whose it was, or whose the listener is.
             None | Some(0) => match before {
                 Some(before) if !begins => before,
@@ -206,17 +227,60 @@ impl Owner {
             },
             Some(inode) => self.has_open(inode, now_ns),
         };
-        self.remember(conversation, mine, now_ns);
+        // Of a first packet the kernel may not know yet that it is tracked.
+        let may_change = found.is_none() && before.is_none();
+        self.remember(conversation, mine, (!may_change).then_some(now_ns), now_ns);
         Ok(mine)
+    }
+
+    /// The same of the socket that has other ends than its packets have on the wire.
+    fn inode_behind(
+        &mut self,
+        wire: Asked,
+        tracked: Option<Tracked>,
+    ) -> Result<Option<u32>, HoldError> {
+        let Asked {
+            is_tcp,
+            local,
+            remote,
+            ..
+        } = wire;
+        let asked = match (tracked, &mut self.tracking) {
+            (Some(tracked), _) => Ok(Some(tracked)),
+            (None, Some(tracking)) => tracking.of(is_tcp, local, remote),
+            (None, None) => Ok(None),
+        };
+        let Ok(tracked) = asked else {
+            // It will not be able to say more of the next one.
+            self.tracking = None;
+            return Ok(None);
+        };
+        match tracked.and_then(|tracked| tracked.socket_of(local, remote)) {
+            Some(ends) if ends != (local, remote) => {
+                let (local, remote) = ends;
+                Ok(self.sockets.inode_of(Asked {
+                    local,
+                    remote,
+                    ..wire
+                })?)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Notes whose a TCP connection is, by its socket.
     pub(crate) fn learn(&mut self, local: SocketAddr, remote: SocketAddr, inode: u32, now_ns: u64) {
         let mine = self.has_open(inode, now_ns);
-        self.remember((Transport::Tcp, local, remote), mine, now_ns);
+        self.remember((Transport::Tcp, local, remote), mine, Some(now_ns), now_ns);
     }
 
-    fn remember(&mut self, conversation: Conversation, mine: bool, now_ns: u64) {
+    fn remember(
+        &mut self,
+        conversation: Conversation,
+        mine: bool,
+        asked_ns: Option<u64>,
+        now_ns: u64,
+    ) {
         if self.said.len() >= REMEMBERED_MAX {
             self.said
                 .retain(|_, said| now_ns.saturating_sub(said.heard_ns) < REMEMBERED_NS);
@@ -224,7 +288,7 @@ impl Owner {
         if self.said.len() < REMEMBERED_MAX {
             let said = Said {
                 mine,
-                asked_ns: now_ns,
+                asked_ns,
                 heard_ns: now_ns,
             };
             self.said.insert(conversation, said);
@@ -268,6 +332,15 @@ mod tests {
         }
     }
 
+    fn met(now_ns: u64) -> Met {
+        Met {
+            link: LO,
+            begins: false,
+            tracked: None,
+            now_ns,
+        }
+    }
+
     fn known(host: &str) {
         let mut mine = Owner::new(Whose::Processes(vec![std::process::id()])).expect("sock_diag");
         let mut others = Owner::new(Whose::Processes(vec![1])).expect("sock_diag");
@@ -279,7 +352,7 @@ mod tests {
         let udp = datagrams.local_addr().expect("bound");
         let far = format!("{host}:9").parse().expect("an address");
         for (owner, expected) in [(&mut mine, true), (&mut others, false)] {
-            let mut has = |conversation| owner.has(conversation, LO, false, 0).expect("an answer");
+            let mut has = |conversation| owner.has(conversation, met(0)).expect("an answer");
             assert_eq!(has((Transport::Tcp, from, at)), expected, "the client");
             assert_eq!(
                 has((Transport::Tcp, at, from)),
@@ -292,7 +365,7 @@ mod tests {
         }
         drop((client, listener));
         let later = BELIEVED_NS;
-        let still = mine.has((Transport::Tcp, from, at), LO, false, later);
+        let still = mine.has((Transport::Tcp, from, at), met(later));
         assert!(still.expect("an answer"), "what is closed is whose it was");
     }
 }

@@ -249,16 +249,22 @@ impl LinkHooks {
         let direction = self.filter.direction;
         self.filter = endpoints.clone();
         self.filter.direction = direction;
-        match self.draft_all(table) {
+        loop {
+            let drafted = self.draft_all(table);
             // A link went, and its chain with it, since the last time they were counted.
-            Err(e) if e.is_absent() => {
-                let seen = table.chains()?;
-                self.hooked
-                    .retain(|_, name| seen.iter().any(|chain| chain.name == *name));
-                self.draft_all(table)
+            let went = matches!(&drafted, Err(e) if e.is_absent()) && self.forget_gone(table)?;
+            if !went {
+                return drafted;
             }
-            other => other,
         }
+    }
+
+    /// Forgets the chains that are there no more; says whether there were any.
+    fn forget_gone(&mut self, table: &OwnedTable) -> Result<bool, NetError> {
+        let (seen, before) = (table.chains()?, self.hooked.len());
+        self.hooked
+            .retain(|_, name| seen.iter().any(|chain| chain.name == *name));
+        Ok(self.hooked.len() < before)
     }
 
     fn draft_all(&self, table: &mut OwnedTable) -> Result<(), NetError> {

@@ -1,15 +1,16 @@
 //! Faults on the packets of one of several processes that share a network namespace: the named one's are hit, and nobody
 //! else's, whoever they talk to.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::world::Result;
 use lab::world::agent::{Agent, written};
 use lab::world::cgroup::Cgroup;
 use lab::world::talker::{Line, Talker};
 use lab::world::tcp::Echo;
 use lab::world::wire::{Ip, PORT, Wire, named, victim};
+use lab::world::{Result, output};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -53,10 +54,11 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     if !queues(FaultKind::Delay) || !queues(FaultKind::Tcp) {
         return Vec::new();
     }
-    let each: [(&str, Body); 4] = [
+    let each: [(&str, Body); 5] = [
         ("of_a_process_both_ways", a_process),
         ("of_a_cgroup_and_of_a_user", a_cgroup_and_a_user),
         ("of_a_server", a_server),
+        ("of_a_client_of_a_service", a_client_of_a_service),
         ("of_its_connections", its_connections),
     ];
     let each = each.map(|(name, test)| beside_others(format!("dose::owner_{name}"), test));
@@ -254,6 +256,58 @@ fn a_server() -> Result<()> {
     let line = client.tcp(own(OTHER))?;
     prompt("served by another", &mut client, line)?;
     agent.stop(&armed.id).map(drop)
+}
+
+/// An address that is nobody's and led to the named one, as kube-proxy does it for a service: on the wire it is not seen.
+const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+fn open_service(wire: &Wire) -> Result<()> {
+    let table = format!(
+        "table ip kube {{ chain services {{ type nat hook output priority -100; ip daddr {SERVICE} dnat to {}; }}; }}",
+        named(Ip::V4)
+    );
+    wire.victim.enter(|| {
+        let route = format!("route add {SERVICE} dev eth0");
+        output(Command::new("ip").args(route.split(' ')))?;
+        output(Command::new("nft").arg(&table)).map(drop)
+    })
+}
+
+/// Whose a packet is, is told though it has other ends than its socket.
+fn a_client_of_a_service() -> Result<()> {
+    let mut shared = Shared::new(None)?;
+    open_service(&shared.wire)?;
+    let service = |port| SocketAddr::from((SERVICE, port));
+    let on = shared.process();
+    let mut agent = Agent::start()?;
+    let Shared { one, other, .. } = &mut shared;
+    let own = [one.udp(service(PORT))?, one.tcp(service(WEB))?];
+    let others = [other.udp(service(PORT))?, other.tcp(service(WEB))?];
+    for (own, others) in own.iter().zip(&others) {
+        prompt("before", one, *own)?;
+        prompt("before", other, *others)?;
+    }
+    for direction in ["egress", "ingress"] {
+        let fault = json!({ "delay": { "time": time(), "filter": filter(direction) } });
+        let armed = arm(&mut agent, &on, fault)?;
+        for (own, others) in own.iter().zip(&others) {
+            late(direction, one, *own)?;
+            prompt(direction, other, *others)?;
+        }
+        let begun = Instant::now();
+        let new = one.tcp(service(WEB))?;
+        // Of a first packet that leaves, Debian's kernel tells the connection; this one was built without that.
+        let told = direction == "ingress" || emulated();
+        if told && begun.elapsed() < late_by() {
+            return Err(format!("{direction}: a handshake took {:?}", begun.elapsed()).into());
+        }
+        late(direction, one, new)?;
+        let new = other.tcp(service(WEB))?;
+        prompt("another's, new", other, new)?;
+        agent.stop(&armed.id)?;
+        prompt("afterwards", one, own[0])?;
+    }
+    Ok(())
 }
 
 /// How many connections a fault with this effect met while `act` went on.

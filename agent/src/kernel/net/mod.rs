@@ -19,6 +19,7 @@ pub(crate) mod qdisc;
 pub(crate) mod rawsend;
 pub(crate) mod shape;
 pub(crate) mod sockets;
+pub(crate) mod tracked;
 
 #[cfg(test)]
 mod live_tests;

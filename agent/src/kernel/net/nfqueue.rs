@@ -15,6 +15,7 @@ use super::attr::{self, Body};
 use super::burst::{BURST, Burst};
 use super::late;
 use super::netlink::{Ask, Netlink, Protocol, frame, replies};
+use super::tracked::Tracked;
 
 /// `NFNL_SUBSYS_QUEUE`.
 const SUBSYSTEM: u16 = 3;
@@ -26,6 +27,7 @@ const NFQA_VERDICT_HDR: u16 = 2;
 const NFQA_IFINDEX_INDEV: u16 = 5;
 const NFQA_IFINDEX_OUTDEV: u16 = 6;
 const NFQA_PAYLOAD: u16 = 10;
+const NFQA_CT: u16 = 11;
 const NFQA_CAP_LEN: u16 = 13;
 const CFG_CMD: u16 = 1;
 const CFG_PARAMS: u16 = 2;
@@ -35,6 +37,8 @@ const CFG_FLAGS: u16 = 5;
 const CMD_BIND: u8 = 1;
 const COPY_PACKET: u8 = 2;
 const FLAG_FAIL_OPEN: u32 = 1;
+/// Tells the tracked connection with each packet, where the kernel can (CONFIG_NETFILTER_NETLINK_GLUE_CT).
+const FLAG_TRACKED: u32 = 2;
 const FLAG_GSO: u32 = 4;
 /// `struct nlattr`.
 const ATTRIBUTE_BYTES: usize = 4;
@@ -87,6 +91,8 @@ pub(crate) struct Packet {
     pub(crate) hook: u8,
     /// The index of the link it came by or will leave by.
     pub(crate) link: u32,
+    /// The connection that it belongs to, where it is tracked already and the kernel tells; never where only lengths are copied.
+    pub(crate) tracked: Option<Tracked>,
 }
 
 /// One bound queue.
@@ -153,17 +159,26 @@ impl Queue {
         };
         let (range, flags) = match copying {
             Copying::Length => (LENGTH_ONLY_BYTES, FLAG_FAIL_OPEN | FLAG_GSO),
-            Copying::Headers => (HEADERS_BYTES, FLAG_FAIL_OPEN | FLAG_GSO),
-            Copying::Whole => (0xffff, FLAG_FAIL_OPEN),
+            Copying::Headers => (HEADERS_BYTES, FLAG_FAIL_OPEN | FLAG_GSO | FLAG_TRACKED),
+            Copying::Whole => (0xffff, FLAG_FAIL_OPEN | FLAG_TRACKED),
         };
         let mut body = config(number);
         let mut params = range.to_be_bytes().to_vec();
         params.push(COPY_PACKET);
         body.put(CFG_PARAMS, &params)
             .put_be32(CFG_QUEUE_MAXLEN, waiting_max);
-        body.put_be32(CFG_FLAGS, flags)
-            .put_be32(CFG_MASK, FLAG_FAIL_OPEN | FLAG_GSO);
-        netlink.request(ask, SUBSYSTEM << 8 | MSG_CONFIG, 0, body.bytes())?;
+        let mut configure = |flags: u32| {
+            let mut body = body.clone();
+            body.put_be32(CFG_FLAGS, flags)
+                .put_be32(CFG_MASK, FLAG_FAIL_OPEN | FLAG_GSO | FLAG_TRACKED);
+            netlink.request(ask, SUBSYSTEM << 8 | MSG_CONFIG, 0, body.bytes())
+        };
+        match configure(flags) {
+            Err(e) if flags & FLAG_TRACKED != 0 && e.errno() == Some(libc::EOPNOTSUPP) => {
+                configure(flags & !FLAG_TRACKED)?;
+            }
+            other => other?,
+        }
 
         let failed = |e: io::Error| NetError::io("configure the socket of", object.clone(), e);
         netlink.socket().set_no_enobufs(true).map_err(failed)?;
@@ -347,5 +362,6 @@ fn parse(body: &[u8]) -> Option<Packet> {
         link: link(NFQA_IFINDEX_OUTDEV)
             .or(link(NFQA_IFINDEX_INDEV))
             .unwrap_or(0),
+        tracked: attr::find(attributes, NFQA_CT).and_then(Tracked::parse),
     })
 }
