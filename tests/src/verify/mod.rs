@@ -86,6 +86,13 @@ const STORE: (&str, &str) = ("controller", "squall_controller");
 /// The end-to-end test binary.
 const WORLDS: &str = "worlds";
 
+/// Those of its tests that run the shipped experiments: they take as long as these say, and judge no time.
+const LIBRARY: &str = "library::";
+
+fn is_worlds(binary: &TestBinary) -> bool {
+    (binary.package.as_str(), binary.target.as_str()) == ("tests", WORLDS)
+}
+
 /// Does everything `options` ask for; `say` hears of every step and test as it happens.
 pub fn verify(options: &Options, say: &mut (dyn FnMut(&str) + Send)) -> Summary {
     let mut verify = Verify {
@@ -128,11 +135,21 @@ impl Verify<'_> {
             (self.say)(&format!("packages: {missing}"));
         }
         let (measuring, others): (Vec<_>, Vec<_>) = built.iter().partition(|b| again::measures(b));
-        self.here(&measuring);
+        let (is_whole, worlds) = (
+            self.options.filter.is_none(),
+            built.iter().find(|b| is_worlds(b)),
+        );
+        self.here(
+            &measuring,
+            if is_whole { &["--skip", LIBRARY] } else { &[] },
+        );
         // What follows mostly waits, and leaves time to others.
-        let lints = self.options.filter.is_none().then(Meanwhile::lints);
+        let lints = is_whole.then(Meanwhile::lints);
+        if let Some(worlds) = worlds.filter(|_| is_whole) {
+            self.here(&[worlds], &[LIBRARY]);
+        }
         let vm = self.wants(World::Vm).then(|| self.begin_vm(&built));
-        self.here(&others);
+        self.here(&others, &[]);
         if let Some(lints) = lints {
             self.settle(lints);
         }
@@ -155,8 +172,8 @@ impl Verify<'_> {
         step.told.iter().for_each(|text| (self.say)(text));
     }
 
-    /// Runs tests on this machine.
-    fn here(&mut self, binaries: &[&TestBinary]) {
+    /// Runs tests on this machine, of the worlds' only those that `of_worlds` leaves.
+    fn here(&mut self, binaries: &[&TestBinary], of_worlds: &[&str]) {
         let binaries = if self.wants(World::Here) {
             binaries
         } else {
@@ -173,8 +190,11 @@ impl Verify<'_> {
             let mut told = Vec::new();
             let database = self.database(binary);
             let database = database.as_ref().map(|(_, address)| address.as_str());
+            let more = if is_worlds(binary) { of_worlds } else { &[] };
+            let name = format!("here: {}/{}", binary.package, binary.target);
             self.step(
-                &format!("here: {}/{}", binary.package, binary.target),
+                &[&[name.as_str()], more].concat().join(" "),
+                more,
                 |args, each| {
                     let first = run::here(binary, args, database, &mut *each);
                     if !again::measures(binary) {
@@ -236,7 +256,7 @@ impl Verify<'_> {
         let alone = |b: &&TestBinary| is_about_the_kernel(b) && is_alone_in_vm(b);
         for binary in built.iter().filter(alone) {
             let mut told = Vec::new();
-            self.step(&name_in_vm(binary), |args, each| {
+            self.step(&name_in_vm(binary), &[], |args, each| {
                 let first = guest.run(binary, args, &mut *each, |text| told.push(text.to_owned()));
                 guest.settle(binary, first, each, &mut told)
             });
@@ -252,15 +272,17 @@ impl Verify<'_> {
         self.done(name, begun.elapsed().as_secs_f64(), tally);
     }
 
-    /// A test binary. Its tests are shown one by one where they are slow enough to be waited for.
+    /// A test binary, with arguments beside the filter. Its tests are shown one by one where they are slow enough to be waited for.
     fn step(
         &mut self,
         name: &str,
+        more: &[&str],
         run: impl FnOnce(&[String], &mut (dyn FnMut(&str, &str) + Send)) -> Tally,
     ) {
         self.announce(name);
         let begun = Instant::now();
-        let args: Vec<String> = self.options.filter.iter().cloned().collect();
+        let more = more.iter().map(|more| (*more).to_owned());
+        let args: Vec<String> = self.options.filter.iter().cloned().chain(more).collect();
         let say = &mut *self.say;
         let mut last = Instant::now();
         let mut each = |test: &str, result: &str| {

@@ -114,6 +114,11 @@ pub(crate) fn arm(agent: &mut Agent, on: &Value, fault: Value) -> Result<Armed> 
     )
 }
 
+fn delayed(agent: &mut Agent, on: &Value, direction: &str) -> Result<Armed> {
+    let fault = json!({ "delay": { "time": time(), "filter": filter(direction) } });
+    arm(agent, on, fault)
+}
+
 fn dose(ended: Ended) -> Result<NetworkDose> {
     match ended.dose {
         Some(Dose::Network(dose)) => Ok(dose),
@@ -162,8 +167,7 @@ fn a_process() -> Result<()> {
     let own = [one.udp(at(PORT))?, one.tcp(at(WEB))?];
     let others = [other.udp(at(PORT))?, other.tcp(at(WEB))?];
     for direction in ["egress", "ingress"] {
-        let fault = json!({ "delay": { "time": time(), "filter": filter(direction) } });
-        let armed = arm(&mut agent, &on, fault)?;
+        let armed = delayed(&mut agent, &on, direction)?;
         for (own, others) in own.iter().zip(&others) {
             late(direction, one, *own)?;
             prompt(direction, other, *others)?;
@@ -288,8 +292,7 @@ fn a_client_of_a_service() -> Result<()> {
         prompt("before", other, *others)?;
     }
     for direction in ["egress", "ingress"] {
-        let fault = json!({ "delay": { "time": time(), "filter": filter(direction) } });
-        let armed = arm(&mut agent, &on, fault)?;
+        let armed = delayed(&mut agent, &on, direction)?;
         for (own, others) in own.iter().zip(&others) {
             late(direction, one, *own)?;
             prompt(direction, other, *others)?;
