@@ -10,6 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::vm::on_path;
 use lab::world::Result;
 use lab::world::agent::{Agent, written};
 use lab::world::nginx::Nginx;
@@ -51,11 +52,47 @@ struct Side {
     target: TargetId,
     questions: UdpSocket,
     stream: TcpStream,
-    requests: TcpStream,
+    /// None where there is no nginx, as in the VM.
+    web: Option<Web>,
     hooks: Rival,
     tree: Option<Rival>,
+}
+
+/// A connection to an nginx that ends with it.
+struct Web {
+    requests: TcpStream,
     _nginx: Nginx,
     _home: TempDir,
+}
+
+impl Web {
+    fn open(wire: &Wire) -> Result<Self> {
+        let (home, at) = (TempDir::new()?, SocketAddr::new(neighbour(Ip::V4), WEB));
+        let server = format!(
+            "client_header_timeout 1h; keepalive_timeout 1h; keepalive_requests 1000000000; return 200 '{}';",
+            str::from_utf8(SERVED)?
+        );
+        let nginx = Nginx::start(&wire.peer, at, false, &server, home.path())?;
+        let requests = wire.victim.enter(|| Ok(TcpStream::connect(at)?))?;
+        requests.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            requests,
+            _nginx: nginx,
+            _home: home,
+        })
+    }
+
+    fn get(&mut self) -> Result<()> {
+        let (mut answer, mut read) = ([0; 1 << 10], 0);
+        self.requests.write_all(GET)?;
+        while !answer[..read].ends_with(SERVED) {
+            read += match self.requests.read(&mut answer[read..])? {
+                0 => return Err("nginx's answer is over too soon".into()),
+                more => more,
+            };
+        }
+        Ok(())
+    }
 }
 
 /// What is done in one turn: so many questions with their answers, requests of nginx on one connection, or chunks sent and read.
@@ -66,6 +103,13 @@ enum Work {
     Chunks(u32),
 }
 
+type Measured = (&'static str, fn(u32) -> Work);
+const WORKS: [Measured; 3] = [
+    ("question to answer", Work::Questions),
+    ("request to nginx", Work::Requests),
+    ("128 KiB by TCP", Work::Chunks),
+];
+
 impl Side {
     fn new(cores: &Cores, policy: &Path) -> Result<Self> {
         cores.to_first()?;
@@ -75,19 +119,9 @@ impl Side {
         cores.to_first()?;
         let questions = wire.udp(neighbour(Ip::V4))?;
         questions.set_read_timeout(Some(PATIENCE))?;
-        let (home, web) = (TempDir::new()?, SocketAddr::new(neighbour(Ip::V4), WEB));
-        let server = format!(
-            "client_header_timeout 1h; keepalive_timeout 1h; keepalive_requests 1000000000; return 200 '{}';",
-            str::from_utf8(SERVED)?
-        );
-        let nginx = Nginx::start(&wire.peer, web, false, &server, home.path())?;
-        let requests = wire.victim.enter(|| Ok(TcpStream::connect(web)?))?;
-        requests.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream: wire.tcp(neighbour(Ip::V4), PATIENCE)?,
-            requests,
-            _nginx: nginx,
-            _home: home,
+            web: on_path("nginx").map(|_| Web::open(&wire)).transpose()?,
             hooks: Rival::empty_hooks(wire.victim.name()),
             tree: Rival::tree(wire.victim.name(), "eth0"),
             wire,
@@ -109,16 +143,9 @@ impl Side {
                 }
             }
             Work::Requests(count) => {
-                let mut answer = [0; 1 << 10];
+                let web = self.web.as_mut().ok_or("there is no nginx")?;
                 for _ in 0..count {
-                    self.requests.write_all(GET)?;
-                    let mut read = 0;
-                    while !answer[..read].ends_with(SERVED) {
-                        read += match self.requests.read(&mut answer[read..])? {
-                            0 => return Err("nginx's answer is over too soon".into()),
-                            more => more,
-                        };
-                    }
+                    web.get()?;
                 }
             }
             Work::Chunks(count) => {
@@ -217,12 +244,11 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
         Side::new(&cores, policy.path())?,
         Side::new(&cores, policy.path())?,
     ];
-    let works = [
-        ("question to answer", sides[0].slice_of(Work::Questions)?),
-        ("request to nginx", sides[0].slice_of(Work::Requests)?),
-        ("128 KiB by TCP", sides[0].slice_of(Work::Chunks)?),
-    ];
-    for (what, (work, each)) in works {
+    for (what, work) in WORKS {
+        if matches!(work(1), Work::Requests(_)) && sides[0].web.is_none() {
+            continue;
+        }
+        let (work, each) = sides[0].slice_of(work)?;
         let what = format!("the untouched way, {what}");
         let each_us = each.as_secs_f64() * 1e6;
         rows.push(Row::alone(format!("{what}: one"), "us", each_us));
