@@ -74,32 +74,29 @@ impl Match {
         }
     }
 
-    /// The rules' matching parts: one list of expressions for each IP version and transport it can mean. Empty where
+    /// The rules' matching parts: one list of expressions for each IP version that it can mean. Empty where
     /// source and destination are of different IP versions: no packet is like that.
     #[must_use]
     pub(crate) fn expressions(&self, family: Family) -> Vec<Expressions> {
         if self.has_ports() && self.source.nets.is_empty() && self.destination.nets.is_empty() {
             // A port is where it is in both IP versions, and most packets differ there.
-            let numbers = self.protocols(Version::V4).into_iter().flatten();
-            let rule = |number| transport(self.ports(Expressions::default()), number);
-            return numbers.map(rule).collect();
+            let numbers = self.protocols(Version::V4);
+            let rule = |numbers| transport(self.ports(Expressions::default()), numbers);
+            return numbers.map(rule).into_iter().collect();
         }
         let mut lists = Vec::new();
         for version in [Version::V4, Version::V6] {
             if self.source.excludes(version) || self.destination.excludes(version) {
                 continue;
             }
-            for protocol in self.protocols(version) {
+            if let Some(numbers) = self.protocols(version) {
                 // Most packets differ in an address: they are done after the first comparison. Of the other IP version, other bytes are
                 // compared, and those that happen to be equal fail at the version.
                 let mut list = Expressions::default();
                 for (end, is_destination) in [(&self.destination, true), (&self.source, false)] {
                     list = end.address(list, version, is_destination);
                 }
-                list = ip_version(list, family, version);
-                if let Some(number) = protocol {
-                    list = transport(list, number);
-                }
+                list = transport(ip_version(list, family, version), numbers);
                 lists.push(self.ports(list));
             }
         }
@@ -114,19 +111,20 @@ impl Match {
         self.source.port(self.destination.port(list, true), false)
     }
 
-    fn protocols(&self, version: Version) -> Vec<Option<u8>> {
+    /// The numbers of the transports it can be; empty for any, `None` where no packet is like that.
+    fn protocols(&self, version: Version) -> Option<&'static [u8]> {
         const TCP: u8 = 6;
         const UDP: u8 = 17;
         const ICMP: u8 = 1;
         match (self.transport, self.has_ports()) {
-            (Some(Transport::Tcp), _) => vec![Some(TCP)],
-            (Some(Transport::Udp), _) => vec![Some(UDP)],
+            (Some(Transport::Tcp), _) => Some(&[TCP]),
+            (Some(Transport::Udp), _) => Some(&[UDP]),
             // ICMP has no ports: such a match meets nothing.
-            (Some(Transport::Icmp), true) => vec![],
-            (Some(Transport::Icmp), false) if version == Version::V4 => vec![Some(ICMP)],
-            (Some(Transport::Icmp), false) => vec![Some(ICMPV6)],
-            (None, true) => vec![Some(TCP), Some(UDP)],
-            (None, false) => vec![None],
+            (Some(Transport::Icmp), true) => None,
+            (Some(Transport::Icmp), false) if version == Version::V4 => Some(&[ICMP]),
+            (Some(Transport::Icmp), false) => Some(&[ICMPV6]),
+            (None, true) => Some(&[TCP, UDP]),
+            (None, false) => Some(&[]),
         }
     }
 }
@@ -206,8 +204,14 @@ fn mask(bytes: usize, prefix: u8) -> Vec<u8> {
         .collect()
 }
 
-fn transport(list: Expressions, number: u8) -> Expressions {
-    list.meta(Meta::TransportProtocol).equals(&[number])
+fn transport(list: Expressions, numbers: &[u8]) -> Expressions {
+    match numbers {
+        [] => list,
+        [number] => list.meta(Meta::TransportProtocol).equals(&[*number]),
+        several => list
+            .meta(Meta::TransportProtocol)
+            .among(Set::of_transports(several)),
+    }
 }
 
 fn ip_version(list: Expressions, family: Family, version: Version) -> Expressions {
@@ -282,7 +286,7 @@ mod tests {
                 nets: Vec::new(),
                 ports: port
             })),
-            2,
+            1,
             "TCP and UDP, of both at once"
         );
         assert_eq!(
@@ -290,7 +294,7 @@ mod tests {
                 nets: net("10.0.0.1", 32),
                 ports: port
             })),
-            2
+            1
         );
         assert_eq!(
             count(Match::to(End {

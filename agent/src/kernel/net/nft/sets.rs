@@ -1,4 +1,4 @@
-//! Sets of addresses that belong to one rule each (nft's anonymous sets): made in its transaction, gone with it.
+//! Sets of addresses, and of transports, that belong to one rule each (nft's anonymous sets): made in its transaction, gone with it.
 //!
 //! The kernel keeps single addresses in a hash table (net/netfilter/nft_set_hash.c), where a packet costs one look however many they
 //! are, and the bounds of ranges in a tree (nft_set_rbtree.c), where it costs the logarithm of their number. A rule for each would cost
@@ -22,13 +22,13 @@ const INTERVALS: u32 = 0x4;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
 
-/// Addresses of one IP version.
+/// Addresses of one IP version, or transports.
 #[derive(Debug, Clone)]
 pub(crate) struct Set {
     /// By which the rule of the same transaction finds it.
     id: u32,
     has_ranges: bool,
-    /// In order: single addresses, or where ranges begin and where they are over (true).
+    /// In order: what is in it one by one, or where ranges begin and where they are over (true).
     bounds: Vec<(Vec<u8>, bool)>,
 }
 
@@ -36,17 +36,27 @@ impl Set {
     /// All addresses of some networks, which are of one IP version.
     #[must_use]
     pub(crate) fn of(nets: &[Net]) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
         let is_v4 = nets.iter().all(|net| net.address.is_ipv4());
-        let has_ranges = nets.iter().any(|net| net.prefix < net.whole());
+        if nets.iter().any(|net| net.prefix < net.whole()) {
+            Self::new(bounds(nets, is_v4), true)
+        } else {
+            Self::new(singles(nets, is_v4), false)
+        }
+    }
+
+    /// The transports of these numbers, each told once.
+    #[must_use]
+    pub(crate) fn of_transports(numbers: &[u8]) -> Self {
+        let one = |number: &u8| (vec![*number], false);
+        Self::new(numbers.iter().map(one).collect(), false)
+    }
+
+    fn new(bounds: Vec<(Vec<u8>, bool)>, has_ranges: bool) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             has_ranges,
-            bounds: if has_ranges {
-                bounds(nets, is_v4)
-            } else {
-                singles(nets, is_v4)
-            },
+            bounds,
         }
     }
 
@@ -62,9 +72,14 @@ impl Set {
     pub(super) fn put(&self, body: &mut Body, table: &str) {
         const OF_IPV4: u32 = 7;
         const OF_IPV6: u32 = 8;
+        const OF_TRANSPORTS: u32 = 12;
         let key_bytes = self.bounds.first().map_or(4, |(key, _)| key.len());
         // What nft shows it as.
-        let shown = if key_bytes == 4 { OF_IPV4 } else { OF_IPV6 };
+        let shown = match key_bytes {
+            1 => OF_TRANSPORTS,
+            4 => OF_IPV4,
+            _ => OF_IPV6,
+        };
         body.put_str(1, table)
             .put_str(2, ANY_NAME)
             .put_be32(3, FLAGS | if self.has_ranges { INTERVALS } else { 0 })
