@@ -228,7 +228,7 @@ impl Owner {
             Some(inode) => self.has_open(inode, now_ns),
         };
         // Of a first packet the kernel may not know yet that it is tracked.
-        let may_change = found.is_none() && before.is_none();
+        let may_change = found.is_none() && (begins || before.is_none());
         self.remember(conversation, mine, (!may_change).then_some(now_ns), now_ns);
         Ok(mine)
     }

@@ -87,7 +87,7 @@ fn an_owned_table_reads_back_what_was_asked_and_goes_with_its_socket() {
             (base.hook, base.devices.as_slice()),
             (Some((0, -300)), ["lo".to_owned()].as_slice())
         );
-        assert_eq!(table.rules("pick")?.len(), 4);
+        assert_eq!(table.rules("pick")?.len(), 3);
         let acts = table.rules("act")?;
         let act = &acts[0];
         assert_eq!(
