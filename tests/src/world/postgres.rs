@@ -1,11 +1,14 @@
 //! A PostgreSQL server of one test: Debian's programs, without rights, in a folder that goes with it.
 
-use super::service::{Service, folder, free, own, unprivileged};
+use super::netns::Netns;
+use super::service::{Service, folder, free, inside, own, unprivileged};
 use super::{Result, output};
 use nix::sys::signal::Signal;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// Ends it at once, and lets it give its shared memory back.
@@ -64,15 +67,32 @@ impl Data {
     /// With what it said.
     pub fn start(self, settings: &[String]) -> Result<(Service, SocketAddr)> {
         let address = free()?;
+        let command = self.server(address, settings);
+        let service = Service::start(command, END, self.folder, &[address])?;
+        Ok((service, address))
+    }
+
+    /// Starts it in a network namespace, for whoever reaches it there; whether it listens yet is to be tried from there.
+    ///
+    /// # Errors
+    /// With what it said.
+    pub fn start_in(self, netns: &Netns, at: SocketAddr) -> Result<Service> {
+        let rules = self.path("data/pg_hba.conf");
+        let mut rules = File::options().append(true).open(rules)?;
+        writeln!(rules, "host all all all trust")?;
+        let command = inside(netns, &self.server(at, &[]));
+        Service::start(command, END, self.folder, &[])
+    }
+
+    fn server(&self, at: SocketAddr, settings: &[String]) -> Command {
         let mut command = unprivileged(self.programs.join("postgres"), END);
         command.arg("-D").arg(self.path("data"));
-        command.args(["-h", "127.0.0.1", "-p", &address.port().to_string()]);
+        command.args(["-h", &at.ip().to_string(), "-p", &at.port().to_string()]);
         let ours = ["unix_socket_directories=", "fsync=off"].map(str::to_owned);
         for setting in ours.iter().chain(settings) {
             command.args(["-c", setting]);
         }
-        let service = Service::start(command, END, self.folder, &[address])?;
-        Ok((service, address))
+        command
     }
 }
 

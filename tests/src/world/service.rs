@@ -1,5 +1,6 @@
 //! A real server of one test, without rights, in a folder of its own; both go with the value.
 
+use super::netns::Netns;
 use super::{Result, until};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
@@ -83,6 +84,14 @@ pub fn unprivileged(program: impl AsRef<Path>, end: Signal) -> Command {
         .args(["--pdeathsig", end, "--"])
         .arg(program.as_ref());
     command
+}
+
+/// The same command inside a network namespace, entered before anything else is done.
+pub fn inside(netns: &Netns, command: &Command) -> Command {
+    let mut entered = Command::new("nsenter");
+    entered.arg(format!("--net=/run/netns/{}", netns.name()));
+    entered.arg(command.get_program()).args(command.get_args());
+    entered
 }
 
 /// A server that listens.

@@ -4,26 +4,24 @@
 //! one of them. They take turns of some milliseconds, and then the fault changes sides: neither what else the machine does nor a
 //! difference between the two wires counts, and a part in a hundred can be seen.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::vm::on_path;
 use lab::world::Result;
 use lab::world::agent::{Agent, written};
-use lab::world::nginx::Nginx;
 use lab::world::wire::{Ip, Wire, named, neighbour};
 use serde_json::json;
 use squall_experiments::capability::Means;
 use squall_experiments::fault::Fault;
 use squall_experiments::ids::{FaultId, TargetId};
-use tempfile::TempDir;
 
 use super::cores::Cores;
 use super::neighbour::policy;
 use super::rivals::Rival;
+use super::talks::{self, Talk};
 use super::traffic::agent_at;
 use super::{delay, lease, word};
 use crate::compare::Pairs;
@@ -40,11 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What one write gives the kernel.
 static CHUNK: [u8; 128 << 10] = [0x5a; 128 << 10];
 
-/// Where nginx listens, and what it is asked and says last.
-const WEB: u16 = 7008;
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
-const SERVED: &[u8] = b"served, and gladly";
-
 /// One of the wires, and its untouched conversations.
 struct Side {
     wire: Wire,
@@ -52,63 +45,25 @@ struct Side {
     target: TargetId,
     questions: UdpSocket,
     stream: TcpStream,
-    /// None where there is no nginx, as in the VM.
-    web: Option<Web>,
+    talks: Vec<Talk>,
     hooks: Rival,
     tree: Option<Rival>,
 }
 
-/// A connection to an nginx that ends with it.
-struct Web {
-    requests: TcpStream,
-    _nginx: Nginx,
-    _home: TempDir,
-}
-
-impl Web {
-    fn open(wire: &Wire) -> Result<Self> {
-        let (home, at) = (TempDir::new()?, SocketAddr::new(neighbour(Ip::V4), WEB));
-        let server = format!(
-            "client_header_timeout 1h; keepalive_timeout 1h; keepalive_requests 1000000000; return 200 '{}';",
-            str::from_utf8(SERVED)?
-        );
-        let nginx = Nginx::start(&wire.peer, at, false, &server, home.path())?;
-        let requests = wire.victim.enter(|| Ok(TcpStream::connect(at)?))?;
-        requests.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self {
-            requests,
-            _nginx: nginx,
-            _home: home,
-        })
-    }
-
-    fn get(&mut self) -> Result<()> {
-        let (mut answer, mut read) = ([0; 1 << 10], 0);
-        self.requests.write_all(GET)?;
-        while !answer[..read].ends_with(SERVED) {
-            read += match self.requests.read(&mut answer[read..])? {
-                0 => return Err("nginx's answer is over too soon".into()),
-                more => more,
-            };
-        }
-        Ok(())
-    }
-}
-
-/// What is done in one turn: so many questions with their answers, requests of nginx on one connection, or chunks sent and read.
+/// What is done on a wire.
 #[derive(Clone, Copy)]
 enum Work {
-    Questions(u32),
-    Requests(u32),
-    Chunks(u32),
+    /// A question and its answer by UDP.
+    Question,
+    /// What the conversation at that place of a side's list says once, and its answer.
+    Talk(usize),
+    /// 128 KiB sent by TCP and read.
+    Chunk,
 }
 
-type Measured = (&'static str, fn(u32) -> Work);
-const WORKS: [Measured; 3] = [
-    ("question to answer", Work::Questions),
-    ("request to nginx", Work::Requests),
-    ("128 KiB by TCP", Work::Chunks),
-];
+/// So often in one turn.
+#[derive(Clone, Copy)]
+struct Turn(Work, u32);
 
 impl Side {
     fn new(cores: &Cores, policy: &Path) -> Result<Self> {
@@ -121,7 +76,7 @@ impl Side {
         questions.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream: wire.tcp(neighbour(Ip::V4), PATIENCE)?,
-            web: on_path("nginx").map(|_| Web::open(&wire)).transpose()?,
+            talks: talks::all(&wire)?,
             hooks: Rival::empty_hooks(wire.victim.name()),
             tree: Rival::tree(wire.victim.name(), "eth0"),
             wire,
@@ -132,23 +87,23 @@ impl Side {
     }
 
     /// How long it takes.
-    fn time(&mut self, work: Work) -> Result<Duration> {
+    fn time(&mut self, Turn(work, count): Turn) -> Result<Duration> {
         let begun = Instant::now();
         match work {
-            Work::Questions(count) => {
+            Work::Question => {
                 let mut packet = [2; 64];
                 for _ in 0..count {
                     self.questions.send(&packet)?;
                     self.questions.recv(&mut packet)?;
                 }
             }
-            Work::Requests(count) => {
-                let web = self.web.as_mut().ok_or("there is no nginx")?;
+            Work::Talk(at) => {
+                let talk = self.talks.get_mut(at).ok_or("nobody to talk to")?;
                 for _ in 0..count {
-                    web.get()?;
+                    talk.ask()?;
                 }
             }
-            Work::Chunks(count) => {
+            Work::Chunk => {
                 let all = self.wire.bytes_read() + u64::from(count) * CHUNK.len() as u64;
                 for _ in 0..count {
                     self.stream.write_all(&CHUNK)?;
@@ -162,11 +117,11 @@ impl Side {
     }
 
     /// As much of it as takes about [`SLICE`], and how long one of it takes.
-    fn slice_of(&mut self, work: fn(u32) -> Work) -> Result<(Work, Duration)> {
+    fn turn_of(&mut self, work: Work) -> Result<(Turn, Duration)> {
         const TRIED: u32 = 1_000;
-        let each = self.time(work(TRIED))? / TRIED;
+        let each = self.time(Turn(work, TRIED))? / TRIED;
         let count = SLICE.as_nanos() / each.as_nanos().max(1);
-        Ok((work(u32::try_from(count)?.max(1)), each))
+        Ok((Turn(work, u32::try_from(count)?.max(1)), each))
     }
 
     fn come(&mut self, beside: &Beside) -> Result<Option<FaultId>> {
@@ -244,23 +199,20 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
         Side::new(&cores, policy.path())?,
         Side::new(&cores, policy.path())?,
     ];
-    for (what, work) in WORKS {
-        if matches!(work(1), Work::Requests(_)) && sides[0].web.is_none() {
-            continue;
-        }
-        let (work, each) = sides[0].slice_of(work)?;
+    for (what, work) in works(&sides[0]) {
+        let (turn, each) = sides[0].turn_of(work)?;
         let what = format!("the untouched way, {what}");
         let each_us = each.as_secs_f64() * 1e6;
         rows.push(Row::alone(format!("{what}: one"), "us", each_us));
-        let alike = pairs(&mut sides, &Beside::Nothing, work)?;
+        let alike = pairs(&mut sides, &Beside::Nothing, turn)?;
         rows.extend(alike.rows(&format!("{what}: no fault")));
         let rival = match &sides[0].tree {
             Some(tree) => (tree.name.clone(), &Beside::Tree),
             None => (sides[0].hooks.name.clone(), &Beside::Hooks),
         };
-        let theirs = pairs(&mut sides, rival.1, work)?.middle();
+        let theirs = pairs(&mut sides, rival.1, turn)?.middle();
         for (name, fault, means) in faults(means) {
-            let ours = pairs(&mut sides, &Beside::Fault(fault, means), work)?;
+            let ours = pairs(&mut sides, &Beside::Fault(fault, means), turn)?;
             let [middle, least, most] = ours.rows(&format!("{what}: {name}"));
             rows.extend([middle.beside(rival.0.clone(), theirs), least, most]);
             let longer = (ours.middle() - 1.0) * each_us;
@@ -274,24 +226,33 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
+fn works(side: &Side) -> Vec<(String, Work)> {
+    let talks = side.talks.iter().enumerate();
+    let talks = talks.map(|(at, talk)| (talk.what.to_owned(), Work::Talk(at)));
+    let mut works = vec![("question to answer".to_owned(), Work::Question)];
+    works.extend(talks);
+    works.push(("128 KiB by TCP".to_owned(), Work::Chunk));
+    works
+}
+
 /// How many times as long it takes with a fault as without.
-fn pairs(sides: &mut [Side; 2], beside: &Beside, work: Work) -> Result<Pairs> {
+fn pairs(sides: &mut [Side; 2], beside: &Beside, turn: Turn) -> Result<Pairs> {
     let mut ratios = Vec::new();
     for _ in 0..TURNS {
-        let one = ratio(sides, 0, beside, work)?;
-        let other = ratio(sides, 1, beside, work)?;
+        let one = ratio(sides, 0, beside, turn)?;
+        let other = ratio(sides, 1, beside, turn)?;
         ratios.push((one * other).sqrt());
     }
     Ok(Pairs::new(ratios))
 }
 
 /// The same while the fault is on one side.
-fn ratio(sides: &mut [Side; 2], at: usize, beside: &Beside, work: Work) -> Result<f64> {
+fn ratio(sides: &mut [Side; 2], at: usize, beside: &Beside, turn: Turn) -> Result<f64> {
     let armed = sides[at].come(beside)?;
     let mut times = [Vec::new(), Vec::new()];
     for look in 0..LOOKS {
         for side in [look % 2, 1 - look % 2] {
-            times[side].push(sides[side].time(work)?.as_secs_f64());
+            times[side].push(sides[side].time(turn)?.as_secs_f64());
         }
     }
     sides[at].go(beside, armed)?;
