@@ -27,6 +27,11 @@ impl Cores {
         Ok(Self { all, first, others })
     }
 
+    /// Whether there are others.
+    pub(super) fn several(&self) -> bool {
+        self.first != self.others
+    }
+
     /// From now on this thread, and what it starts, runs on the first.
     pub(super) fn to_first(&self) -> Result<()> {
         run_on(&self.first)

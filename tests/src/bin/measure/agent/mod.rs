@@ -26,7 +26,7 @@ use squall_experiments::units::Lease;
 
 use crate::table::Row;
 
-/// A part of the benchmark; each takes at most six minutes where there is no netem.
+/// A part of the benchmark; each takes at most seven minutes where there is no netem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// What the agent and its holders cost while nothing happens.

@@ -1,8 +1,8 @@
 //! How much longer the way of a packet that no fault names is, beside a fault that acts on others.
 //!
-//! Two wires that are alike, and both ends of both on one processor, which the agents and their holders leave to them. The fault is on
-//! one of them. They take turns of some milliseconds, and then the fault changes sides: neither what else the machine does nor a
-//! difference between the two wires counts, and a part in a hundred can be seen.
+//! Two wires that are alike, and both ends of both on one processor, which the agents and their holders leave to them; services are on
+//! another as well ([`talks`]). The fault is on one of the wires. They take turns of some milliseconds, and then the fault changes
+//! sides: neither what else the machine does nor a difference between the two wires counts, and a part in a hundred can be seen.
 
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
@@ -28,7 +28,7 @@ use crate::compare::Pairs;
 use crate::table::{Row, quantile};
 
 /// How often the fault changes sides and back.
-const TURNS: usize = 24;
+const TURNS: usize = 16;
 /// How often the wires take turns meanwhile.
 const LOOKS: usize = 60;
 /// About how long each turn is.
@@ -76,7 +76,7 @@ impl Side {
         questions.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             stream: wire.tcp(neighbour(Ip::V4), PATIENCE)?,
-            talks: talks::all(&wire)?,
+            talks: talks::all(&wire, cores)?,
             hooks: Rival::empty_hooks(wire.victim.name()),
             tree: Rival::tree(wire.victim.name(), "eth0"),
             wire,
@@ -228,10 +228,13 @@ pub(super) fn measure(means: &[Means], rows: &mut Vec<Row>) -> Result<()> {
 
 fn works(side: &Side) -> Vec<(String, Work)> {
     let talks = side.talks.iter().enumerate();
-    let talks = talks.map(|(at, talk)| (talk.what.to_owned(), Work::Talk(at)));
-    let mut works = vec![("question to answer".to_owned(), Work::Question)];
+    let talks = talks.map(|(at, talk)| (talk.what.clone(), Work::Talk(at)));
+    let mut works = vec![(
+        "question to answer, one processor".to_owned(),
+        Work::Question,
+    )];
     works.extend(talks);
-    works.push(("128 KiB by TCP".to_owned(), Work::Chunk));
+    works.push(("128 KiB by TCP, one processor".to_owned(), Work::Chunk));
     works
 }
 

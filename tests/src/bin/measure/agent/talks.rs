@@ -1,4 +1,7 @@
 //! Real services that are asked over a wire, each on one connection, and always the same: nginx, Redis, PostgreSQL.
+//!
+//! Each is there twice. Where both ends are on one processor, what a request takes is the work that is done for it, and that is how many
+//! a busy machine can serve. Where each has its own, it is what a client waits, as between two machines with no distance between them.
 
 use std::any::Any;
 use std::io::{Read, Write};
@@ -16,14 +19,14 @@ use lab::world::{Result, until};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::cores::Cores;
+
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server may take to start.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// The ports they listen on.
-const NGINX: u16 = 7008;
-const REDIS: u16 = 7009;
-const POSTGRES: u16 = 7010;
+/// The first port they listen on.
+const PORT: u16 = 7100;
 /// What every one of them is asked for.
 const VALUE: &str = "served, and gladly";
 /// How PostgreSQL ends an answer: ReadyForQuery, idle (its manual, "Message Formats").
@@ -32,19 +35,39 @@ const READY: [u8; 6] = [b'Z', 0, 0, 0, 5, b'I'];
 /// A connection to a server, which ends with it.
 pub(super) struct Talk {
     /// What one question is.
-    pub(super) what: &'static str,
+    pub(super) what: String,
     stream: TcpStream,
     question: Vec<u8>,
     end: Vec<u8>,
     _server: Box<dyn Any>,
 }
 
-/// One with each server that this machine has; they are where nothing names them.
-pub(super) fn all(wire: &Wire) -> Result<Vec<Talk>> {
-    let nginx = on_path("nginx").map(|_| nginx(wire));
-    let redis = on_path("redis-check-rdb").map(|program| redis(wire, &program));
-    let postgres = programs().map(|programs| postgres(wire, &programs));
-    [nginx, redis, postgres].into_iter().flatten().collect()
+/// Two with each server that this machine has, where it has a second processor; they are where nothing names them.
+pub(super) fn all(wire: &Wire, cores: &Cores) -> Result<Vec<Talk>> {
+    let mut talks = each(wire, "one processor", PORT)?;
+    if cores.several() {
+        cores.to_others()?;
+        talks.extend(each(wire, "two processors", PORT + 10)?);
+        cores.to_first()?;
+    }
+    Ok(talks)
+}
+
+/// One with each server, which is on the processor of whoever calls.
+fn each(wire: &Wire, place: &str, port: u16) -> Result<Vec<Talk>> {
+    let at = |more| SocketAddr::new(neighbour(Ip::V4), port + more);
+    let nginx = on_path("nginx").map(|_| nginx(wire, at(0)));
+    let redis = on_path("redis-check-rdb").map(|program| redis(wire, at(1), &program));
+    let postgres = programs().map(|programs| postgres(wire, at(2), &programs));
+    let talks = [nginx, redis, postgres].into_iter().flatten();
+    talks
+        .map(|talk| {
+            talk.map(|talk| Talk {
+                what: format!("{}, {place}", talk.what),
+                ..talk
+            })
+        })
+        .collect()
 }
 
 impl Talk {
@@ -57,13 +80,13 @@ impl Talk {
     }
 }
 
-fn nginx(wire: &Wire) -> Result<Talk> {
-    let (home, at) = (TempDir::new()?, at(NGINX));
+fn nginx(wire: &Wire, at: SocketAddr) -> Result<Talk> {
+    let home = TempDir::new()?;
     let long = "client_header_timeout 1h; keepalive_timeout 1h; keepalive_requests 1000000000;";
     let server = format!("{long} return 200 '{VALUE}';");
     let nginx = Nginx::start(&wire.peer, at, false, &server, home.path())?;
     Ok(Talk {
-        what: "request to nginx",
+        what: "request to nginx".into(),
         stream: reach(wire, at)?,
         question: b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n".to_vec(),
         end: VALUE.into(),
@@ -72,8 +95,8 @@ fn nginx(wire: &Wire) -> Result<Talk> {
 }
 
 /// The program is a server where it is called by that name.
-fn redis(wire: &Wire, program: &Path) -> Result<Talk> {
-    let (home, at) = (folder()?, at(REDIS));
+fn redis(wire: &Wire, at: SocketAddr, program: &Path) -> Result<Talk> {
+    let home = folder()?;
     let named = home.path().join("redis-server");
     symlink(program, &named)?;
     let mut command = unprivileged(named, Signal::SIGKILL);
@@ -85,7 +108,7 @@ fn redis(wire: &Wire, program: &Path) -> Result<Talk> {
     write!(stream, "SET shop \"{VALUE}\"\r\n")?;
     read_to(&mut stream, b"+OK\r\n")?;
     Ok(Talk {
-        what: "GET to Redis",
+        what: "GET to Redis".into(),
         stream,
         question: b"*2\r\n$3\r\nGET\r\n$4\r\nshop\r\n".to_vec(),
         end: format!("{VALUE}\r\n").into(),
@@ -93,8 +116,7 @@ fn redis(wire: &Wire, program: &Path) -> Result<Talk> {
     })
 }
 
-fn postgres(wire: &Wire, programs: &Path) -> Result<Talk> {
-    let at = at(POSTGRES);
+fn postgres(wire: &Wire, at: SocketAddr, programs: &Path) -> Result<Talk> {
     let server = Data::new(programs, None)?.start_in(&wire.peer, at)?;
     // It listens before it lets anyone in.
     let greeted = || greeted(wire, at).ok();
@@ -115,7 +137,7 @@ fn postgres(wire: &Wire, programs: &Path) -> Result<Talk> {
         return Err(format!("PostgreSQL: {}", String::from_utf8_lossy(&answer)).into());
     }
     Ok(Talk {
-        what: "SELECT of a row to PostgreSQL",
+        what: "SELECT of a row to PostgreSQL".into(),
         stream,
         question: query(question)?,
         end: READY.to_vec(),
@@ -142,10 +164,6 @@ fn query(text: &str) -> Result<Vec<u8>> {
 fn message(kind: &[u8], content: &[u8]) -> Result<Vec<u8>> {
     let length = u32::try_from(content.len() + 4)?;
     Ok([kind, &length.to_be_bytes(), content].concat())
-}
-
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::new(neighbour(Ip::V4), port)
 }
 
 /// A connection from the victim's end, as soon as there is one.
