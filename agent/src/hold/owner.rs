@@ -203,18 +203,25 @@ impl Owner {
                 return Ok(said.mine);
             }
         }
-        let before = self.said.get(&conversation).map(|said| said.mine);
+        let known = self.said.get(&conversation);
+        let is_new = known.is_none();
+        // What was said of a first packet is no word on the connection.
+        let before = known.filter(|said| said.asked_ns.is_some());
+        let before = before.map(|said| said.mine);
         let (transport, local, remote) = conversation;
-        let asked = Asked {
+        let mut asked = Asked {
             is_tcp: transport == Transport::Tcp,
             local,
             remote,
             link: met.link,
         };
-        let found = match self.sockets.inode_of(asked)? {
-            None => self.inode_behind(asked, met.tracked)?,
-            found => found,
-        };
+        let mut found = self.sockets.inode_of(asked)?;
+        if found.is_none()
+            && let Some(behind) = self.behind(asked, met.tracked)
+        {
+            asked = behind;
+            found = self.sockets.inode_of(asked)?;
+        }
         let mine = match found {
             // Nobody's: closed by its program, or not accepted yet. It is whose it was, or whose the listener is.
             None | Some(0) => match before {
@@ -228,17 +235,13 @@ impl Owner {
             Some(inode) => self.has_open(inode, now_ns),
         };
         // Of a first packet the kernel may not know yet that it is tracked.
-        let may_change = found.is_none() && (begins || before.is_none());
+        let may_change = found.is_none() && (begins || is_new);
         self.remember(conversation, mine, (!may_change).then_some(now_ns), now_ns);
         Ok(mine)
     }
 
-    /// The same of the socket that has other ends than its packets have on the wire.
-    fn inode_behind(
-        &mut self,
-        wire: Asked,
-        tracked: Option<Tracked>,
-    ) -> Result<Option<u32>, HoldError> {
+    /// The ends of the socket behind those that its packets have on the wire, where these are others.
+    fn behind(&mut self, wire: Asked, tracked: Option<Tracked>) -> Option<Asked> {
         let Asked {
             is_tcp,
             local,
@@ -253,19 +256,14 @@ impl Owner {
         let Ok(tracked) = asked else {
             // It will not be able to say more of the next one.
             self.tracking = None;
-            return Ok(None);
+            return None;
         };
-        match tracked.and_then(|tracked| tracked.socket_of(local, remote)) {
-            Some(ends) if ends != (local, remote) => {
-                let (local, remote) = ends;
-                Ok(self.sockets.inode_of(Asked {
-                    local,
-                    remote,
-                    ..wire
-                })?)
-            }
-            _ => Ok(None),
-        }
+        let ends = tracked?.socket_of(local, remote)?;
+        (ends != (local, remote)).then_some(Asked {
+            local: ends.0,
+            remote: ends.1,
+            ..wire
+        })
     }
 
     /// Notes whose a TCP connection is, by its socket.

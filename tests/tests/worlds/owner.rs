@@ -54,11 +54,12 @@ pub(crate) fn trials(capabilities: &Capabilities) -> Vec<Trial> {
     if !queues(FaultKind::Delay) || !queues(FaultKind::Tcp) {
         return Vec::new();
     }
-    let each: [(&str, Body); 5] = [
+    let each: [(&str, Body); 6] = [
         ("of_a_process_both_ways", a_process),
         ("of_a_cgroup_and_of_a_user", a_cgroup_and_a_user),
         ("of_a_server", a_server),
         ("of_a_client_of_a_service", a_client_of_a_service),
+        ("of_a_server_of_a_service", a_server_of_a_service),
         ("of_its_connections", its_connections),
     ];
     let each = each.map(|(name, test)| beside_others(format!("dose::owner_{name}"), test));
@@ -309,6 +310,54 @@ fn a_client_of_a_service() -> Result<()> {
         prompt("another's, new", other, new)?;
         agent.stop(&armed.id)?;
         prompt("afterwards", one, own[0])?;
+    }
+    Ok(())
+}
+
+/// Ports of this node that are led to others, as kube-proxy does it for a service with node ports.
+fn open_node_ports(wire: &Wire, led: [(u16, u16); 2]) -> Result<()> {
+    let to = |(from, to)| format!("tcp dport {from} dnat to {}:{to};", victim(Ip::V4));
+    let table = format!(
+        "table ip kube {{ chain ports {{ type nat hook prerouting priority -100; {} }}; }}",
+        led.map(to).join(" ")
+    );
+    wire.victim
+        .enter(|| output(Command::new("nft").arg(&table)).map(drop))
+}
+
+/// The target serves at another port than its clients ask. Its answer to the first packet of a connection is known as its own, before
+/// there is a connection to accept.
+fn a_server_of_a_service() -> Result<()> {
+    const NODE: [u16; 2] = [30080, 30081];
+    const OTHER: u16 = 8081;
+    let mut shared = Shared::new(None)?;
+    open_node_ports(&shared.wire, [(NODE[0], WEB), (NODE[1], OTHER)])?;
+    let on = shared.process();
+    let mut agent = Agent::start()?;
+    let here = |port| SocketAddr::new(victim(Ip::V4), port);
+    shared.one.serve(here(WEB))?;
+    shared.other.serve(here(OTHER))?;
+    let mut client = Talker::start(&shared.wire.peer, "client", None)?;
+    let lines = [client.tcp(here(NODE[0]))?, client.tcp(here(NODE[1]))?];
+    for line in lines {
+        prompt("before", &mut client, line)?;
+    }
+    for direction in ["egress", "ingress"] {
+        let fault = json!({ "delay": { "time": time(), "filter": { "direction": direction } } });
+        let armed = arm(&mut agent, &on, fault)?;
+        late(direction, &mut client, lines[0])?;
+        prompt(direction, &mut client, lines[1])?;
+        let begun = Instant::now();
+        let new = client.tcp(here(NODE[0]))?;
+        // What arrives first is not tracked yet.
+        if direction == "egress" && begun.elapsed() < late_by() {
+            return Err(format!("{direction}: a handshake took {:?}", begun.elapsed()).into());
+        }
+        late(direction, &mut client, new)?;
+        let new = client.tcp(here(NODE[1]))?;
+        prompt("another's, new", &mut client, new)?;
+        agent.stop(&armed.id)?;
+        prompt("afterwards", &mut client, lines[0])?;
     }
     Ok(())
 }
