@@ -43,17 +43,25 @@ impl Row {
         });
         self
     }
+
+    fn first(&self) -> String {
+        match self.unit {
+            "" => self.what.clone(),
+            unit => format!("{} [{unit}]", self.what),
+        }
+    }
 }
 
 /// All rows as a table, with Squall's figure as a multiple of the rival's.
 pub(crate) fn table(rows: &[Row]) -> String {
+    let firsts: Vec<String> = rows.iter().map(Row::first).collect();
+    let width = firsts.iter().map(String::len).max().unwrap_or(0);
     let mut text = format!(
-        "{:<46} {:>12} {:>12} {:>7}  {}\n",
+        "{:<width$} {:>12} {:>12} {:>7}  {}\n",
         "", "squall", "rival", "ratio", "rival"
     );
-    for row in rows {
-        let what = format!("{} [{}]", row.what, row.unit);
-        let _ = write!(text, "{what:<46} {:>12.3}", row.squall);
+    for (row, first) in rows.iter().zip(firsts) {
+        let _ = write!(text, "{first:<width$} {:>12.3}", row.squall);
         if let Some(rival) = &row.rival {
             let ratio = if rival.figure == 0.0 {
                 "-".to_owned()
