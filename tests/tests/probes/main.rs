@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         eprintln!("\n{table}\n");
     }
     daemon::end_all();
+    prometheus::clear();
     exit
 }
 

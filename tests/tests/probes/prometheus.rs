@@ -10,13 +10,13 @@ use squall_controller::judge::Outcome;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let real = |name: &str, check: fn(&Real) -> Result<()>| {
         with(PROGRAM, &format!("prometheus::{name}"), move || {
-            check(real()?)
+            check(&*real()?)
         })
     };
     vec![
@@ -57,11 +57,20 @@ pub(crate) struct Real {
     pub(crate) folder: TempDir,
 }
 
-pub(crate) fn real() -> Result<&'static Real> {
-    static REAL: OnceLock<std::result::Result<Real, String>> = OnceLock::new();
-    REAL.get_or_init(|| start().map_err(|error| error.to_string()))
-        .as_ref()
-        .map_err(|error| error.clone().into())
+/// Those that all tests ask.
+static SHARED: Mutex<Option<Arc<Real>>> = Mutex::new(None);
+
+pub(crate) fn real() -> Result<Arc<Real>> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*shared {
+        Some(real) => Ok(Arc::clone(real)),
+        None => Ok(Arc::clone(shared.insert(Arc::new(start()?)))),
+    }
+}
+
+/// Takes away what they had, once they have ended.
+pub(crate) fn clear() {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 pub(crate) fn start() -> Result<Real> {

@@ -9,6 +9,7 @@ use lab::world::{Result, until};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// Enough for what a start writes, and for no more than seconds of a run when the rest is gone.
@@ -19,12 +20,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         root(),
         "root",
         "full_disk::it_stops_what_it_cannot_record_and_goes_on_when_there_is_room",
-        |_| apart(it_stops_what_it_cannot_record_and_goes_on_when_there_is_room),
+        |_| {
+            // It goes where nothing is mounted in it.
+            let around = TempDir::new()?;
+            apart(|| it_stops_what_it_cannot_record_and_goes_on_when_there_is_room(around.path()))
+        },
     )]
 }
 
-fn it_stops_what_it_cannot_record_and_goes_on_when_there_is_room() -> Result<()> {
-    let home = TempDir::new()?;
+fn it_stops_what_it_cannot_record_and_goes_on_when_there_is_room(around: &Path) -> Result<()> {
+    let home = TempDir::new_in(around)?;
     let data = home.path().join("data");
     fs::create_dir(&data)?;
     in_memory(data.to_str().ok_or("a path that is no text")?, DISK_BYTES)?;

@@ -57,7 +57,7 @@ pub(super) fn kubernetes(failure: Failure, servers: &Servers) -> Result<Cell> {
 
 /// TLS comes before anything that makes it Kubernetes: Prometheus speaks it, too.
 fn tls(servers: &Servers) -> Cell {
-    let Some(real) = servers.prometheus else {
+    let Some(real) = &servers.prometheus else {
         return Cell::Senseless("Prometheus, whose TLS is used, is not installed here");
     };
     let of = |host: &str, port: u16, ca: std::path::PathBuf| {

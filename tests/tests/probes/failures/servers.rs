@@ -8,10 +8,11 @@ use lab::world::service::Service;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 pub(super) struct Servers {
-    pub(super) prometheus: Option<&'static prometheus::Real>,
+    pub(super) prometheus: Option<Arc<prometheus::Real>>,
     pub(super) postgres: Option<postgres::Real>,
     pub(super) redis: Option<redis::Real>,
     pub(super) grpc: Option<grpc::Real>,

@@ -40,7 +40,7 @@ fn plain(failure: Failure, servers: &Servers, more: &str) -> Result<Cell> {
 
 pub(super) fn prometheus(failure: Failure, servers: &Servers) -> Result<Cell> {
     let query = "query: vector(1), ";
-    let (Some(mut cases), Some(real)) = (common(failure, servers, query), servers.prometheus)
+    let (Some(mut cases), Some(real)) = (common(failure, servers, query), &servers.prometheus)
     else {
         return Ok(Cell::Senseless(NOT_INSTALLED));
     };
@@ -91,7 +91,7 @@ fn nothing(more: &str) -> Result<Vec<Case>> {
 
 /// What is the same for all that asks over HTTP.
 fn common(failure: Failure, servers: &Servers, more: &str) -> Option<Vec<Case>> {
-    let real = servers.prometheus?;
+    let real = servers.prometheus.as_deref()?;
     let at = |address: std::net::SocketAddr| format!("{more}url: \"http://{address}\"");
     Some(match failure {
         Failure::Down => vec![Case::new("nobody", at(servers.nobody), &["refused"])],
